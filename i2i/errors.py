@@ -1,0 +1,16 @@
+"""The errors that speak to the person who runs i2i, as opposed to the one who wrote it."""
+
+
+class InputError(ValueError):
+    """What a person handed in cannot be used.
+
+    The message says what was expected, what came and what to do; it names the file where there is one.
+    The command line prints it without a traceback and exits with 2.
+    """
+
+
+class RunStopped(RuntimeError):
+    """Training gave up; the message says why and where the last good weights lie.
+
+    The command line prints it without a traceback and exits with 1.
+    """
