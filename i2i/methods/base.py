@@ -1,0 +1,128 @@
+"""What a training objective has to say, and nothing about how it is trained.
+
+A method names its networks and computes losses. It owns no optimiser and no device, never calls
+`.backward()` or `.step()`: `i2i.training.loop` does, for every method alike.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Batch = dict[str, Tensor]
+Outputs = dict[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Losses:
+    """The weighted, named terms of one side's loss; their sum is what is minimised.
+
+    terms: scalars, weights already applied.
+    real_scores, fake_scores: the discriminator's raw scores, any shapes; a higher score means "real".
+        They feed the accuracy curve and its alarms. Leave them out where a score is no judgement
+        (a Wasserstein critic ranks perfectly when all is well).
+    """
+
+    terms: dict[str, Tensor]
+    real_scores: Sequence[Tensor] = ()
+    fake_scores: Sequence[Tensor] = ()
+
+    @property
+    def total(self) -> Tensor:
+        return torch.stack([term for term in self.terms.values()]).sum()
+
+    def accuracy(self) -> Tensor | None:
+        """The share of (real, fake) pairs of scores that are ranked rightly: 0.5 guesses, 1 always knows.
+
+        Unlike a count against a threshold it means the same for every objective. Ties count half.
+        """
+        if not self.real_scores or not self.fake_scores:
+            return None
+        real = torch.cat([scores.detach().flatten() for scores in self.real_scores]).float()
+        fake = torch.cat([scores.detach().flatten() for scores in self.fake_scores]).float().sort().values
+        below = torch.searchsorted(fake, real) + torch.searchsorted(fake, real, right=True)
+        return below.float().mean() / (2 * len(fake))
+
+
+class Method:
+    """A training objective: the contract between `i2i.methods` and the training loop.
+
+    generators: trained, averaged (EMA) and exported, each under its name.
+    discriminators: trained; may be empty (a stage that only regresses).
+    frozen: moved to the device, never trained (a perceptual network).
+
+    The loop replaces the values of these dictionaries by networks prepared for the device, precision and
+    number of processes, so look a network up at each use and call it through `forward` only. All random
+    numbers come from torch's global generator, which the loop seeds for every micro-batch.
+    """
+
+    generators: dict[str, nn.Module]
+    discriminators: dict[str, nn.Module]
+    frozen: dict[str, nn.Module]
+
+    def __init__(
+        self,
+        *,
+        generators: dict[str, nn.Module],
+        discriminators: dict[str, nn.Module],
+        frozen: dict[str, nn.Module] | None = None,
+    ) -> None:
+        self.generators = generators
+        self.discriminators = discriminators
+        self.frozen = frozen or {}
+
+    def translate(self, batch: Batch, step: int) -> Outputs:
+        """Run the generators once: what the discriminators will see, as named (N, …) tensors."""
+        raise NotImplementedError
+
+    def generator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
+        """The generators' side. The discriminators are frozen meanwhile; generators may be called again."""
+        raise NotImplementedError
+
+    def discriminator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
+        """The discriminators' side; `out` arrives detached. Gradient penalties belong here."""
+        raise NotImplementedError
+
+    def preview(self, batch: Batch) -> dict[str, Tensor]:
+        """Named pictures (N, C, H, W) in [-1, 1] for a person to look at, one column each."""
+        raise NotImplementedError
+
+    def validate(self, batch: Batch) -> dict[str, float]:
+        """Held-out metrics, each the mean over the batch's items."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the method remembers from step to step (an image pool, say), per process.
+
+        The loop takes it before every round to undo one that fails, so it must be cheap and stay as it
+        was: replace tensors that were handed out, never write into them.
+        """
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+
+
+def unwrapped(network: nn.Module) -> nn.Module:
+    """The network itself, without the wrapper that shares gradients between processes."""
+    return network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
+
+
+def in_full_precision(network: nn.Module) -> Callable[[Tensor], Tensor]:
+    """`network` as a function that computes in fp32 (or wider) under any mixed precision.
+
+    Gradient penalties need it: the gradient of a gradient loses too much in 16 bits. An outer
+    `autocast(enabled=False)` would not do, since mixed precision is set inside the prepared network's own
+    forward; so this calls the forward that was there before.
+    """
+    inner = unwrapped(network)
+    forward = getattr(inner, "_original_forward", inner.forward)
+
+    def call(inputs: Tensor) -> Tensor:
+        wide = inputs.float() if inputs.dtype in (torch.float16, torch.bfloat16) else inputs
+        with torch.autocast(inputs.device.type, enabled=False):
+            return forward(wide)
+
+    return call
