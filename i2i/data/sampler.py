@@ -1,0 +1,94 @@
+"""The order of training: which image is drawn when, and with which random numbers it is augmented."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from i2i.errors import InputError
+
+
+class Draw(NamedTuple):
+    """One item to load: its index in the data set and the seed of its augmentation."""
+
+    index: int
+    seed: int
+
+
+class DrawSampler(Sampler[list[Draw]]):
+    """An endless batch sampler whose every draw follows from its number alone.
+
+    Draws are numbered 0, 1, 2, … over the whole run and all processes. Draw d is item `d % length` of a
+    permutation made from (seed, d // length), and its augmentation seed is made from (seed, d). Micro-batch b of
+    process r takes `batch_size` draws from number `(b * world_size + r) * batch_size` on. So no item is drawn twice
+    within an epoch, by whichever process, and a run resumes anywhere from `start_batch`.
+
+    Hand it to `DataLoader(batch_sampler=…)`; a batch is a list of `Draw`.
+    """
+
+    def __init__(
+        self,
+        *,
+        length: int,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        start_batch: int = 0,
+    ) -> None:
+        """
+        Args:
+            length: number of items in the data set, at least 1.
+            batch_size: draws in one micro-batch of one process.
+            seed: any integer from 0 up.
+            rank: this process, from 0 to world_size - 1.
+            world_size: number of processes.
+            start_batch: the first micro-batch that this process has not yet trained on.
+
+        Raises:
+            InputError: a number lies outside of its range.
+        """
+        if min(length, batch_size, world_size) < 1 or min(seed, start_batch) < 0 or not 0 <= rank < world_size:
+            raise InputError(
+                "DrawSampler expects length, batch_size and world_size of at least 1, seed and start_batch of at "
+                f"least 0 and 0 <= rank < world_size; got {length=}, {batch_size=}, {world_size=}, {seed=}, "
+                f"{start_batch=}, {rank=}"
+            )
+        self.length = length
+        self.batch_size = batch_size
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.start_batch = start_batch
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        batch = self.start_batch
+        epoch, order = -1, np.empty(0, dtype=np.int64)
+        while True:
+            first = (batch * self.world_size + self.rank) * self.batch_size
+            draws = []
+            for number in range(first, first + self.batch_size):
+                if number // self.length != epoch:
+                    epoch = number // self.length
+                    order = self._order(epoch)
+                draws.append(Draw(index=int(order[number % self.length]), seed=self._augmentation_seed(number)))
+            yield draws
+            batch += 1
+
+    # The middle number keeps the two streams apart.
+    def _order(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng([self.seed, 0, epoch]).permutation(self.length)
+
+    def _augmentation_seed(self, number: int) -> int:
+        return int(np.random.SeedSequence([self.seed, 1, number]).generate_state(1, np.uint64)[0])
+
+
+def worker_init(worker_id: int) -> None:
+    """Keep OpenCV to one thread inside a DataLoader worker (`worker_init_fn`), where more threads fight for cores.
+
+    PyTorch limits its own threads in workers by itself.
+    """
+    import cv2
+
+    cv2.setNumThreads(0)
