@@ -1,0 +1,92 @@
+"""pix2pix: paired image-to-image translation (Isola et al. 2017, arXiv:1611.07004).
+
+    G* = arg min_G max_D  L_cGAN(G, D) + λ · L_L1(G)        (eq. 4)
+
+The discriminator sees input and output side by side (eq. 1), so it judges whether they belong together.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from i2i import metrics
+from i2i.losses.adversarial import AdversarialLoss, NonSaturating
+from i2i.methods.base import Batch, Losses, Method, Outputs
+
+
+class Pix2Pix(Method):
+    """L1 plus a conditional adversarial loss.
+
+    Batches hold "input" (N, C, H, W) and "target" (N, K, H, W), float in [-1, 1].
+
+    Args:
+        generator: (N, C, H, W) to (N, K, H, W) in [-1, 1].
+        discriminator: (N, C + K, H, W) to scores of any shape.
+        objective: the adversarial loss; the paper's is the non-saturating one.
+        l1_weight: λ; the paper's is 100.
+    """
+
+    def __init__(
+        self,
+        *,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        objective: AdversarialLoss | None = None,
+        l1_weight: float = 100.0,
+    ) -> None:
+        super().__init__(generators={"generator": generator}, discriminators={"discriminator": discriminator})
+        self.objective = objective or NonSaturating()
+        self.l1_weight = l1_weight
+
+    def translate(self, batch: Batch, step: int) -> Outputs:
+        return {"output": self.generators["generator"](batch["input"])}
+
+    def generator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
+        fake = self._judge(batch, out["output"])
+        real = self._judge(batch, batch["target"]) if self.objective.generator_needs_real else None
+        return Losses(
+            terms={
+                "adversarial": self.objective.generator_loss(fake, real),
+                "l1": self.l1_weight * F.l1_loss(out["output"], batch["target"]),
+            }
+        )
+
+    def discriminator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
+        fake = self._judge(batch, out["output"])
+        real = self._judge(batch, batch["target"])
+        # Halved "to slow down the rate at which D learns relative to G" (section 3.3).
+        return Losses(
+            terms={"discriminator": 0.5 * self.objective.discriminator_loss(real, fake)},
+            real_scores=[real],
+            fake_scores=[fake],
+        )
+
+    def preview(self, batch: Batch) -> dict[str, Tensor]:
+        output = self.generators["generator"](batch["input"])
+        return {"input": batch["input"], "output": output, "truth": batch["target"]}
+
+    def validate(self, batch: Batch) -> dict[str, float]:
+        """Mean over the batch of `paired_metrics`."""
+        return paired_metrics(self.generators["generator"](batch["input"]), batch["target"])
+
+    def _judge(self, batch: Batch, image: Tensor) -> Tensor:
+        return self.discriminators["discriminator"](torch.cat([batch["input"], image], dim=1))
+
+
+def paired_metrics(output: Tensor, target: Tensor) -> dict[str, float]:
+    """How near outputs come to the truth, each figure the mean over images.
+
+    Args:
+        output, target: (N, C, H, W) in [-1, 1].
+
+    Returns:
+        psnr: dB. ssim: at most 1. l1: mean absolute difference of values in [-1, 1].
+        sharpness: Laplacian energy next to the truth's; 1 is as sharp, below 1 blurred, above 1 noisy.
+    """
+    energy = metrics.laplacian_energy(output) / metrics.laplacian_energy(target).clamp(min=1e-8)
+    return {
+        "psnr": metrics.psnr(output, target, data_range=2.0).mean().item(),
+        "ssim": metrics.ssim((output + 1) / 2, (target + 1) / 2).mean().item(),
+        "l1": metrics.l1(output, target).mean().item(),
+        "sharpness": energy.mean().item(),
+    }
