@@ -1,0 +1,22 @@
+"""Networks that judge images."""
+
+from torch import nn
+
+from i2i.discriminators.dcgan import DCGANDiscriminator
+from i2i.discriminators.mlp import MLPDiscriminator
+from i2i.discriminators.patch import PatchDiscriminator, PixelDiscriminator
+
+__all__ = [
+    "DISCRIMINATORS",
+    "DCGANDiscriminator",
+    "MLPDiscriminator",
+    "PatchDiscriminator",
+    "PixelDiscriminator",
+]
+
+DISCRIMINATORS: dict[str, type[nn.Module]] = {
+    "patch": PatchDiscriminator,
+    "pixel": PixelDiscriminator,
+    "dcgan": DCGANDiscriminator,
+    "mlp": MLPDiscriminator,
+}

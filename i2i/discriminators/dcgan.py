@@ -1,0 +1,63 @@
+"""The DCGAN discriminator (Radford et al. 2016, §3): the generator's mirror image."""
+
+from torch import Tensor, nn
+
+from i2i.errors import InputError
+from i2i.layers.checks import check_images, constructor_arguments
+from i2i.layers.conv import add_spectral_norm, conv_block
+from i2i.layers.init import init_weights
+from i2i.layers.norm import Norm
+
+
+class DCGANDiscriminator(nn.Module):
+    """(N, in_channels, size, size), usually in [-1, 1], → (N,) raw scores. Other sizes raise InputError.
+
+    Args:
+        width: channels after the first convolution; they double with each halving of the size, down to 4×4.
+        size: side of the image in pixels, a power of two from 8 on.
+        norm: used everywhere but in the first and last convolution; take "none" or "instance" with a
+            gradient penalty, which batch norm would let leak from one image to the next.
+        spectral: normalise every weight by its largest singular value.
+    """
+
+    out_channels = 1
+
+    def __init__(
+        self,
+        *,
+        in_channels: int = 3,
+        width: int = 64,
+        size: int = 64,
+        norm: Norm = "batch",
+        spectral: bool = False,
+    ) -> None:
+        super().__init__()
+        self.arguments = constructor_arguments(locals())
+        if size < 8 or size.bit_count() != 1:
+            raise InputError(f"expected size to be a power of two of at least 8 px, got {size}")
+        self.in_channels = in_channels
+        self.size = size
+
+        def block(inputs: int, outputs: int, norm: Norm) -> nn.Sequential:
+            activation = nn.LeakyReLU(0.2, inplace=True)
+            return conv_block(
+                inputs, outputs, kernel_size=4, stride=2, padding=1, norm=norm, activation=activation
+            )
+
+        self.blocks = nn.Sequential(block(in_channels, width, "none"))
+        channels = width
+        while channels < width * size // 8:
+            self.blocks.append(block(channels, 2 * channels, norm))
+            channels *= 2
+        self.head = nn.Conv2d(channels, 1, 4)
+        init_weights(self)
+        if spectral:
+            add_spectral_norm(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        check_images(images, channels=self.in_channels)
+        if tuple(images.shape[2:]) != (self.size, self.size):
+            raise InputError(
+                f"expected images of {self.size} x {self.size} px, got {images.shape[2]} x {images.shape[3]}"
+            )
+        return self.head(self.blocks(images)).flatten()

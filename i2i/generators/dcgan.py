@@ -1,0 +1,52 @@
+"""The DCGAN generator (Radford et al. 2016, §3 and figure 1)."""
+
+from torch import Tensor, nn
+
+from i2i.errors import InputError
+from i2i.layers.checks import constructor_arguments
+from i2i.layers.init import init_weights
+from i2i.layers.norm import make_norm
+
+
+class DCGANGenerator(nn.Module):
+    """Latent vectors (N, latent_channels), usually from N(0, 1), → (N, out_channels, size, size) in [-1, 1].
+
+    Args:
+        width: channels of the last hidden map; they double with each halving of the size, down to 4×4.
+        size: side of the image in pixels, a power of two from 8 on.
+    """
+
+    output_range = (-1.0, 1.0)
+
+    def __init__(
+        self, *, latent_channels: int = 100, out_channels: int = 3, width: int = 64, size: int = 64
+    ) -> None:
+        super().__init__()
+        self.arguments = constructor_arguments(locals())
+        if size < 8 or size.bit_count() != 1:
+            raise InputError(f"expected size to be a power of two of at least 8 px, got {size}")
+        self.in_channels = latent_channels
+        self.out_channels = out_channels
+
+        channels = width * size // 8
+        self.blocks = nn.Sequential(_up_block(latent_channels, channels, stride=1, padding=0))
+        while channels > width:
+            self.blocks.append(_up_block(channels, channels // 2, stride=2, padding=1))
+            channels //= 2
+        self.head = nn.Sequential(nn.ConvTranspose2d(width, out_channels, 4, stride=2, padding=1), nn.Tanh())
+        init_weights(self)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        if latents.ndim != 2 or latents.shape[1] != self.in_channels:
+            raise InputError(
+                f"expected latent vectors of shape (N, {self.in_channels}), got {tuple(latents.shape)}"
+            )
+        return self.head(self.blocks(latents[:, :, None, None]))
+
+
+def _up_block(in_channels: int, out_channels: int, *, stride: int, padding: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.ConvTranspose2d(in_channels, out_channels, 4, stride, padding, bias=False),
+        make_norm("batch", out_channels),
+        nn.ReLU(inplace=True),
+    )

@@ -1,0 +1,36 @@
+"""What every network checks about its input, and what it remembers about itself."""
+
+from typing import Any
+
+from torch import Tensor
+
+from i2i.errors import InputError
+
+
+def constructor_arguments(scope: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a constructor, out of its `locals()`, so that `type(n)(**n.arguments)` rebuilds it.
+
+    To be called before the constructor makes any variable of its own.
+    """
+    return {name: value for name, value in scope.items() if name not in ("self", "__class__")}
+
+
+def check_images(images: Tensor, *, channels: int, multiple: int = 1, minimum: int = 1) -> None:
+    """Raise InputError unless `images` is (N, channels, H, W) with sides that the network can take.
+
+    `multiple` and `minimum`, in pixels, hold for both H and W.
+    """
+    shape = tuple(images.shape)
+    if images.ndim != 4 or shape[1] != channels:
+        raise InputError(f"expected images of shape (N, {channels}, H, W), got {shape}")
+    height, width = shape[2:]
+    if height % multiple or width % multiple:
+        raise InputError(
+            f"expected height and width to be multiples of {multiple} px, got {height} x {width}: "
+            "pad or crop the images, or choose a shallower network"
+        )
+    if min(height, width) < minimum:
+        raise InputError(
+            f"expected height and width of at least {minimum} px, got {height} x {width}: "
+            "enlarge the images, or choose a shallower network"
+        )

@@ -1,0 +1,55 @@
+"""Convolution with its normalisation and activation, and spectral normalisation of weights."""
+
+from typing import Literal
+
+from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from i2i.layers.norm import Norm, make_norm
+
+
+def conv_block(
+    in_channels: int,
+    out_channels: int,
+    *,
+    kernel_size: int,
+    stride: int = 1,
+    padding: int = 0,
+    padding_mode: Literal["zeros", "reflect"] = "zeros",
+    norm: Norm,
+    activation: nn.Module | None = None,
+) -> nn.Sequential:
+    """Convolution, normalisation, activation: (N, in, H, W) → (N, out, H', W')."""
+    conv = nn.Conv2d(
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride,
+        padding,
+        padding_mode=padding_mode,
+        bias=needs_bias(norm),
+    )
+    layers = [conv, make_norm(norm, out_channels)]
+    if activation is not None:
+        layers.append(activation)
+    return nn.Sequential(*layers)
+
+
+def needs_bias(norm: Norm) -> bool:
+    """Whether a convolution that `norm` follows has use for a bias.
+
+    Batch and instance norm subtract the mean of every channel, and with it any bias, so that its
+    gradient would be zero.
+    """
+    return norm == "none"
+
+
+def add_spectral_norm(network: nn.Module) -> None:
+    """Divide every convolution's and linear layer's weight by its largest singular value.
+
+    Miyato et al. 2018, eq. 8, by one power iteration per training forward. Initialise the weights
+    first: the iteration starts from them.
+    """
+    for module in list(network.modules()):
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+            spectral_norm(module)
