@@ -1,7 +1,7 @@
 """The order of training: which image is drawn when, and with which random numbers it is augmented."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -9,7 +9,8 @@ from torch.utils.data import Sampler
 from i2i.errors import InputError
 
 
-class Draw(NamedTuple):
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Draw:
     """One item to load: its index in the data set and the seed of its augmentation."""
 
     index: int
@@ -20,9 +21,9 @@ class DrawSampler(Sampler[list[Draw]]):
     """An endless batch sampler whose every draw follows from its number alone.
 
     Draws are numbered 0, 1, 2, … over the whole run and all processes. Draw d is item `d % length` of a
-    permutation made from (seed, d // length), and its augmentation seed is made from (seed, d). Micro-batch b of
-    process r takes `batch_size` draws from number `(b * world_size + r) * batch_size` on. So no item is drawn twice
-    within an epoch, by whichever process, and a run resumes anywhere from `start_batch`.
+    permutation made from (seed, d // length), and its augmentation seed is made from (seed, d). Micro-batch
+    b of process r takes `batch_size` draws from number `(b * world_size + r) * batch_size` on. So no item is
+    drawn twice within an epoch, by whichever process, and a run resumes anywhere from `start_batch`.
 
     Hand it to `DataLoader(batch_sampler=…)`; a batch is a list of `Draw`.
     """
@@ -49,10 +50,14 @@ class DrawSampler(Sampler[list[Draw]]):
         Raises:
             InputError: a number lies outside of its range.
         """
-        if min(length, batch_size, world_size) < 1 or min(seed, start_batch) < 0 or not 0 <= rank < world_size:
+        if (
+            min(length, batch_size, world_size) < 1
+            or min(seed, start_batch) < 0
+            or not 0 <= rank < world_size
+        ):
             raise InputError(
-                "DrawSampler expects length, batch_size and world_size of at least 1, seed and start_batch of at "
-                f"least 0 and 0 <= rank < world_size; got {length=}, {batch_size=}, {world_size=}, {seed=}, "
+                "expected length, batch_size and world_size of at least 1, seed and start_batch of at least "
+                f"0, and 0 <= rank < world_size; got {length=}, {batch_size=}, {world_size=}, {seed=}, "
                 f"{start_batch=}, {rank=}"
             )
         self.length = length
@@ -72,7 +77,9 @@ class DrawSampler(Sampler[list[Draw]]):
                 if number // self.length != epoch:
                     epoch = number // self.length
                     order = self._order(epoch)
-                draws.append(Draw(index=int(order[number % self.length]), seed=self._augmentation_seed(number)))
+                draws.append(
+                    Draw(index=int(order[number % self.length]), seed=self._augmentation_seed(number))
+                )
             yield draws
             batch += 1
 
@@ -85,9 +92,9 @@ class DrawSampler(Sampler[list[Draw]]):
 
 
 def worker_init(worker_id: int) -> None:
-    """Keep OpenCV to one thread inside a DataLoader worker (`worker_init_fn`), where more threads fight for cores.
+    """Keep OpenCV to one thread in a DataLoader worker: hand it over as `worker_init_fn`.
 
-    PyTorch limits its own threads in workers by itself.
+    The workers share the cores already, and PyTorch keeps its own threads there to one.
     """
     import cv2
 

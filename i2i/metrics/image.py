@@ -1,4 +1,4 @@
-"""How near a picture is to the truth, and how much detail it has. All per image: (N, C, H, W) in, (N,) out."""
+"""How near pictures are to the truth, and how much detail they have: (N, C, H, W) in, one number each out."""
 
 import torch
 import torch.nn.functional as F
@@ -44,9 +44,9 @@ def psnr(output: Tensor, target: Tensor, *, data_range: float = 1.0) -> Tensor:
 def ssim(output: Tensor, target: Tensor, *, data_range: float = 1.0) -> Tensor:
     """Structural similarity (Wang et al. 2004, eq. 13), mean over channels and every whole 11×11 window.
 
-    The windows are Gaussian with a standard deviation of 1.5 px; K1 = 0.01, K2 = 0.03; no padding. These are the
-    numbers of scikit-image with `gaussian_weights=True, sigma=1.5, use_sample_covariance=False`. (torchmetrics pads
-    the border by reflection and counts it, which moves the result in the third decimal.)
+    The windows are Gaussian with a standard deviation of 1.5 px; K1 = 0.01, K2 = 0.03; no padding. These are
+    the numbers of scikit-image with `gaussian_weights=True, sigma=1.5, use_sample_covariance=False`.
+    torchmetrics treats the border otherwise, which moves the third decimal: hence not from there.
 
     Args:
         output, target: (N, C, H, W), at least 11×11, in [0, data_range]: an offset changes the result.
@@ -60,7 +60,7 @@ def ssim(output: Tensor, target: Tensor, *, data_range: float = 1.0) -> Tensor:
     """
     output, target = _comparable(output, target)
     if min(output.shape[-2:]) < 11:
-        raise InputError(f"SSIM needs images of at least 11×11 pixels; these are {tuple(output.shape[-2:])}")
+        raise InputError(f"SSIM needs images of at least 11 by 11 pixels, got {tuple(output.shape)}")
     mean_x, mean_y, mean_xx, mean_yy, mean_xy = (
         _gaussian_mean(image) for image in (output, target, output**2, target**2, output * target)
     )
@@ -75,7 +75,7 @@ def ssim(output: Tensor, target: Tensor, *, data_range: float = 1.0) -> Tensor:
 
 
 def laplacian_energy(image: Tensor) -> Tensor:
-    """Mean squared response of the 4-neighbour Laplacian on the mean of the channels: low for a blurred picture.
+    """Mean squared response of the 4-neighbour Laplacian on the mean of the channels: low where blurred.
 
     Args:
         image: (N, C, H, W), at least 3×3, any range.
@@ -87,7 +87,7 @@ def laplacian_energy(image: Tensor) -> Tensor:
         InputError: not (N, C, H, W), or a side is shorter than 3.
     """
     if image.ndim != 4 or min(image.shape[-2:]) < 3:
-        raise InputError(f"expected images (N, C, H, W) of at least 3×3 pixels, got {tuple(image.shape)}")
+        raise InputError(f"expected images (N, C, H, W) of at least 3 by 3 pixels, got {tuple(image.shape)}")
     grey = _at_least_float32(image).mean(dim=1)
     centre = grey[:, 1:-1, 1:-1]
     neighbours = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:]
