@@ -1,1 +1,28 @@
+"""Image-to-image translation: train it, trust it, resume it, import it.
 
+>>> import i2i
+>>> t = i2i.load("runs/demo")
+>>> out = t("photo.png")
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from i2i.inference.translator import Translator, load
+
+__version__ = "0.1.0"
+
+__all__ = ["Translator", "__version__", "load"]
+
+
+def __getattr__(name: str) -> object:
+    """Import torch only once `load` or `Translator` is used, so that `import i2i` costs nothing (PEP 562)."""
+    if name in ("Translator", "load"):
+        from i2i.inference import translator
+
+        return getattr(translator, name)
+    raise AttributeError(f"module 'i2i' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,305 @@
+"""The folder that a trained generator is shared as: weights, what they expect, and a model card.
+
+- `generator.safetensors`: the weights
+- `config.json`: the network's name and arguments, and the images it speaks
+- `README.md`: the model card that the Hugging Face Hub shows
+"""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from i2i import __version__
+from i2i.errors import InputError
+from i2i.files import replacing
+from i2i.generators import GENERATORS
+from i2i.layers.norm import Normalisation
+
+FORMAT = 1
+WEIGHTS = "generator.safetensors"
+CONFIG = "config.json"
+CARD = "README.md"
+
+ImageDtype = Literal["uint8", "uint16", "float32"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSide:
+    """What one side of a generator, its input or its output, speaks.
+
+    Args:
+        channels: number of channels.
+        dtype: depth of the training images. Integer images may later be handed in at another depth;
+            "float32" means that values are physical and are always taken as they are.
+        data_range: (low, high) in the data's own units: (0, 255), (0, 4095), Hounsfield, reflectance …
+        network_range: what the network calls low and high; `data_range` is mapped to it linearly.
+
+    Raises:
+        InputError: channels below 1, an unknown dtype, or a range that is not finite and increasing.
+    """
+
+    channels: int
+    dtype: ImageDtype
+    data_range: tuple[float, float]
+    network_range: tuple[float, float] = (-1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if self.channels < 1:
+            raise InputError(f"channels: expected at least 1, got {self.channels}")
+        if self.dtype not in get_args(ImageDtype):
+            raise InputError(f"dtype: expected one of {get_args(ImageDtype)}, got {self.dtype!r}")
+        for name in ("data_range", "network_range"):
+            low, high = getattr(self, name)
+            if not (math.isfinite(low) and math.isfinite(high) and low < high):
+                raise InputError(f"{name}: expected two finite numbers, low < high, got ({low}, {high})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorSpec:
+    """What a generator needs to be used as it was trained; fixed at training, stored beside the weights.
+
+    Args:
+        input: the images that go in; None for a generator that draws from latent vectors.
+        output: the images that come out.
+        normalisation: "eval" uses BatchNorm's running statistics, "per_image" those of each image alone.
+        dropout: whether dropout stays on, as in pix2pix, where it is the only source of variety.
+
+    Raises:
+        InputError: an unknown normalisation.
+    """
+
+    input: ImageSide | None
+    output: ImageSide
+    normalisation: Normalisation = "eval"
+    dropout: bool = False
+
+    def __post_init__(self) -> None:
+        if self.normalisation not in get_args(Normalisation):
+            raise InputError(
+                f"normalisation: expected one of {get_args(Normalisation)}, got {self.normalisation!r}"
+            )
+
+
+def save_generator(folder: str | Path, *, network: nn.Module, spec: GeneratorSpec, card: str) -> None:
+    """Write a generator as a folder that `i2i.load` reads and that can be uploaded to the Hub as it is.
+
+    Every file is complete or absent, also when the disk runs full: what lay there before stays.
+
+    Args:
+        folder: made where it does not exist; an older generator in it is replaced.
+        network: a generator whose class is in `i2i.generators.GENERATORS`, on any device, not wrapped.
+        spec: what the network expects and returns.
+        card: text of the model card in Markdown: data, training, figures. The header and an example of
+            use are added.
+
+    Raises:
+        InputError: the network's class is in no list, or a file cannot be written (full disk, no permission).
+    """
+    folder = Path(folder)
+    name = next((name for name, kind in GENERATORS.items() if type(network) is kind), None)
+    if name is None:
+        raise InputError(
+            f"{type(network).__name__} is none of the generators that can be stored "
+            f"({', '.join(GENERATORS)}); unwrap the network, or add its class to GENERATORS"
+        )
+    config = {
+        "format": FORMAT,
+        "i2i_version": __version__,
+        "network": name,
+        "arguments": network.arguments,
+        "scale": getattr(network, "scale", None),  # None where no image goes in
+        "size_multiple": getattr(network, "size_multiple", None),
+        **asdict(spec),
+    }
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
+
+    _write(folder / CARD, _model_card(network=name, spec=spec, text=card).encode())
+    _write(folder / CONFIG, (json.dumps(config, indent=2, allow_nan=False) + "\n").encode())
+    _write(folder / WEIGHTS, safetensors.torch.save(tensors, metadata={"format": "pt"}))
+
+
+def load_generator(folder: str | Path) -> tuple[nn.Module, GeneratorSpec]:
+    """Build the generator that a folder holds.
+
+    Args:
+        folder: written by `save_generator`.
+
+    Returns:
+        The network, on the CPU and in eval mode, and what it expects. torch's random numbers are untouched.
+
+    Raises:
+        InputError: a file is missing or garbled, the network is unknown, or a tensor is missing, left over
+            or of the wrong shape; the message names the file.
+    """
+    folder = Path(folder)
+    network, spec = _build(folder / CONFIG)
+    _load_weights(network, folder / WEIGHTS)
+    return network.eval(), spec
+
+
+def find_generator(path: str | Path) -> Path:
+    """The generator folder that a path means: the folder itself, or the only one inside a run folder.
+
+    Raises:
+        InputError: there is no such folder, no generator in it, or several, which are listed.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        what = "is a file" if path.exists() else "does not exist"
+        raise InputError(
+            f"{path} {what}; expected a generator's folder, or the run folder that training wrote"
+        )
+    if _is_generator(path):
+        return path
+    found = sorted(child for child in path.iterdir() if child.is_dir() and _is_generator(child))
+    if not found:
+        raise InputError(
+            f"{path} holds no generator: neither it nor a folder in it has {CONFIG} and {WEIGHTS}; "
+            "give the folder that training wrote"
+        )
+    if len(found) > 1:
+        raise InputError(f"{path} holds several generators; give one of: {', '.join(map(str, found))}")
+    return found[0]
+
+
+def _is_generator(folder: Path) -> bool:
+    # Either file is enough, so that a half-copied folder is reported by what it lacks.
+    return (folder / CONFIG).exists() or (folder / WEIGHTS).exists()
+
+
+def _build(file: Path) -> tuple[nn.Module, GeneratorSpec]:
+    config = _read_config(file)
+    try:
+        name, arguments = config["network"], config["arguments"]
+        spec = GeneratorSpec(
+            input=None if config["input"] is None else _parse_side(config["input"]),
+            output=_parse_side(config["output"]),
+            normalisation=config["normalisation"],
+            dropout=config["dropout"],
+        )
+    except KeyError as error:
+        raise InputError(f"{file} lacks {error}; copy the generator's folder again, whole") from error
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{file} is garbled: {error}; copy the generator's folder again, whole") from error
+    if name not in GENERATORS:
+        raise InputError(
+            f"{file} names the network {name!r}; i2i {__version__} knows {', '.join(GENERATORS)}: update i2i"
+        )
+    try:
+        # A constructor draws initial weights; loading must not shift the caller's random numbers.
+        with torch.random.fork_rng(devices=[]):
+            network = GENERATORS[name](**arguments)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{file}: {name} cannot be built with {arguments}: {error}; update i2i") from error
+    return network, spec
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"{file} cannot be read ({error.strerror}); a generator's folder holds {CONFIG} and {WEIGHTS}"
+        ) from error
+    except ValueError as error:
+        raise InputError(f"{file} is no JSON: {error}; copy the generator's folder again, whole") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{file}: expected a JSON object, got {type(config).__name__}")
+    if config.get("format") != FORMAT:
+        raise InputError(
+            f"{file} has format {config.get('format')!r}; i2i {__version__} reads {FORMAT}: update i2i"
+        )
+    return config
+
+
+def _parse_side(entry: dict[str, Any]) -> ImageSide:
+    return ImageSide(
+        channels=entry["channels"],
+        dtype=entry["dtype"],
+        data_range=tuple(entry["data_range"]),
+        network_range=tuple(entry["network_range"]),
+    )
+
+
+def _load_weights(network: nn.Module, file: Path) -> None:
+    try:
+        tensors = safetensors.torch.load_file(file)
+    except OSError as error:
+        raise InputError(
+            f"{file} cannot be read ({error}); a generator's folder holds {CONFIG} and {WEIGHTS}"
+        ) from error
+    except safetensors.SafetensorError as error:
+        raise InputError(f"{file} is no safetensors file, or cut short: {error}; copy it again") from error
+    faults = _differences(expected=network.state_dict(), found=tensors)
+    if faults:
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise InputError(
+            f"{file} does not fit the network in {CONFIG}: {'; '.join(faults[:3])}{more}. "
+            "The two files must come from the same run: copy the folder again, whole"
+        )
+    network.load_state_dict(tensors)
+
+
+def _differences(*, expected: dict[str, Tensor], found: dict[str, Tensor]) -> list[str]:
+    missing = [f"{key} is missing" for key in expected if key not in found]
+    left_over = [f"{key} is left over" for key in found if key not in expected]
+    misshapen = [
+        f"{key} has shape {tuple(found[key].shape)}, expected {tuple(tensor.shape)}"
+        for key, tensor in expected.items()
+        if key in found and found[key].shape != tensor.shape
+    ]
+    return missing + misshapen + left_over
+
+
+def _model_card(*, network: str, spec: GeneratorSpec, text: str) -> str:
+    """Model card whose YAML header the Hub reads: https://huggingface.co/docs/hub/model-cards."""
+    task, usage = ("image-to-image", _TRANSLATE) if spec.input else ("unconditional-image-generation", _DRAW)
+    return f"""---
+library_name: i2i
+pipeline_tag: {task}
+tags:
+- {task}
+- {network}
+# license: name the licence of your weights here before sharing them
+---
+
+{text.strip()}
+
+## Use
+
+```python
+{usage}
+```
+"""
+
+
+_TRANSLATE = """\
+import i2i
+
+t = i2i.load("path/to/this/folder")
+out = t("image.png")  # also arrays, tensors, PIL images, and lists of them; any size"""
+
+_DRAW = """\
+import torch
+from i2i.checkpoints.store import load_generator
+
+generator, _ = load_generator("path/to/this/folder")
+out = generator(torch.randn(16, generator.in_channels))"""
+
+
+def _write(file: Path, content: bytes) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(file) as temporary:
+            temporary.write_bytes(content)
+    except OSError as error:
+        raise InputError(
+            f"{file} cannot be written ({error.strerror}); free some space or choose another folder"
+        ) from error
