@@ -31,7 +31,7 @@ class Losses:
 
     @property
     def total(self) -> Tensor:
-        return torch.stack([term for term in self.terms.values()]).sum()
+        return torch.stack(list(self.terms.values())).sum()
 
     def accuracy(self) -> Tensor | None:
         """The share of (real, fake) pairs of scores that are ranked rightly: 0.5 guesses, 1 always knows.

@@ -67,7 +67,10 @@ class GAN(Method):
 
     def discriminator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
         judge = self.discriminators["discriminator"]
-        real_inputs, fake_inputs = self._with_label(batch["real"], batch), self._with_label(out["sample"], batch)
+        real_inputs, fake_inputs = (
+            self._with_label(batch["real"], batch),
+            self._with_label(out["sample"], batch),
+        )
         real, fake = judge(real_inputs), judge(fake_inputs)
         terms = {"discriminator": self.objective.discriminator_loss(real, fake)}
         if self.gradient_penalty_weight:
@@ -86,7 +89,10 @@ class GAN(Method):
         sample = self.sample(self._latent(real), batch.get("label"))
         if real.ndim == 2:
             reach = 1.1 * real.abs().max()
-            return {"sample": density_picture(sample, reach=reach), "real": density_picture(real, reach=reach)}
+            return {
+                "sample": density_picture(sample, reach=reach),
+                "real": density_picture(real, reach=reach),
+            }
         return {"sample": sample, "real": real}
 
     def _latent(self, real: Tensor) -> Tensor:

@@ -36,6 +36,7 @@ class TrainingSettings:
         compile: compile the networks (torch.compile).
         seed: of weights, data order, augmentation and noise.
         validate_every_steps: held-out metrics and a sample grid each so many steps.
+        preview_images: held-out images in a sample grid.
         save_every_steps: resumable state each so many steps.
         log_every_steps: losses each so many steps.
         keep_states: how many of the newest states stay on disk.
@@ -64,6 +65,7 @@ class TrainingSettings:
     compile: bool = False
     seed: int = 0
     validate_every_steps: int = 1000
+    preview_images: int = 8
     save_every_steps: int = 1000
     log_every_steps: int = 1
     keep_states: int = 2
@@ -81,6 +83,7 @@ class TrainingSettings:
             "accumulation",
             "critic_steps",
             "validate_every_steps",
+            "preview_images",
             "save_every_steps",
             "log_every_steps",
             "keep_states",

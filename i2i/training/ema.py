@@ -19,9 +19,13 @@ class ExponentialMovingAverage:
     def __init__(self, networks: dict[str, nn.Module], *, decay: float) -> None:
         self.decay = decay
         self.updates = 0
-        self.networks = {
-            name: copy.deepcopy(network).requires_grad_(False) for name, network in networks.items()
-        }
+        self.networks = {name: copy.deepcopy(network).requires_grad_(False) for name, network in networks.items()}
+
+    @torch.no_grad()
+    def restart(self, trained: dict[str, nn.Module]) -> None:
+        """Take over the trained weights as they are."""
+        for name, network in self.networks.items():
+            network.load_state_dict(trained[name].state_dict())
 
     def update(self, trained: dict[str, nn.Module]) -> None:
         """Move the averages towards the trained networks, once per optimiser step."""

@@ -93,7 +93,7 @@ def save_state(out: Path, state: State, *, keep: int) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     shutil.rmtree(target, ignore_errors=True)
-    os.rename(temporary, target)
+    temporary.rename(target)
     for old in _saved(out)[:-keep]:
         shutil.rmtree(old)
 

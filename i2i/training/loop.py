@@ -1,0 +1,557 @@
+"""The training loop: the one place that accumulates, runs backward, clips, steps, freezes, averages and saves.
+
+`train` runs any method from `i2i.methods`; stages are chained calls of it. Start it alone, or on several GPUs
+or machines through `accelerate launch` or `torchrun`; the run's folder must then be visible to all of them.
+"""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
+from torch.utils.data import DataLoader, Dataset, Subset, default_collate
+
+from i2i.checkpoints import GeneratorSpec
+from i2i.data.sampler import DrawSampler, worker_init
+from i2i.errors import InputError, RunStopped
+from i2i.layers.norm import set_inference_mode
+from i2i.methods.base import Batch, Losses, Method, Outputs
+from i2i.training.config import TrainingSettings, learning_rate_factor
+from i2i.training.ema import ExponentialMovingAverage
+from i2i.training.monitor import Alarm, Monitor
+from i2i.training.progress import Progress
+from i2i.training.record import Record
+from i2i.training.report import RunFacts, write_report
+from i2i.training.state import State, load_state, open_run, save_state
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """How a run ended.
+
+    metrics: the last held-out metrics.
+    alarms: what the monitor said, over the whole run.
+    images_per_s: this call's, over all processes, evaluation included; 0 if nothing was left to do.
+    """
+
+    metrics: dict[str, float]
+    alarms: list[Alarm]
+    images_per_s: float
+
+
+def train(
+    *,
+    method: Method,
+    training_data: Dataset,
+    validation_data: Dataset,
+    specs: dict[str, GeneratorSpec],
+    settings: TrainingSettings,
+    out: Path,
+    facts: RunFacts,
+) -> RunResult:
+    """Train a method, or go on with a run that was started with the same arguments.
+
+    Args:
+        method: losses and networks; trained in place.
+        training_data: items for a `Draw` (index and augmentation seed), dictionaries of tensors.
+        validation_data: held-out items for an index.
+        specs: for each generator, what its images are; written beside its weights.
+        settings: of the loop.
+        out: the run's folder. An interrupted run in it goes on exactly where its last state was saved.
+        facts: what the report and model cards tell about the run. Its settings and data fingerprint decide
+            whether the run in `out` is this one.
+
+    Raises:
+        InputError: `out` holds something else, or settings that cannot be used on this machine.
+        RunStopped: too many steps in a row were not finite; the last good weights are saved.
+        SystemExit: asked to end (Ctrl-C, SIGTERM), after saving.
+        OSError: a file could not be written; what was saved before is intact.
+    """
+    accelerator = make_accelerator(settings, out)
+    is_main, processes = accelerator.is_main_process, accelerator.num_processes
+
+    # Whose folder is it, and how far did the run get?
+    if is_main:
+        identity = {"settings": facts.settings, "training": asdict(settings)}
+        open_run(out, {**identity, "data": facts.fingerprint, "processes": processes})
+    accelerator.wait_for_everyone()
+    state = load_state(out)
+    start = state.step if state is not None else 0
+    if start > settings.steps:
+        raise InputError(f"{out} has done {start} steps already, and --steps {settings.steps} asks for fewer.")
+
+    # Data: the sampler shards itself and starts at the first micro-batch not yet trained on.
+    sampler = DrawSampler(
+        length=len(training_data),  # type: ignore[arg-type]
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        rank=accelerator.process_index,
+        world_size=processes,
+        start_batch=start * settings.critic_steps * settings.accumulation,
+    )
+    loader = DataLoader(
+        training_data,
+        batch_sampler=sampler,
+        num_workers=settings.workers,
+        worker_init_fn=worker_init,
+        pin_memory=accelerator.device.type == "cuda",
+    )
+    preview_batch = to_device(_preview_batch(validation_data, settings), accelerator.device, settings)
+
+    # All that a step changes, and all that is remembered about the steps.
+    trainer = Trainer(method=method, settings=settings, accelerator=accelerator, batches=iter(loader))
+    monitor = Monitor(max_skipped_steps=settings.max_skipped_steps, best_is=settings.best_is)
+    record = Record(out, facts=facts, accelerator=accelerator)
+    if state is not None:
+        trainer.load_state_dict(state.shared["trainer"], state.processes[accelerator.process_index])
+        monitor.load_state_dict(state.shared["monitor"])
+        record.load_state_dict(state.shared["record"])
+    record.open(start)
+
+    def validate(step: int) -> None:
+        with trainer.evaluating(specs):
+            metrics = _validate(method, validation_data, settings, accelerator)
+            record.metrics(step, metrics)
+            torch.manual_seed(settings.seed)
+            pictures = method.preview(preview_batch)
+            if settings.best_metric is not None:
+                value = _chosen(metrics, settings.best_metric)
+                monitor.validated(value)
+                if step > 0 and record.is_best(value, settings.best_is):
+                    record.export("best", method.generators, specs, step)
+        record.pictures(step, pictures)
+        progress.say(f"step {step}: " + "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
+
+    def save(step: int) -> None:
+        own = _gather(tree_map_only(Tensor, Tensor.cpu, trainer.own_state_dict()), accelerator)
+        record.flush()
+        if is_main:
+            shared = {
+                "trainer": trainer.state_dict(),
+                "monitor": monitor.state_dict(),
+                "record": record.state_dict(),
+            }
+            save_state(out, State(step=step, shared=shared, processes=own), keep=settings.keep_states)
+        with trainer.evaluating(specs):
+            record.export("", method.generators, specs, step)
+        accelerator.wait_for_everyone()
+
+    with ExitStack() as stack:
+        stack.callback(record.close)
+        stack.callback(trainer.release)
+        interruptions = stack.enter_context(_interruptions())
+        progress = stack.enter_context(Progress(start=start, total=settings.steps, show=is_main))
+        if start == 0:
+            validate(0)
+        for step in range(start, settings.steps):
+            result = trainer.step(step, stop=bool(interruptions))
+            done = step + 1
+            try:
+                alarms = monitor.observe(
+                    step=done,
+                    accuracy=result.accuracy,
+                    skipped=result.skipped,
+                    data=result.data,
+                    outputs=result.outputs,
+                )
+            except RunStopped:
+                save(done)
+                raise
+            if done % settings.log_every_steps == 0:
+                record.step(done, result.scalars())
+            for alarm in alarms:
+                record.alarm(alarm)
+                progress.say(f"[bold red]step {done}: {alarm.text}[/bold red]")
+            progress.advance(losses=result.losses, images=trainer.images_per_step, waited_s=result.waited_s)
+
+            at_end = done == settings.steps
+            if at_end or done % settings.validate_every_steps == 0:
+                validate(done)
+            if at_end or result.stop or done % settings.save_every_steps == 0:
+                save(done)
+            if result.stop and not at_end:
+                progress.say(f"Interrupted, and saved at step {done}. The same command goes on from there.")
+                raise SystemExit(130)
+
+    if is_main:
+        write_report(out, facts)
+    accelerator.wait_for_everyone()
+    return RunResult(metrics=record.last_metrics, alarms=record.alarms, images_per_s=progress.images_per_s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepResult:
+    """What one step did.
+
+    losses: weighted terms, averaged over micro-batches and processes.
+    accuracy: share of score pairs that the discriminator ranks rightly; None without scores.
+    skipped: something was not finite, so the weights are those from before.
+    stop: some process was asked to stop.
+    waited_s: time spent waiting for data.
+    data, outputs: the last micro-batch and what the generators made of it.
+    """
+
+    losses: dict[str, float]
+    accuracy: float | None
+    learning_rate: float
+    skipped: bool
+    stop: bool
+    waited_s: float
+    data: Batch
+    outputs: Outputs
+
+    def scalars(self) -> dict[str, Any]:
+        """What is logged: nothing that depends on the clock, so that logs of equal runs are equal."""
+        return {
+            "losses": self.losses,
+            "accuracy": self.accuracy,
+            "learning_rate": self.learning_rate,
+            "skipped": self.skipped,
+        }
+
+
+class Trainer:
+    """The networks, optimisers and averages of one run, and the step that changes them."""
+
+    def __init__(
+        self,
+        *,
+        method: Method,
+        settings: TrainingSettings,
+        accelerator: Accelerator,
+        batches: Iterator[Batch],
+    ) -> None:
+        self.method = method
+        self.settings = settings
+        self.accelerator = accelerator
+        self.batches = batches
+        self.generators = {name: self._place(network) for name, network in method.generators.items()}
+        self.discriminators = {name: self._place(network) for name, network in method.discriminators.items()}
+        method.frozen = {n: f.to(accelerator.device).eval().requires_grad_(False) for n, f in method.frozen.items()}
+        self.ema = ExponentialMovingAverage(self.generators, decay=settings.ema_decay) if settings.ema_decay else None
+        method.generators = {n: self._prepare(g) for n, g in self.generators.items()}
+        method.discriminators = {n: self._prepare(d) for n, d in self.discriminators.items()}
+        if self.ema:
+            self.ema.restart(self.generators)  # preparing gave all processes the first one's weights
+        self.optimisers = [self._optimiser(self.generators, settings.generator_learning_rate)]
+        if self.discriminators:
+            self.optimisers.append(self._optimiser(self.discriminators, settings.discriminator_learning_rate))
+        self.base_learning_rates = (settings.generator_learning_rate, settings.discriminator_learning_rate)
+
+    @property
+    def images_per_step(self) -> int:
+        """Training items that all processes together draw for one step."""
+        settings = self.settings
+        per_process = settings.batch_size * settings.accumulation * settings.critic_steps
+        return per_process * self.accelerator.num_processes
+
+    def _place(self, network: nn.Module) -> nn.Module:
+        layout = torch.channels_last if self.settings.channels_last else torch.preserve_format
+        return network.to(self.accelerator.device).to(memory_format=layout)
+
+    def _prepare(self, network: nn.Module) -> nn.Module:
+        prepared = self.accelerator.prepare_model(network.train())
+        if self.settings.compile:
+            prepared.compile()
+        return prepared
+
+    def _optimiser(self, networks: dict[str, nn.Module], learning_rate: float) -> torch.optim.Optimizer:
+        # Not prepared by accelerate: its optimiser updates the grad scaler at each side's step, and both sides
+        # must step or skip together.
+        parameters = [p for network in networks.values() for p in network.parameters()]
+        return torch.optim.Adam(parameters, lr=learning_rate, betas=self.settings.adam_betas, fused=True)
+
+    def step(self, step: int, *, stop: bool = False) -> StepResult:
+        """One update of the generators, after `critic_steps` updates of the discriminators.
+
+        step: counted from 0; with the seed it decides every random number.
+        stop: this process was asked to stop; the result says whether any was.
+        """
+        settings = self.settings
+        factor = learning_rate_factor(settings, step)
+        for optimiser, base in zip(self.optimisers, self.base_learning_rates, strict=False):
+            optimiser.param_groups[0]["lr"] = base * factor
+        waited_s, skipped = 0.0, False
+
+        for round_ in range(settings.critic_steps):
+            critic_only = round_ < settings.critic_steps - 1
+            undo = self._snapshot()
+            tallies: dict[str, Tensor] = {}
+            for micro in range(settings.accumulation):
+                batch, waited = self._next_batch()
+                waited_s += waited
+                self._seed(step, round_, micro)
+                with self._gradients_shared(micro == settings.accumulation - 1):
+                    if critic_only:
+                        with torch.no_grad():
+                            out = self.method.translate(batch, step)
+                    else:
+                        out = self.method.translate(batch, step)
+                        with self._discriminators_frozen():
+                            self._backward(self.method.generator_losses(batch, out, step), tallies)
+                    out = {name: value.detach() for name, value in out.items()}
+                    if self.discriminators:
+                        self._backward(self.method.discriminator_losses(batch, out, step), tallies)
+
+            # Both sides step, or neither: stepping one between the two would make accumulation of k micro-batches
+            # differ from one batch of k, and leave a discriminator ahead of a generator whose step failed.
+            sides = self.optimisers[1:] if critic_only else self.optimisers
+            finite, losses, stop = self._apply(sides, tallies, stop)
+            if not finite:
+                self._undo(undo)
+                skipped = True
+            elif self.ema and not critic_only:
+                self.ema.update(self.generators)
+
+        return StepResult(
+            accuracy=losses.pop("accuracy", None),
+            losses=losses,
+            learning_rate=self.optimisers[0].param_groups[0]["lr"],
+            skipped=skipped,
+            stop=stop,
+            waited_s=waited_s,
+            data=batch,
+            outputs=out,
+        )
+
+    def _backward(self, losses: Losses, tallies: dict[str, Tensor]) -> None:
+        total = losses.total / self.settings.accumulation
+        self.accelerator.backward(total)
+        values = {**losses.terms, "accuracy": losses.accuracy()}
+        for name, value in values.items():
+            if value is not None:
+                share = value.detach().double() / self.settings.accumulation
+                tallies[name] = tallies[name] + share if name in tallies else share
+
+    def _apply(
+        self, sides: list[torch.optim.Optimizer], tallies: dict[str, Tensor], stop: bool
+    ) -> tuple[bool, dict[str, float], bool]:
+        """Step the given optimisers if all is finite; whether it was, the losses, and whether to stop."""
+        scaler = self.accelerator.scaler
+        norms = []
+        for optimiser in sides:
+            if scaler is not None:
+                scaler.unscale_(optimiser)
+            gradients = [p.grad for p in optimiser.param_groups[0]["params"] if p.grad is not None]
+            norms.append(torch.nn.utils.get_total_norm(gradients))
+        # One transfer to the host a round. The gradients' norms are alike in all processes by now; losses are not.
+        values = torch.stack(
+            [norm.double() for norm in norms]
+            + list(tallies.values())
+            + [torch.tensor(float(stop), device=self.accelerator.device, dtype=torch.float64)]
+        )
+        numbers = self.accelerator.reduce(values, "mean").tolist()
+        finite = all(math.isfinite(number) for number in numbers)
+        for optimiser, norm in zip(sides, norms, strict=True):
+            if finite:
+                if self.settings.clip_norm is not None:
+                    torch.nn.utils.clip_grads_with_norm_(
+                        optimiser.param_groups[0]["params"], self.settings.clip_norm, norm
+                    )
+                optimiser.step()
+            optimiser.zero_grad()
+        if scaler is not None:
+            scaler.update()
+        return finite, dict(zip(tallies, numbers[len(norms) : -1], strict=True)), numbers[-1] > 0
+
+    def _next_batch(self) -> tuple[Batch, float]:
+        begun = time.perf_counter()
+        batch = to_device(next(self.batches), self.accelerator.device, self.settings)
+        return batch, time.perf_counter() - begun
+
+    def _seed(self, step: int, round_: int, micro: int) -> None:
+        words = [self.settings.seed, self.accelerator.process_index, step, round_, micro]
+        torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0]))
+
+    @contextmanager
+    def _gradients_shared(self, shared: bool) -> Iterator[None]:
+        """Whether backward averages gradients over processes; the last micro-batch of a round does."""
+        with ExitStack() as stack:
+            if not shared:
+                for network in (*self.method.generators.values(), *self.method.discriminators.values()):
+                    stack.enter_context(self.accelerator.no_sync(network))
+            yield
+
+    @contextmanager
+    def _discriminators_frozen(self) -> Iterator[None]:
+        """The generators' gradient passes through the discriminators; theirs is not computed."""
+        parameters = [p for network in self.discriminators.values() for p in network.parameters()]
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter in parameters:
+                parameter.requires_grad_(True)
+
+    def _networks(self) -> dict[str, nn.Module]:
+        return {**self.generators, **self.discriminators}
+
+    def _snapshot(self) -> tuple[list[Tensor], dict[str, Any]]:
+        """What forward passes change: buffers (running statistics), and what the method remembers."""
+        buffers = [b.clone() for network in self._networks().values() for b in network.buffers()]
+        return buffers, self.method.state_dict()
+
+    @torch.no_grad()
+    def _undo(self, snapshot: tuple[list[Tensor], dict[str, Any]]) -> None:
+        buffers, remembered = snapshot
+        current = [b for network in self._networks().values() for b in network.buffers()]
+        for buffer, before in zip(current, buffers, strict=True):
+            buffer.copy_(before)
+        self.method.load_state_dict(remembered)
+
+    @contextmanager
+    def evaluating(self, specs: dict[str, GeneratorSpec]) -> Iterator[None]:
+        """Put into the method the generators as they are exported: averaged, and in inference mode.
+
+        BatchNorm's buffers differ between processes; meanwhile all have their mean. Training's are put back.
+        """
+        prepared, buffers = self.method.generators, self._snapshot()[0]
+        if self.accelerator.num_processes > 1:
+            for network in self.generators.values():
+                for buffer in network.buffers():
+                    if buffer.is_floating_point():
+                        buffer.copy_(self.accelerator.reduce(buffer, "mean"))
+        shown = self.generators
+        if self.ema:
+            self.ema.copy_buffers(self.generators)
+            shown = self.ema.networks
+        for name, network in shown.items():
+            set_inference_mode(network, normalisation=specs[name].normalisation, dropout=specs[name].dropout)
+        self.method.generators = shown
+        torch.manual_seed(self.settings.seed)
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.method.generators = prepared
+            for network in self.generators.values():
+                network.train()
+            self._undo((buffers, self.method.state_dict()))
+
+    def release(self) -> None:
+        """Give the method its networks back as they were handed in, for another stage."""
+        for networks in (self.method.generators, self.method.discriminators):
+            for name, network in networks.items():
+                networks[name] = self.accelerator.unwrap_model(network, keep_fp32_wrapper=False)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is alike in all processes."""
+        scaler = self.accelerator.scaler
+        return {
+            "networks": {name: network.state_dict() for name, network in self._networks().items()},
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "ema": self.ema.state_dict() if self.ema else None,
+            "scaler": scaler.state_dict() if scaler is not None else None,
+        }
+
+    def own_state_dict(self) -> dict[str, Any]:
+        """What each process keeps of its own."""
+        buffers = {name: list(network.buffers()) for name, network in self._networks().items()}
+        return {"buffers": buffers, "method": self.method.state_dict()}
+
+    @torch.no_grad()
+    def load_state_dict(self, shared: dict[str, Any], own: dict[str, Any]) -> None:
+        for name, network in self._networks().items():
+            network.load_state_dict(shared["networks"][name])
+            for buffer, saved in zip(network.buffers(), own["buffers"][name], strict=True):
+                buffer.copy_(saved)
+        for optimiser, saved in zip(self.optimisers, shared["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+        if self.ema:
+            self.ema.load_state_dict(shared["ema"])
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(shared["scaler"])
+        self.method.load_state_dict(own["method"])
+
+
+def to_device(batch: Batch, device: torch.device, settings: TrainingSettings) -> Batch:
+    moved = {}
+    for name, value in batch.items():
+        layout = torch.channels_last if settings.channels_last and value.ndim == 4 else torch.preserve_format
+        moved[name] = value.to(device, non_blocking=True, memory_format=layout)
+    return moved
+
+
+def make_accelerator(settings: TrainingSettings, out: Path) -> Accelerator:
+    """An accelerator as this loop needs it; stages of one program may differ in precision."""
+    AcceleratorState._reset_state()
+    try:
+        return Accelerator(
+            cpu=settings.device == "cpu",
+            mixed_precision="no" if settings.precision == "fp32" else settings.precision,
+            log_with=list(settings.trackers) or None,
+            project_dir=out,
+            # Buffers stay each process's own; `Trainer.evaluating` averages them where they matter.
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        )
+    except ValueError as error:
+        raise InputError(f"--precision {settings.precision} cannot be used here: {error}") from error
+
+
+def _validate(method: Method, data: Dataset, settings: TrainingSettings, accelerator: Accelerator) -> dict[str, float]:
+    """Held-out metrics, each the mean over all items; the processes share the work."""
+    share = Subset(data, range(accelerator.process_index, len(data), accelerator.num_processes))  # type: ignore
+    loader = DataLoader(share, batch_size=settings.batch_size, num_workers=settings.workers)
+    sums: dict[str, float] = {}
+    for batch in loader:
+        count = len(next(iter(batch.values())))
+        for name, value in method.validate(to_device(batch, accelerator.device, settings)).items():
+            sums[name] = sums.get(name, 0.0) + value * count
+    gathered = _gather(sums, accelerator)
+    return {name: sum(s.get(name, 0.0) for s in gathered) / len(data) for name in gathered[0]}  # type: ignore
+
+
+def _chosen(metrics: dict[str, float], name: str) -> float:
+    if name not in metrics:
+        raise InputError(f"best_metric is {name!r}, but this method measures {', '.join(metrics) or 'nothing'}.")
+    return metrics[name]
+
+
+def _gather(value: Any, accelerator: Accelerator) -> list[Any]:
+    """One value from each process, in order of rank."""
+    return gather_object([value]) if accelerator.num_processes > 1 else [value]
+
+
+def _preview_batch(data: Dataset, settings: TrainingSettings) -> Batch:
+    """Held-out items spread evenly over the data, always the same."""
+    length = len(data)  # type: ignore[arg-type]
+    count = min(settings.preview_images, length)
+    return default_collate([data[index * length // count] for index in range(count)])
+
+
+@contextmanager
+def _interruptions() -> Iterator[list[int]]:
+    """A list that fills when this process is asked to end (Ctrl-C, or a scheduler's SIGTERM).
+
+    The step under way is then finished and saved. Ctrl-C a second time ends at once.
+    """
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield received  # only the main thread may handle signals
+        return
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

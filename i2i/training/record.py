@@ -1,0 +1,110 @@
+"""What a run writes for people and tools to read while it goes on; the first process alone writes."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from i2i.checkpoints import GeneratorSpec, save_generator
+from i2i.methods.base import unwrapped
+from i2i.training.monitor import Alarm
+from i2i.training.report import LOG, SAMPLES, RunFacts, model_card, write_grid, write_report
+from i2i.training.state import truncate_log
+
+
+class Record:
+    """Log, sample grids, report, exported generators and trackers of one run.
+
+    Log lines hold nothing that depends on the clock, so equal runs have equal logs.
+    """
+
+    def __init__(self, out: Path, *, facts: RunFacts, accelerator: Accelerator) -> None:
+        self.out = out
+        self.facts = facts
+        self.accelerator = accelerator
+        self.is_main = accelerator.is_main_process
+        self.last_metrics: dict[str, float] = {}
+        self.best: float | None = None
+        self.alarms: list[Alarm] = []
+        if accelerator.log_with:
+            accelerator.init_trackers("i2i", config=dict(_flat(facts.settings)))
+
+    def open(self, step: int) -> None:
+        """Begin to log after `step`, dropping what an interrupted run logged later."""
+        if self.is_main:
+            (self.out / SAMPLES).mkdir(exist_ok=True)
+            truncate_log(self.out / LOG, step)
+            self.log = (self.out / LOG).open("a")
+
+    def step(self, step: int, scalars: dict[str, Any]) -> None:
+        self._write({"step": step, **scalars})
+
+    def alarm(self, alarm: Alarm) -> None:
+        self.alarms.append(alarm)
+        self._write({"step": alarm.step, "alarm": alarm.text})
+
+    def metrics(self, step: int, metrics: dict[str, float]) -> None:
+        self.last_metrics = metrics
+        self._write({"step": step, "metrics": metrics})
+
+    def pictures(self, step: int, pictures: dict[str, Tensor]) -> None:
+        """Save a grid of pictures and bring the report up to date."""
+        if self.is_main:
+            write_grid(self.out / SAMPLES / f"{step:08d}.png", pictures)
+            self.flush()
+            write_report(self.out, self.facts)
+
+    def is_best(self, value: float, best_is: Literal["lowest", "highest"]) -> bool:
+        """Whether the metric is better than ever before; remembers it."""
+        sign = 1 if best_is == "lowest" else -1
+        if self.best is None or sign * value < sign * self.best:
+            self.best = value
+            return True
+        return False
+
+    def export(self, folder: str, generators: dict[str, nn.Module], specs: dict[str, GeneratorSpec], step: int) -> None:
+        """Write each generator to <out>/<folder>/<name>."""
+        if self.is_main:
+            for name, network in generators.items():
+                card = model_card(self.facts, step=step, metrics=self.last_metrics)
+                save_generator(self.out / folder / name, network=unwrapped(network), spec=specs[name], card=card)
+
+    def flush(self) -> None:
+        if self.is_main:
+            self.log.flush()
+
+    def close(self) -> None:
+        if self.is_main:
+            self.log.close()
+        if self.accelerator.log_with:
+            self.accelerator.end_training()
+
+    def _write(self, line: dict[str, Any]) -> None:
+        if self.is_main:
+            self.log.write(json.dumps(line) + "\n")
+        if self.accelerator.log_with:
+            numbers = {name: value for name, value in _flat(line) if isinstance(value, int | float)}
+            self.accelerator.log(numbers, step=line["step"])
+
+    def state_dict(self) -> dict[str, Any]:
+        alarms = [asdict(alarm) for alarm in self.alarms]
+        return {"last_metrics": self.last_metrics, "best": self.best, "alarms": alarms}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.last_metrics, self.best = state["last_metrics"], state["best"]
+        self.alarms = [Alarm(**alarm) for alarm in state["alarms"]]
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested dictionaries as (path, value), as trackers want them; other containers as text."""
+    items: list[tuple[str, Any]] = []
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            items += _flat(value, f"{prefix}{key}/")
+        else:
+            plain = value if isinstance(value, int | float | str | bool) else str(value)
+            items.append((f"{prefix}{key}", plain))
+    return items

@@ -1,0 +1,251 @@
+"""What a person looks at to judge a run: a grid of samples, a self-contained report.html and metrics.json.
+
+All of it is made from the run's folder, so it can be made again at any time.
+"""
+
+import base64
+import html
+import io
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from i2i.files import replacing
+
+LOG = "log.jsonl"
+SAMPLES = "samples"
+GAP_PX = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """What a run is, in a person's words and numbers.
+
+    Attributes:
+        title: a few words.
+        about: a sentence or two on what was trained on what.
+        settings: all that was chosen, JSON-able.
+        fingerprint: identifies the training data.
+        baselines: metrics of simple ways to do the same, by name, to hold the run's own against.
+    """
+
+    title: str
+    about: str
+    settings: dict[str, Any]
+    fingerprint: str
+    baselines: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+def write_grid(path: Path, pictures: dict[str, Tensor]) -> None:
+    """Save pictures as one PNG: a row for each image, a column for each name; one name alone fills a square.
+
+    pictures: (N, C, H, W) in [-1, 1]; columns may differ in size and channels.
+    """
+    columns = [[_as_rgb(image) for image in batch] for batch in pictures.values()]
+    if len(columns) == 1:
+        side = max(1, round(len(columns[0]) ** 0.5))
+        columns = [columns[0][start::side] for start in range(side)]
+    rows = max(len(column) for column in columns)
+    height = max(image.shape[0] for column in columns for image in column) + GAP_PX
+    width = max(image.shape[1] for column in columns for image in column) + GAP_PX
+    canvas = np.full((rows * height + GAP_PX, len(columns) * width + GAP_PX, 3), 255, np.uint8)
+    for x, column in enumerate(columns):
+        for y, image in enumerate(column):
+            top, left = GAP_PX + y * height, GAP_PX + x * width
+            canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
+    with replacing(path) as temporary:
+        Image.fromarray(canvas).save(temporary)
+
+
+def _as_rgb(image: Tensor) -> np.ndarray:
+    """(C, H, W) in [-1, 1] to (H, W, 3) uint8. Two channels gain an empty third; of many, three are shown."""
+    image = image.detach().float().cpu()
+    if len(image) == 1:
+        image = image.expand(3, -1, -1)
+    elif len(image) == 2:
+        image = F.pad(image, (0, 0, 0, 0, 0, 1), value=-1.0)
+    pixels = ((image[:3].clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return pixels.permute(1, 2, 0).numpy()
+
+
+def model_card(facts: RunFacts, *, step: int, metrics: dict[str, float]) -> str:
+    """The text of a generator's model card, in Markdown."""
+    lines = [f"# {facts.title}", "", facts.about, "", f"Trained for {step} steps."]
+    if metrics:
+        lines += ["", "## Held-out metrics", "", *_markdown_table(metrics, facts.baselines)]
+    lines += ["", "## Settings", "", "```json", json.dumps(facts.settings, indent=2), "```"]
+    return "\n".join([*lines, "", f"Data fingerprint: `{facts.fingerprint}`"])
+
+
+def _markdown_table(metrics: dict[str, float], baselines: dict[str, dict[str, float]]) -> list[str]:
+    names = list(metrics)
+    rows = [f"| | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
+    for label, values in {"this generator": metrics, **baselines}.items():
+        cells = [f"{values[name]:.4g}" if name in values else "" for name in names]
+        rows.append(f"| {label} | {' | '.join(cells)} |")
+    return rows
+
+
+def write_report(out: Path, facts: RunFacts) -> None:
+    """Write report.html, metrics.json and samples.png from what lies in the run's folder."""
+    lines = [json.loads(line) for line in (out / LOG).read_text().splitlines()]
+    steps = [line for line in lines if "losses" in line]
+    measured = [line for line in lines if "metrics" in line]
+    alarms = [line for line in lines if "alarm" in line]
+    metrics = measured[-1]["metrics"] if measured else {}
+    last = lines[-1]["step"] if lines else 0
+    skipped = sum(line["skipped"] for line in steps)
+
+    summary = {
+        "step": last,
+        "metrics": metrics,
+        "baselines": facts.baselines,
+        "skipped_steps": skipped,
+        "alarms": alarms,
+        "data": facts.fingerprint,
+    }
+    with replacing(out / "metrics.json") as temporary:
+        temporary.write_text(json.dumps(summary, indent=2) + "\n")
+
+    # Grids of steps that a resumed run has not reached again are left out.
+    grids = [path for path in sorted((out / SAMPLES).glob("*.png")) if int(path.stem) <= last]
+    if grids:
+        with replacing(out / "samples.png") as temporary:
+            temporary.write_bytes(grids[-1].read_bytes())
+
+    body = [
+        f"<h1>{html.escape(facts.title)}</h1>",
+        f"<p>{html.escape(facts.about)}</p>",
+        f"<p>{last} steps, {skipped} of them skipped.</p>",
+        *(f'<p class="alarm">Step {a["step"]}: {html.escape(a["alarm"])}</p>' for a in alarms),
+        "<h2>Held-out metrics</h2>",
+        _html_table(metrics, facts.baselines),
+        "<h2>Newest samples</h2>",
+        *(_picture(path, largest_px=4096) for path in grids[-1:]),
+        "<h2>Curves</h2>",
+        _curves(steps, measured, facts.baselines),
+        "<h2>Samples over time</h2>",
+        '<div class="over-time">',
+        *(
+            f"<figure>{_picture(path, largest_px=900)}<figcaption>step {int(path.stem)}</figcaption></figure>"
+            for path in _spread(grids, 8)
+        ),
+        "</div>",
+        "<h2>Settings</h2>",
+        f"<pre>{html.escape(json.dumps(facts.settings, indent=2))}</pre>",
+        f"<p>Data fingerprint: <code>{html.escape(facts.fingerprint)}</code></p>",
+    ]
+    with replacing(out / "report.html") as temporary:
+        temporary.write_text(PAGE.format(title=html.escape(facts.title), body="\n".join(body)))
+
+
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
+table {{ border-collapse: collapse }} th, td {{ padding: .3rem .8rem; text-align: right; border-bottom: 1px solid #ddd }}
+th:first-child, td:first-child {{ text-align: left }} img {{ max-width: 100%; height: auto }}
+.over-time {{ display: flex; flex-wrap: wrap; gap: 1rem }} figure {{ margin: 0; flex: 1 1 14rem; max-width: 24rem }}
+.alarm {{ background: #fde8e8; border-left: 4px solid #c00; padding: .5rem 1rem }}
+pre {{ background: #f6f6f6; padding: 1rem; overflow: auto }}
+</style>
+{body}
+</html>
+"""
+
+
+def _html_table(metrics: dict[str, float], baselines: dict[str, dict[str, float]]) -> str:
+    if not metrics:
+        return "<p>This method measures none.</p>"
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in metrics)
+    rows = ""
+    for label, values in {"this run": metrics, **baselines}.items():
+        cells = "".join(f"<td>{values[name]:.4g}</td>" if name in values else "<td></td>" for name in metrics)
+        rows += f"<tr><td>{html.escape(label)}</td>{cells}</tr>"
+    return f"<table><tr><th></th>{head}</tr>{rows}</table>"
+
+
+def _picture(path: Path, *, largest_px: int) -> str:
+    """A picture as an <img> that needs no other file, scaled down to a largest side."""
+    image = Image.open(path)
+    image.thumbnail((largest_px, largest_px))
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=90)
+    return _inline(buffer.getvalue(), "image/webp", f"samples at step {int(path.stem)}")
+
+
+def _inline(content: bytes, kind: str, text: str) -> str:
+    return f'<img alt="{text}" src="data:{kind};base64,{base64.b64encode(content).decode()}">'
+
+
+def _spread(items: list[Path], count: int) -> list[Path]:
+    """At most `count` items, evenly spread, the first and the last among them."""
+    if len(items) <= count:
+        return items
+    return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
+
+
+def _curves(steps: list[dict[str, Any]], measured: list[dict[str, Any]], baselines: dict[str, dict[str, float]]) -> str:
+    """Losses, accuracy and held-out metrics against steps, each in a panel of its own."""
+    from matplotlib.figure import Figure
+
+    losses = list(dict.fromkeys(name for line in steps for name in line["losses"]))
+    has_accuracy = any(line["accuracy"] is not None for line in steps)
+    metrics = list(measured[-1]["metrics"]) if measured else []
+    titles = [f"loss: {name}" for name in losses]
+    titles += ["discriminator accuracy"] * has_accuracy + [f"held-out: {name}" for name in metrics]
+    if not titles:
+        return "<p>Nothing was logged yet.</p>"
+
+    rows = -(-len(titles) // 3)
+    figure = Figure(figsize=(12, 2.6 * rows), layout="constrained")
+    panels = figure.subplots(rows, 3, squeeze=False).flatten()
+    for panel, title in zip(panels, titles, strict=False):
+        panel.set_title(title, fontsize=10)
+        panel.grid(alpha=0.3)
+    for panel in panels[len(titles) :]:
+        panel.axis("off")
+    remaining = iter(panels)
+    for name in losses:
+        _draw_noisy(next(remaining), [(line["step"], line["losses"].get(name)) for line in steps])
+    if has_accuracy:
+        panel = next(remaining)
+        _draw_noisy(panel, [(line["step"], line["accuracy"]) for line in steps])
+        panel.set_ylim(-0.02, 1.02)
+        panel.axhline(0.5, color="grey", linestyle=":", label="guessing")
+        panel.legend(fontsize=8)
+    for name in metrics:
+        panel = next(remaining)
+        values = [line["metrics"][name] for line in measured]
+        panel.plot([line["step"] for line in measured], values, marker="o", markersize=3)
+        for number, (label, figures) in enumerate(baselines.items()):
+            if name in figures:
+                panel.axhline(figures[name], color=f"C{number + 1}", linestyle="--", label=label)
+        if panel.get_legend_handles_labels()[0]:
+            panel.legend(fontsize=8)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return _inline(buffer.getvalue(), "image/png", "curves")
+
+
+def _draw_noisy(panel: Any, points: list[tuple[int, float | None]]) -> None:
+    """Values as they are, faint, under their running mean over a fiftieth of the run."""
+    known = [(step, value) for step, value in points if value is not None and np.isfinite(value)]
+    if not known:
+        return
+    known = known[:: max(1, len(known) // 5000)]
+    steps, values = (np.array(column, dtype=float) for column in zip(*known, strict=True))
+    window = max(1, len(values) // 50)
+    sums = np.cumsum(np.concatenate([[0.0], values]))
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - window, 0)
+    panel.plot(steps, values, alpha=0.25, linewidth=0.8)
+    panel.plot(steps, (sums[ends] - sums[starts]) / (ends - starts), color="C0")
