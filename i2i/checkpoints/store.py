@@ -188,7 +188,7 @@ def _build(file: Path) -> tuple[nn.Module, GeneratorSpec]:
         raise InputError(f"{file} lacks {error}; copy the generator's folder again, whole") from error
     except (TypeError, ValueError) as error:
         raise InputError(f"{file} is garbled: {error}; copy the generator's folder again, whole") from error
-    if name not in GENERATORS:
+    if name not in list(GENERATORS):  # a list, for a garbled name may be unhashable
         raise InputError(
             f"{file} names the network {name!r}; i2i {__version__} knows {', '.join(GENERATORS)}: update i2i"
         )
