@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPageSeries
 
 Values = TypeVar("Values", np.ndarray, Tensor)
+DtypeName = Literal["uint8", "uint16", "float32"]
 
 READABLE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".npy"})
 
@@ -30,7 +31,7 @@ class ImageHeader(NamedTuple):
     height: int
     width: int
     channels: int
-    dtype: np.dtype
+    dtype: DtypeName
 
 
 def read_image(path: Path | str) -> np.ndarray:
@@ -61,22 +62,22 @@ def read_image(path: Path | str) -> np.ndarray:
                 image = _read_jpeg(path)
             case "png16":
                 image = _read_with_opencv(path)
-            case "other":
+            case "png8" | "other":
                 image = _read_with_pillow(path)
         return _as_height_width_channels(image)
 
 
 def read_header(path: Path | str) -> ImageHeader:
-    """Size, channels and depth of the array that `read_image` would return, from the first bytes of the file.
+    """Size, channels and depth of the array that `read_image` would return, without decoding it.
 
     Args:
         path: the file.
 
     Returns:
-        The header. The pixels were not looked at: they may still turn out to be truncated.
+        The header.
 
     Raises:
-        InputError: the file is missing or no image.
+        InputError: the file is missing, no image, or (PNG, JPEG, TIFF, .npy) its end is missing.
     """
     path = Path(path)
     with _input_errors(path):
@@ -86,8 +87,17 @@ def read_header(path: Path | str) -> ImageHeader:
                 return _header(image.shape, image.dtype)
             case "tiff":
                 return _read_tiff_header(path)
-            case encoding:
+            case "jpeg":
+                # Bytes after the end marker are rare but legal.
+                if _last_bytes(path, 2) != b"\xff\xd9":
+                    _check_whole_jpeg(path.read_bytes())
+                return _read_pillow_header(path, depth=8)
+            case "png8" | "png16" as encoding:
+                if b"IEND" not in _last_bytes(path, 12) and b"IEND" not in path.read_bytes():
+                    raise InputError("the PNG is truncated; replace or remove the file")
                 return _read_pillow_header(path, depth=16 if encoding == "png16" else 8)
+            case "other":
+                return _read_pillow_header(path, depth=8)
 
 
 def write_image(path: Path | str, image: np.ndarray) -> None:
@@ -168,7 +178,7 @@ def _input_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _encoding(path: Path) -> Literal["npy", "tiff", "jpeg", "png16", "other"]:
+def _encoding(path: Path) -> Literal["npy", "tiff", "jpeg", "png8", "png16", "other"]:
     with path.open("rb") as file:
         head = file.read(25)
     if head.startswith(b"\x93NUMPY"):
@@ -177,18 +187,23 @@ def _encoding(path: Path) -> Literal["npy", "tiff", "jpeg", "png16", "other"]:
         return "tiff"
     if head.startswith(b"\xff\xd8\xff"):
         return "jpeg"
-    # PNG's byte 24 is the bit depth. Pillow would cut 16-bit colour to 8.
-    if head.startswith(b"\x89PNG\r\n\x1a\n") and head[24:] == b"\x10":
-        return "png16"
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        # Byte 24 is the bit depth. Pillow would cut 16-bit colour to 8.
+        return "png16" if head[24:] == b"\x10" else "png8"
     return "other"
+
+
+def _last_bytes(path: Path, count: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - count))
+        return file.read()
 
 
 def _read_jpeg(path: Path) -> np.ndarray:
     import cv2
 
     data = path.read_bytes()
-    if not _is_whole_jpeg(data):
-        raise InputError("the JPEG is truncated; replace or remove the file")
+    _check_whole_jpeg(data)
     # OpenCV takes a third of Pillow's time here.
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYCOLOR)
     if image is None:
@@ -196,12 +211,16 @@ def _read_jpeg(path: Path) -> np.ndarray:
     return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def _is_whole_jpeg(data: bytes) -> bool:
-    """Whether an end marker follows the first scan; some OpenCV versions fill what is missing with grey."""
+def _check_whole_jpeg(data: bytes) -> None:
+    """Ask for an end marker after the first scan: some OpenCV versions fill what is missing with grey.
+
+    The segments before it are stepped over because an embedded thumbnail has an end marker of its own.
+    """
     position = 2
     while data[position : position + 1] == b"\xff" and data[position + 1 : position + 2] != b"\xda":
         position += 2 + int.from_bytes(data[position + 2 : position + 4])
-    return data.find(b"\xff\xd9", position) >= 0
+    if data.find(b"\xff\xd9", position) < 0:
+        raise InputError("the JPEG is truncated; replace or remove the file")
 
 
 def _read_with_opencv(path: Path) -> np.ndarray:
@@ -242,9 +261,9 @@ def _read_pillow_header(path: Path, *, depth: int) -> ImageHeader:
         mode = _pillow_mode(image)
     channels = {"RGB": 3, "RGBA": 4}.get(mode, 1)
     if mode in ("F", "I"):
-        return ImageHeader(height, width, channels, np.dtype(np.float32))
+        return ImageHeader(height, width, channels, "float32")
     wide = depth == 16 or mode.startswith("I;16")
-    return ImageHeader(height, width, channels, np.dtype(np.uint16 if wide else np.uint8))
+    return ImageHeader(height, width, channels, "uint16" if wide else "uint8")
 
 
 def _read_tiff(path: Path) -> np.ndarray:
@@ -273,6 +292,10 @@ def _read_tiff_header(path: Path) -> ImageHeader:
         if _needs_colour_map(tiff):
             return _read_pillow_header(path, depth=8)
         series = tiff.series[0]
+        for page in series.pages:
+            ends = (start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=True))
+            if max(ends) > tiff.filehandle.size:
+                raise InputError("the TIFF is truncated; replace or remove the file")
         shape = list(series.shape)
         shape.append(shape.pop(_tiff_channel_axis(series)))
         return _header(tuple(shape), series.dtype)
@@ -289,9 +312,7 @@ def _tiff_channel_axis(series: "TiffPageSeries") -> int:
     if len(axes) == 2:
         return -1
     if len(axes) > 3:
-        raise InputError(
-            f"expected one image, got several (axes {axes}, shape {series.shape}); split the file"
-        )
+        raise InputError(f"expected one image, got several (axes {axes}, shape {series.shape}); split the file")
     named = [axis for axis in range(3) if axes[axis] in "SC"]
     # Pages without a name, or an array written without saying what its axes are: channels are the fewest.
     return named[0] if named else int(np.argmin(series.shape))
@@ -307,18 +328,16 @@ def _as_height_width_channels(image: np.ndarray) -> np.ndarray:
     header = _header(image.shape, image.dtype)
     if image.dtype == bool:
         image = image * np.uint8(255)
-    return np.ascontiguousarray(image, dtype=header.dtype).reshape(
-        header.height, header.width, header.channels
-    )
+    return np.ascontiguousarray(image, dtype=header.dtype).reshape(header.height, header.width, header.channels)
 
 
-def _dtype_in_memory(dtype: np.dtype) -> np.dtype:
-    if dtype.kind == "b":
-        return np.dtype(np.uint8)
-    if dtype.kind == "u" and dtype.itemsize <= 2:
-        return dtype.newbyteorder("=")
+def _dtype_in_memory(dtype: np.dtype) -> DtypeName:
+    if dtype.kind == "b" or dtype == np.uint8:
+        return "uint8"
+    if dtype == np.uint16 or dtype == np.dtype(np.uint16).newbyteorder():
+        return "uint16"
     if dtype.kind in "iuf":
-        return np.dtype(np.float32)
+        return "float32"
     raise InputError(f"expected an image of numbers, got an array of {dtype}")
 
 
@@ -340,9 +359,7 @@ def _encode(path: Path, image: np.ndarray) -> bytes:
             Image.fromarray(image).save(buffer, "WEBP", lossless=True, exact=True)
             return buffer.getvalue()
         case ".png" | ".bmp" | ".jpg" | ".jpeg" | ".webp", dtype, channels:
-            raise InputError(
-                f"{path}: {suffix} cannot hold {channels} channels of {dtype}; .tiff holds them all"
-            )
+            raise InputError(f"{path}: {suffix} cannot hold {channels} channels of {dtype}; .tiff holds them all")
         case _:
             raise InputError(f"{path}: {suffix!r} is not known; use one of {sorted(READABLE_SUFFIXES)}")
 

@@ -50,11 +50,7 @@ class DrawSampler(Sampler[list[Draw]]):
         Raises:
             InputError: a number lies outside of its range.
         """
-        if (
-            min(length, batch_size, world_size) < 1
-            or min(seed, start_batch) < 0
-            or not 0 <= rank < world_size
-        ):
+        if min(length, batch_size, world_size) < 1 or min(seed, start_batch) < 0 or not 0 <= rank < world_size:
             raise InputError(
                 "expected length, batch_size and world_size of at least 1, seed and start_batch of at least "
                 f"0, and 0 <= rank < world_size; got {length=}, {batch_size=}, {world_size=}, {seed=}, "
@@ -77,9 +73,7 @@ class DrawSampler(Sampler[list[Draw]]):
                 if number // self.length != epoch:
                     epoch = number // self.length
                     order = self._order(epoch)
-                draws.append(
-                    Draw(index=int(order[number % self.length]), seed=self._augmentation_seed(number))
-                )
+                draws.append(Draw(index=int(order[number % self.length]), seed=self._augmentation_seed(number)))
             yield draws
             batch += 1
 
