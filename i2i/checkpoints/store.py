@@ -82,9 +82,7 @@ class GeneratorSpec:
 
     def __post_init__(self) -> None:
         if self.normalisation not in get_args(Normalisation):
-            raise InputError(
-                f"normalisation: expected one of {get_args(Normalisation)}, got {self.normalisation!r}"
-            )
+            raise InputError(f"normalisation: expected one of {get_args(Normalisation)}, got {self.normalisation!r}")
 
 
 def save_generator(folder: str | Path, *, network: nn.Module, spec: GeneratorSpec, card: str) -> None:
@@ -153,9 +151,7 @@ def find_generator(path: str | Path) -> Path:
     path = Path(path)
     if not path.is_dir():
         what = "is a file" if path.exists() else "does not exist"
-        raise InputError(
-            f"{path} {what}; expected a generator's folder, or the run folder that training wrote"
-        )
+        raise InputError(f"{path} {what}; expected a generator's folder, or the run folder that training wrote")
     if _is_generator(path):
         return path
     found = sorted(child for child in path.iterdir() if child.is_dir() and _is_generator(child))
@@ -213,9 +209,7 @@ def _read_config(file: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise InputError(f"{file}: expected a JSON object, got {type(config).__name__}")
     if config.get("format") != FORMAT:
-        raise InputError(
-            f"{file} has format {config.get('format')!r}; i2i {__version__} reads {FORMAT}: update i2i"
-        )
+        raise InputError(f"{file} has format {config.get('format')!r}; i2i {__version__} reads {FORMAT}: update i2i")
     return config
 
 

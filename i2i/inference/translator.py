@@ -162,15 +162,17 @@ class Translator(nn.Module):
 
     def _translate_batch(self, images: list[Tensor]) -> list[Tensor]:
         """Images (C, H, W) of equal padded size, each translated to its own size, dtype and device."""
-        parameter = next(self.generator.parameters())
-        inputs = torch.stack([self._encode(image.to(parameter.device)) for image in images])
-        outputs = self.generator(inputs.to(parameter.dtype))
+        inputs = torch.stack([self._encode(image) for image in images])
+        outputs = self.generator(inputs)
         return [self._decode(output, like=image) for output, image in zip(outputs, images, strict=True)]
 
     def _encode(self, image: Tensor) -> Tensor:
+        parameter = next(self.generator.parameters())
+        # Integers cross to the device at their own depth; float64 does not exist on Apple's.
+        values = (image.float() if image.is_floating_point() else image).to(parameter.device)
         source = _range_of(self._input, image.dtype)
-        values = rescale(image, source=source, target=self._input.network_range)
-        return _pad(values, _padded_size(image, self._size_multiple))
+        values = rescale(values, source=source, target=self._input.network_range)
+        return _pad(values, _padded_size(image, self._size_multiple)).to(parameter.dtype)
 
     def _decode(self, output: Tensor, *, like: Tensor) -> Tensor:
         height, width = (length * self._scale for length in like.shape[-2:])
@@ -179,10 +181,10 @@ class Translator(nn.Module):
             dtype = torch.float32
         target = _range_of(self._output, dtype)
         values = rescale(output[:, :height, :width], source=self._output.network_range, target=target)
-        if not dtype.is_floating_point:
-            info = torch.iinfo(dtype)
-            values = values.round().clamp(info.min, info.max)
-        return values.to(dtype).to(like.device)
+        if dtype.is_floating_point:
+            return values.to(like.device).to(dtype)
+        limits = torch.iinfo(dtype)
+        return values.round().clamp(limits.min, limits.max).to(dtype).to(like.device)
 
     def _check(self, picture: "_Picture") -> None:
         side, images, name = self._input, picture.images, picture.name
@@ -241,7 +243,7 @@ def _open(image: object, name: str) -> _Picture:
         case Tensor():
             return _open_tensor(image, name)
     raise InputError(
-        f"{name} is a {type(image).__name__}; expected a path, a PIL image, a NumPy array (H, W, C) or "
+        f"{name} is of type {type(image).__name__}; expected a path, a PIL image, a NumPy array (H, W, C) or "
         "(H, W), a tensor (C, H, W) or (N, C, H, W), or a list of these"
     )
 

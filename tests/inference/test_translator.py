@@ -441,8 +441,8 @@ def test_the_result_shares_no_memory_with_the_image(kind: Callable[[np.ndarray],
         (torch.full((3, 8, 8), -1.0), r"from -1 to -1; expected \[0, 1\]"),
         (Image.new("RGBA", (8, 8)), r"4 channels"),
         ("nowhere.png", r"nowhere\.png"),
-        (7, r"is a int; expected a path, a PIL image"),
-        (None, r"is a NoneType"),
+        (7, r"is of type int; expected a path, a PIL image"),
+        (None, r"is of type NoneType"),
     ],
 )
 def test_what_cannot_be_translated_is_named(image: Any, message: str) -> None:
