@@ -26,16 +26,17 @@ Corners = Sequence[tuple[float, float, float]]
 # The sun stands behind the viewer's left shoulder in every street: left rows lie in shade, right rows in light.
 SUN = np.array([-0.56, 0.74, -0.37]) / np.linalg.norm([-0.56, 0.74, -0.37])
 SUNLIGHT = np.array([0.86, 0.78, 0.64], np.float32)[:, None]
-SKYLIGHT = np.array([0.46, 0.51, 0.60], np.float32)[:, None]
+SKYLIGHT = np.array([0.50, 0.55, 0.64], np.float32)[:, None]
 HORIZON = np.array([0.80, 0.86, 0.91], np.float32)[:, None]
 ZENITH = np.array([0.27, 0.49, 0.80], np.float32)[:, None]
-MOONLIGHT = np.array([0.075, 0.085, 0.135], np.float32)[:, None]
+MOONLIGHT = np.array([0.100, 0.115, 0.175], np.float32)[:, None]
 NIGHT_HORIZON = np.array([0.100, 0.088, 0.120], np.float32)[:, None]
 NIGHT_ZENITH = np.array([0.018, 0.024, 0.062], np.float32)[:, None]
 CURTAIN_GLOW = np.array([1.00, 0.74, 0.36], np.float32)[:, None]
 SHOP_GLOW = np.array([1.00, 0.86, 0.58], np.float32)[:, None]
 NEAR_M = 0.4
 SUPERSAMPLING = 2
+SKYLINE_START_M, SKYLINE_STEP_M, SKYLINE_STEPS = -60.0, 0.25, 1000
 
 
 class Material(IntEnum):
@@ -63,10 +64,11 @@ class Style:
     sill_m: float
     head_m: float  # the window's top above the floor
     arch_m: float = 0.0  # how far the window's corners lie below its top
-    block_m: tuple[float, float]  # a brick's or panel's length and height
-    joint: float  # contrast of the joints between the blocks
-    mottle: float  # contrast from one block to the next
-    shutter_m: float = 0.0
+    shutter_m: float = 0.0  # a shutter's width
+    block_m: tuple[float, float] = (3.0, 3.0)  # a brick's or panel's length and height
+    joint: float = 0.0  # contrast of the joints between the blocks
+    mottle: float = 0.03  # contrast from one block to the next
+    roof: Colour | None = None  # of a pitched roof; without, the roof is flat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +88,7 @@ class Wall:
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """A flat polygon. `wall` is a row of `Street.walls`; `middle` and `radius_m` shape the leaves."""
+    """A flat polygon. `wall` is a row of `Street.walls`; `middle` and `radius_m` (both x, y) shape the leaves."""
 
     corners: Corners
     label: int
@@ -96,7 +98,13 @@ class Face:
     material: Material = Material.FLAT
     wall: int = 0
     middle: tuple[float, float] = (0.0, 0.0)
-    radius_m: float = 1.0
+    radius_m: tuple[float, float] = (1.0, 1.0)
+
+
+BACKDROP = (
+    Face([(-1e5, -1e5, 2e4), (1e5, -1e5, 2e4), (1e5, 1e5, 2e4), (-1e5, 1e5, 2e4)], SKY, 0, material=Material.SKY),
+    Face([(-3e3, 0, -60), (3e3, 0, -60), (3e3, 0, 4e3), (-3e3, 0, 4e3)], PAVEMENT, 0, material=Material.GROUND),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,21 +118,21 @@ class Light:
 
 @dataclass(frozen=True, kw_only=True)
 class Street:
-    """What stands in a street. `faces` lie in painting order of each thing; `things` are sorted by `z`."""
+    """What stands in a street; the middle of its road is the plane x = 0.
+
+    Houses and things come as (nearest z, faces), in any order; their faces in the order of painting.
+    """
 
     road_half_m: float
-    facade_m: tuple[float, float]  # x of the left and the right row of houses
+    facade_m: float  # the two rows of houses stand at ± x
     walls: list[Wall]
-    buildings: list[list[Face]]  # far to near
-    things: list[tuple[float, list[Face]]]  # (z, faces), in any order
-    shadows: list[Corners]  # points whose shadows' hull falls on the ground
-    skyline: np.ndarray  # (n,) float32: height of the left row over z = SKYLINE_START_M + SKYLINE_STEP_M · i
+    houses: list[tuple[float, list[Face]]]
+    things: list[tuple[float, list[Face]]]
+    shadows: list[Corners]  # of each, the hull of its points' shadows falls on the ground
+    skyline: np.ndarray  # (SKYLINE_STEPS,) float32: height of the left row at SKYLINE_START_M + SKYLINE_STEP_M · i
     lights: list[Light]
     crossings: list[float]  # z of the zebra crossings
     clouds: tuple[float, float]
-
-
-SKYLINE_START_M, SKYLINE_STEP_M, SKYLINE_STEPS = -60.0, 0.25, 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,9 +162,10 @@ def render(street: Street, *, camera: Camera, size: tuple[int, int], noise_seed:
     centre = np.array([camera.centre[0] * width, camera.centre[1] * height])
     eye = np.array(camera.position)
 
-    faces = [face for group in street.buildings for face in group]
-    for _, group in sorted(street.things, key=lambda thing: -thing[0]):
-        faces.extend(group)
+    faces = list(BACKDROP)
+    for standing in (street.houses, street.things):
+        for _, group in sorted(standing, key=lambda one: -one[0]):
+            faces.extend(group)
     face_of = _paint(faces, eye=eye, focal=focal, centre=centre, shape=(height, width))
     pixels = _Pixels(faces, face_of, eye=eye, focal=focal, centre=centre)
     shadow = _cast_shadows(street, eye=eye, focal=focal, centre=centre, shape=(height, width)).ravel()
@@ -169,9 +178,7 @@ def render(street: Street, *, camera: Camera, size: tuple[int, int], noise_seed:
     rng = np.random.default_rng(noise_seed)
     finished = []
     for photo in photos:
-        image = cv2.resize(
-            cv2.merge(list(photo.reshape(3, height, width))), size[::-1], interpolation=cv2.INTER_AREA
-        )
+        image = cv2.resize(cv2.merge(list(photo.reshape(3, height, width))), size[::-1], interpolation=cv2.INTER_AREA)
         noise = rng.integers(-3, 4, image.shape, dtype=np.int8)  # a standard deviation of 2 grey levels
         finished.append(np.clip(image * 255 + noise + 0.5, 0, 255).astype(np.uint8))
     every = np.s_[s // 2 :: s, s // 2 :: s]
@@ -280,7 +287,7 @@ class _Pixels:
         self.label = np.array([f.label for f in faces], np.uint8)[face]
         self.instance = np.array([f.instance for f in faces], np.uint16)[face]
         self.wall = np.array([f.wall for f in faces], np.intp)
-        self.middle = np.array([(*f.middle, f.radius_m) for f in faces], np.float32).T
+        self.middle = np.array([(*f.middle, *f.radius_m) for f in faces], np.float32).T
         self.colour = np.array([f.colour for f in faces], np.float32).T[:, face]
         self.glow = np.array([f.glow for f in faces], np.float32).T[:, face]
 
@@ -293,34 +300,32 @@ class _Pixels:
 
 
 @cache
-def _clouds() -> np.ndarray:
-    """(256, 256) float32 in [0, 1]: smooth noise that repeats at its borders; the same for every street."""
+def _noise_field() -> np.ndarray:
+    """(256, 256) float32 in [-1, 1]: fractal noise that repeats at its borders; the same for every street."""
     rng = np.random.default_rng(0)
     total = np.zeros((256, 256), np.float32)
-    for octave in range(5):
-        cells = 4 << octave
+    for octave in range(4):
+        cells = 16 << octave
         lattice = rng.random((cells, cells)).astype(np.float32)
         padded = np.pad(lattice, 2, mode="wrap")
         step = 256 // cells
         smooth = cv2.resize(padded, None, fx=step, fy=step, interpolation=cv2.INTER_CUBIC)
         total += smooth[2 * step : 2 * step + 256, 2 * step : 2 * step + 256] * 0.5**octave
-    return (total - total.min()) / (total.max() - total.min())
+    return np.clip((total - total.mean()) / (2 * total.std()), -1, 1)
 
 
 def _noise_at(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Smooth noise in [-1, 1] at (n,) coordinates, with features of about 1."""
-    field = _clouds()
-    coordinates = (np.floor(v * 16).astype(np.int32) & 255) * 256 + (np.floor(u * 16).astype(np.int32) & 255)
-    return field.ravel()[coordinates] * 2 - 1
+    place = np.zeros((2, -(-len(u) // 256) * 256), np.float32)  # OpenCV wants a picture of coordinates
+    place[0, : len(u)], place[1, : len(u)] = u * 16, v * 16
+    columns, rows = place.reshape(2, -1, 256)
+    noise = cv2.remap(_noise_field(), columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+    return noise.ravel()[: len(u)]
 
 
 def _hash(a: np.ndarray, b: np.ndarray, c: np.ndarray | int) -> np.ndarray:
     """A number in [0, 1) that looks random, from three integers."""
-    mixed = (
-        (a.astype(np.int64) * 73856093)
-        ^ (b.astype(np.int64) * 19349663)
-        ^ (np.asarray(c, np.int64) * 83492791)
-    )
+    mixed = (a.astype(np.int64) * 73856093) ^ (b.astype(np.int64) * 19349663) ^ (np.asarray(c, np.int64) * 83492791)
     mixed = (mixed ^ (mixed >> 13)) * 1274126177
     return ((mixed >> 8) & 0xFFFF).astype(np.float32) / 65536
 
@@ -334,20 +339,17 @@ def _lay_ground(pixels: _Pixels, street: Street) -> None:
     pixels.label[at] = np.where(road, ROAD, PAVEMENT)
     detail = np.clip(1.6 - pixels.depth[at] / (0.035 * pixels.focal), 0, 1)  # joints blur out with distance
 
-    grain = _noise_at(x * 0.5, z * 0.25)
-    value = np.where(road, np.float32(0.34), np.float32(0.60)) + 0.02 * grain
-    value -= np.where(road, 0.035, 0) * (np.abs(np.abs(side - 2.1) - 0.8) < 0.3)  # tyre tracks
+    grain = 0.4 * _noise_at(x * 0.3, z * 0.15) + 0.6 * detail * _noise_at(x * 2.5, z * 1.5)
+    value = np.where(road, np.float32(0.36), np.float32(0.60)) + 0.02 * grain
+    value -= np.float32(0.035) * road * np.clip(1 - np.abs(np.abs(side - 0.47 * half) - 0.8) * 2, 0, 1)  # tyres
     slab = (np.abs(x * 1.25 - np.rint(x * 1.25)) < 0.07) | (np.abs(z * 0.8 - np.rint(z * 0.8)) < 0.06)
     value -= np.where(slab & ~road, 0.13, 0) * detail
-    value += (
-        np.where((np.floor(x * 1.25) + np.floor(z * 0.8)).astype(np.int32) & 1 == 0, 0.025, 0)
-        * ~road
-        * detail
-    )
+    value += np.where((np.floor(x * 1.25) + np.floor(z * 0.8)).astype(np.int32) & 1 == 0, 0.025, 0) * ~road * detail
     kerb = np.abs(side - half - 0.16) < 0.16
     value = np.where(kerb, np.float32(0.74), value)
     value = np.where(np.abs(side - half + 0.17) < 0.17, np.float32(0.22), value)  # gutter
-    colour = np.stack([value * 1.0, value * 0.985, value * 0.96])
+    value *= 1 - 0.25 * np.clip(1 - (street.facade_m - side) * 1.2, 0, 1)  # the corner below the houses is dim
+    colour = np.stack([value, value * 0.985, value * 0.96])
 
     dash = (side < 0.11) & (z * 0.16 - np.floor(z * 0.16) < 0.5)
     edge = np.abs(side - half + 0.62) < 0.09
@@ -437,7 +439,8 @@ def _build_walls(pixels: _Pixels, street: Street) -> None:
     shutters &= (offset > half) & (offset < half + shutter)
     colour = np.where(shutters, frame * (0.82 + 0.18 * (np.floor(above * 5).astype(np.int32) & 1)), colour)
     board = is_shop & (above > ground - 0.85) & (above < ground - 0.15) & (windows > 0)
-    colour = np.where(board, sign, colour)
+    awning = board & (above < ground - 0.50) & (np.floor(from_middle * 2.5).astype(np.int32) & 1 == 0)
+    colour = np.where(board, np.where(awning, 0.35 * sign + 0.55, sign), colour)
     under = (np.abs(below_top - 0.62) < 0.17) | ((above > storey - 0.12) & upper & ~cornice)
     colour *= np.where(under, np.float32(0.72), np.float32(1))
 
@@ -451,11 +454,7 @@ def _build_walls(pixels: _Pixels, street: Street) -> None:
     glass = np.where(is_shop, glass * 0.75 + np.array([[0.12], [0.09], [0.05]], np.float32), glass)
     glass = np.where(shelf, np.array([[0.55], [0.46], [0.34]], np.float32), glass)
     glass *= np.where(sunk < 0.28, np.float32(0.66), np.float32(1))  # the lintel's shadow
-    bars = (
-        (inside < 0.10)
-        | (np.abs(offset - 0.0) < 0.05)
-        | (np.abs(above - sill - 0.68 * (head - sill)) < 0.045)
-    )
+    bars = (inside < 0.10) | (np.abs(offset - 0.0) < 0.05) | (np.abs(above - sill - 0.68 * (head - sill)) < 0.045)
     bars &= ~shelf
     pane = np.where(bars, frame, glass)
     colour = np.where(window, pane, colour)
@@ -466,9 +465,7 @@ def _build_walls(pixels: _Pixels, street: Street) -> None:
     colour = np.where(door, leaf, colour)
 
     lit = window & ~bars & (curtained | is_shop)
-    strength = np.where(is_shop, 0.95 - 0.25 * share, 0.95 - 0.45 * np.abs(share - 0.55)) * np.where(
-        shelf, 0.45, 1
-    )
+    strength = np.where(is_shop, 0.95 - 0.25 * share, 0.95 - 0.45 * np.abs(share - 0.55)) * np.where(shelf, 0.45, 1)
     pixels.glow[:, at] = np.where(is_shop, SHOP_GLOW, CURTAIN_GLOW) * (lit * strength)
     pixels.glow[:, at] += (board * np.float32(0.35)) * sign
     pixels.label[at] = np.where(window, WINDOW, np.where(door, DOOR, pixels.label[at]))
@@ -478,12 +475,12 @@ def _build_walls(pixels: _Pixels, street: Street) -> None:
 def _grow_leaves(pixels: _Pixels) -> None:
     """Crowns look round: bright towards the sun, dark below, with clumps of leaves."""
     at = pixels.of(Material.LEAVES)
-    x0, y0, radius = pixels.middle[:, pixels.face[at]]
-    u, v = (pixels.x[at] - x0) / radius, (pixels.y[at] - y0) / radius
+    x0, y0, radius_x, radius_y = pixels.middle[:, pixels.face[at]]
+    u, v = (pixels.x[at] - x0) / radius_x, (pixels.y[at] - y0) / radius_y
     toward = np.sqrt(np.clip(1.2 - u * u - v * v, 0, 1))
     round_light = (SUN[0] * u + SUN[1] * v - SUN[2] * toward).astype(np.float32)
-    clumps = _noise_at(u * 0.9 + 3, v * 0.9 + 5) + 0.6 * _noise_at(u * 2.3, v * 2.3)
-    shade = np.clip(0.78 + 0.46 * round_light + 0.34 * clumps, 0.25, 1.7)
+    clumps = _noise_at(u * 2.3 + 3, v * 2.3 * radius_y / radius_x + 5)
+    shade = np.clip(0.80 + 0.42 * round_light + 0.55 * clumps, 0.25, 1.8)
     pixels.colour[:, at] *= shade
     pixels.lambert[at] = 0.62
 
@@ -494,8 +491,7 @@ def _grow_leaves(pixels: _Pixels) -> None:
 def _day(pixels: _Pixels, street: Street, shadow: np.ndarray) -> np.ndarray:
     """(3, n) float32 in [0, 1]."""
     # Where the ray towards the sun meets the plane of the left row, the row's height there decides.
-    left = street.facade_m[0]
-    reach = (pixels.x - np.float32(left)) / np.float32(-SUN[0])
+    reach = (pixels.x + np.float32(street.facade_m)) / np.float32(-SUN[0])
     height = pixels.y + reach * np.float32(SUN[1])
     place = ((pixels.z + reach * np.float32(SUN[2])) - SKYLINE_START_M) / SKYLINE_STEP_M
     row = street.skyline[np.clip(place, 0, SKYLINE_STEPS - 1).astype(np.intp)]
@@ -512,9 +508,9 @@ def _day(pixels: _Pixels, street: Street, shadow: np.ndarray) -> np.ndarray:
     across, up = pixels.across[sky], np.maximum(pixels.up[sky], 0)
     rise = 1 - np.exp(-2.6 * up)
     blue = HORIZON + (ZENITH - HORIZON) * rise
-    far = 1 / (up + 0.22)
-    cover = _noise_at(across * far * 0.45 + street.clouds[0], far * 0.6 + street.clouds[1])
-    cover = np.clip(cover * 1.8 - 0.05, 0, 1) * np.minimum(up * 5, 1) * 0.55
+    far = 1 / (up + 0.30)
+    cover = _noise_at(across * far * 0.9 + street.clouds[0], far * 1.9 + street.clouds[1])
+    cover = np.clip(cover * 1.2 - 0.15, 0, 1) * np.minimum(up * 5, 1) * 0.6
     photo[:, sky] = blue + (np.float32(0.97) - blue) * cover
     return np.clip(photo, 0, 1)
 
@@ -536,10 +532,11 @@ def _night(pixels: _Pixels, street: Street) -> np.ndarray:
     sky = pixels.of(Material.SKY)
     up = np.maximum(pixels.up[sky], 0)
     dark = NIGHT_HORIZON + (NIGHT_ZENITH - NIGHT_HORIZON) * (1 - np.exp(-4 * up))
-    # A star fills one cell of a grid fixed to the sky.
-    column, row = np.floor((pixels.across[sky] + 4) * 90), np.floor((pixels.up[sky] + 4) * 90)
-    star = np.maximum(_hash(column, row, int(street.clouds[0] * 1000)) - 0.985, 0) * 50
-    photo[:, sky] = dark + star
+    # A star shines in the middle of some cells of a grid that is fixed to the sky.
+    u, v = (pixels.across[sky] + 4) * 70, (up + 4) * 70
+    column, row = np.floor(u), np.floor(v)
+    bright = np.maximum(_hash(column, row, int(street.clouds[0] * 1000)) - 0.985, 0) * 90
+    photo[:, sky] = dark + bright * (np.square(u - column - 0.5) + np.square(v - row - 0.5) < 0.06)
     return np.clip(_bloom(photo, pixels.shape), 0, 1)
 
 
