@@ -10,8 +10,9 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from i2i.checkpoints import load_network
+from i2i.checkpoints import GeneratorSpec, ImageSide, load_network, save_generator
 from i2i.errors import InputError
+from i2i.generators import UNetGenerator
 
 GOLDEN = [
     "patchgan-instance-n2",
@@ -289,6 +290,18 @@ def test_overrides(tmp_path: Path) -> None:
         if isinstance(module, nn.InstanceNorm2d):
             biased.set_submodule(name, nn.Identity())
     assert_same(file, biased, torch.randn(1, 3, 32, 32), norm="none")
+
+
+def test_our_own_folder(tmp_path: Path) -> None:
+    network = UNetGenerator(in_channels=3, out_channels=3, width=2, depth=6).eval()
+    side = ImageSide(channels=3, dtype="uint8", data_range=(0, 255))
+    spec = GeneratorSpec(input=side, output=side)
+    save_generator(tmp_path / "generator", network=network, spec=spec, card="A test.")
+    for overrides in ({}, {"dropout": False}):
+        loaded = assert_same(tmp_path / "generator", network, torch.randn(1, 3, 64, 64), **overrides)
+        assert loaded.arguments == network.arguments | overrides
+    with pytest.raises(InputError, match="no argument blocks"):
+        load_network(tmp_path / "generator", blocks=9)
 
 
 @pytest.mark.parametrize("norm", ["batch", "instance"])

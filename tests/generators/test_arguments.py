@@ -1,0 +1,40 @@
+"""Every listed network can be rebuilt from its arguments, which JSON can hold."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from i2i.discriminators import DISCRIMINATORS
+from i2i.generators import GENERATORS
+
+ARGUMENTS = {
+    "unet": {"in_channels": 4, "out_channels": 2, "width": 3, "depth": 4, "norm": "instance"},
+    "resnet": {"in_channels": 4, "out_channels": 2, "width": 3, "blocks": 2, "upsampling": "resize"},
+    "patch": {"in_channels": 4, "width": 3, "layers": 2, "spectral": True},
+    "pixel": {"in_channels": 4, "width": 3, "norm": "none"},
+}
+LATENT_ARGUMENTS = {
+    "dcgan": {"latent_channels": 5, "out_channels": 2, "width": 3, "size": 16},
+    "mlp": {"latent_channels": 5, "out_channels": 2, "width": 4, "layers": 2},
+}
+JUDGE_ARGUMENTS = {
+    "dcgan": {"in_channels": 2, "width": 3, "size": 16, "spectral": True},
+    "mlp": {"in_channels": 2, "width": 4, "layers": 2},
+}
+CASES = [(kind, (ARGUMENTS | LATENT_ARGUMENTS)[name]) for name, kind in GENERATORS.items()]
+CASES += [(kind, (ARGUMENTS | JUDGE_ARGUMENTS)[name]) for name, kind in DISCRIMINATORS.items()]
+
+
+@pytest.mark.parametrize(("kind", "arguments"), CASES, ids=lambda case: getattr(case, "__name__", ""))
+def test_arguments_rebuild_the_network(kind: type[nn.Module], arguments: dict[str, object]) -> None:
+    network = kind(**arguments)
+    assert arguments.items() <= network.arguments.items()
+    twin = type(network)(**json.loads(json.dumps(network.arguments)))
+    assert twin.arguments == network.arguments
+    twin.load_state_dict(network.state_dict())
+    latent = "latent_channels" in arguments or kind.__name__ == "MLPDiscriminator"
+    x = torch.randn(2, network.in_channels, *(() if latent else (16, 16)))
+    torch.testing.assert_close(twin.eval()(x), network.eval()(x), rtol=0, atol=0)
+    assert network.eval()(x).shape[1:2] in ((network.out_channels,), ())

@@ -1,0 +1,67 @@
+"""The residual generator: shapes, gradients, sizes."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from i2i.errors import InputError
+from i2i.generators import ResNetGenerator
+from i2i.generators.resnet import ResidualBlock
+
+
+@pytest.mark.parametrize("upsampling", ["transposed", "resize"])
+@pytest.mark.parametrize("norm", ["batch", "instance", "none"])
+def test_forward_and_backward(norm: str, upsampling: str) -> None:
+    network = ResNetGenerator(
+        in_channels=1,
+        out_channels=4,
+        width=4,
+        blocks=3,
+        norm=norm,  # type: ignore[arg-type]
+        dropout=True,
+        upsampling=upsampling,  # type: ignore[arg-type]
+    )
+    output = network(torch.randn(2, 1, 36, 20))
+    assert output.shape == (2, 4, 36, 20)
+    assert output.abs().max() <= 1
+    output.square().mean().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.any(), name
+
+
+def test_residual_block_against_functions() -> None:
+    block = ResidualBlock(4, norm="instance", dropout=False)
+
+    def conv(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return F.instance_norm(F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), weight))
+
+    x = torch.randn(2, 4, 7, 9)
+    expected = x + conv(F.relu(conv(x, block.first[0].weight)), block.second[0].weight)
+    torch.testing.assert_close(block(x), expected)
+
+
+def test_six_and_nine_blocks_have_the_published_size() -> None:
+    """11.4 million parameters with 9 blocks, of which each has two 3×3 convolutions of 256 channels."""
+    sizes = {
+        blocks: sum(p.numel() for p in ResNetGenerator(in_channels=3, out_channels=3, blocks=blocks).parameters())
+        for blocks in (6, 9)
+    }
+    assert sizes[9] == pytest.approx(11.4e6, rel=0.01)
+    assert sizes[9] - sizes[6] == 3 * 2 * 256 * 256 * 9
+
+
+def test_dropout_only_where_asked() -> None:
+    for dropout, expected in ((True, 2), (False, 0)):
+        network = ResNetGenerator(in_channels=3, out_channels=3, width=1, blocks=2, dropout=dropout)
+        assert sum(isinstance(module, nn.Dropout) for module in network.modules()) == expected
+
+
+def test_wrong_sizes_are_refused() -> None:
+    network = ResNetGenerator(in_channels=3, out_channels=3, width=1, blocks=1)
+    assert network(torch.randn(1, 3, 8, 8)).shape == (1, 3, 8, 8)
+    with pytest.raises(InputError, match="multiples of 4 px, got 21 x 16"):
+        network(torch.randn(1, 3, 21, 16))
+    with pytest.raises(InputError, match="at least 8 px, got 4 x 16"):
+        network(torch.randn(1, 3, 4, 16))

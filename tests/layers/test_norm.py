@@ -1,0 +1,110 @@
+"""Normalisation against its definition in NumPy."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from i2i.errors import InputError
+from i2i.layers.norm import BatchNorm2d, InstanceNorm2d, make_norm, set_inference_mode
+
+
+def normalised(features: torch.Tensor, axes: tuple[int, ...], eps: float = 1e-5) -> np.ndarray:
+    x = features.double().numpy()
+    return (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + eps)
+
+
+def batch_norm(channels: int) -> BatchNorm2d:
+    layer = make_norm("batch", channels)
+    assert isinstance(layer, BatchNorm2d)
+    nn.init.normal_(layer.weight)
+    nn.init.normal_(layer.bias)
+    return layer
+
+
+def affine(layer: BatchNorm2d, x: np.ndarray) -> np.ndarray:
+    weight, bias = (p.detach().double().numpy()[:, None, None] for p in (layer.weight, layer.bias))
+    return x * weight + bias
+
+
+def test_batch_norm_in_training_uses_the_whole_batch() -> None:
+    layer, x = batch_norm(4), 3 + torch.randn(3, 4, 5, 6)
+    expected = affine(layer, normalised(x, (0, 2, 3)))
+    np.testing.assert_allclose(layer(x).detach(), expected, atol=1e-5)
+    np.testing.assert_allclose(layer.running_mean, 0.1 * x.mean((0, 2, 3)), rtol=1e-5)
+
+
+def test_eval_mode_uses_running_statistics() -> None:
+    layer, x = batch_norm(4), torch.randn(3, 4, 5, 6)
+    layer.running_mean.fill_(2)
+    layer.running_var.fill_(9)
+    set_inference_mode(layer, normalisation="eval", dropout=False)
+    expected = affine(layer, (x.double().numpy() - 2) / np.sqrt(9 + 1e-5))
+    np.testing.assert_allclose(layer(x).detach(), expected, atol=1e-5)
+
+
+def test_per_image_mode_sees_one_image_only() -> None:
+    layer = batch_norm(4)
+    x = torch.randn(3, 4, 5, 6) * torch.tensor([1.0, 10, 100])[:, None, None, None]
+    before = layer.state_dict()["running_mean"].clone()
+    set_inference_mode(layer, normalisation="per_image", dropout=False)
+    np.testing.assert_allclose(layer(x).detach(), affine(layer, normalised(x, (2, 3))), atol=1e-4)
+    assert torch.equal(layer.running_mean, before)
+
+    set_inference_mode(layer, normalisation="eval", dropout=False)
+    assert not layer.per_image
+
+
+def test_per_image_mode_is_training_mode_for_a_batch_of_one() -> None:
+    layer, x = batch_norm(4), torch.randn(1, 4, 5, 6)
+    in_training = layer(x)
+    set_inference_mode(layer, normalisation="per_image", dropout=False)
+    torch.testing.assert_close(layer(x), in_training)
+
+
+def test_per_image_leaves_training_alone() -> None:
+    layer, x = batch_norm(4), torch.randn(3, 4, 5, 6)
+    layer.per_image = True
+    np.testing.assert_allclose(layer(x).detach(), affine(layer, normalised(x, (0, 2, 3))), atol=1e-5)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_instance_norm_sees_one_image_only(training: bool) -> None:
+    layer, x = make_norm("instance", 4).train(training), 3 + 2 * torch.randn(3, 4, 5, 6)
+    np.testing.assert_allclose(layer(x), normalised(x, (2, 3)), atol=1e-5)
+    assert not layer.state_dict()
+
+
+def test_a_single_pixel_has_no_spread() -> None:
+    x = torch.randn(2, 4, 1, 1, requires_grad=True)
+    instance = InstanceNorm2d(4)
+    torch.testing.assert_close(instance(x), torch.zeros(2, 4, 1, 1), rtol=0, atol=1e-4)
+    instance(x).sum().backward()
+    assert x.grad is not None and torch.isfinite(x.grad).all()
+
+    batch = batch_norm(4)
+    set_inference_mode(batch, normalisation="per_image", dropout=False)
+    torch.testing.assert_close(batch(x), batch.bias[None, :, None, None].expand(2, 4, 1, 1), rtol=0, atol=1e-4)
+
+
+def test_no_norm_is_the_identity() -> None:
+    x = torch.randn(2, 4, 3, 3)
+    assert torch.equal(make_norm("none", 4)(x), x)
+
+
+def test_dropout_stays_on_only_where_asked() -> None:
+    network = nn.Sequential(nn.Dropout(0.5), batch_norm(4))
+    network.train()
+    set_inference_mode(network, normalisation="eval", dropout=True)
+    x = torch.ones(1, 4, 16, 16)
+    assert not torch.equal(network(x), network(x))
+    assert not network[1].training
+    set_inference_mode(network, normalisation="eval", dropout=False)
+    assert torch.equal(network(x), network(x))
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(InputError, match='"batch", "instance" or "none", got \'layer\''):
+        make_norm("layer", 4)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match='"eval" or "per_image", got \'train\''):
+        set_inference_mode(nn.Identity(), normalisation="train", dropout=False)  # type: ignore[arg-type]
