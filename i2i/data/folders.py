@@ -121,6 +121,12 @@ def find_pairs(data: Path | str, *, phase: str, direction: Direction = "AtoB") -
     )
 
 
+def has_phase(data: Path | str, phase: str) -> bool:
+    """Whether `find_pairs` has something to look at for that phase."""
+    data = Path(data)
+    return any(folder.is_dir() for folder in (data / phase, data / f"{phase}A", data / "A" / phase))
+
+
 def pair_folders(input_dir: Path | str, target_dir: Path | str) -> list[Pair]:
     """Pair the images of two folders by stem: `a/1.jpg` with `b/1.png`.
 
@@ -337,7 +343,7 @@ def _probe_side(
 def _check_channels(file: Path, channels: int, side: str, expected: int) -> None:
     if channels != expected:
         raise InputError(
-            f"{file} has {channels} channels; expected {expected}, as for all {side} images: convert or remove it"
+            f"{file} has a channel count of {channels}; expected {expected}, as for all {side} images: convert or remove it"
         )
 
 

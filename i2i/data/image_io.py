@@ -156,10 +156,9 @@ def rescale(values: Values, *, source: tuple[float, float], target: tuple[float,
     """
     if source[0] == source[1]:
         raise InputError(f"expected a range of values with two different ends, got {source}")
-    scale = (target[1] - target[0]) / (source[1] - source[0])
-    offset = target[0] - source[0] * scale
     as_float = values.astype(np.float32) if isinstance(values, np.ndarray) else values.float()
-    return as_float * scale + offset
+    fraction = (as_float - source[0]) / (source[1] - source[0])  # divided last, so that the ends are exact
+    return fraction * (target[1] - target[0]) + target[0]
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import numpy as np
 from i2i.errors import InputError
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would ask the internet for a newer version
-import albumentations as A  # noqa: E402
+import albumentations as A
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -94,6 +94,25 @@ def laplacian_energy(image: Tensor) -> Tensor:
     return (neighbours - 4 * centre).square().mean(dim=(1, 2))
 
 
+def paired_metrics(output: Tensor, target: Tensor) -> dict[str, float]:
+    """How near outputs come to the truth, each figure the mean over images.
+
+    Args:
+        output, target: (N, C, H, W) in [-1, 1].
+
+    Returns:
+        psnr: dB. ssim: at most 1. l1: mean absolute difference of values in [-1, 1].
+        sharpness: Laplacian energy next to the truth's; 1 is as sharp, below 1 blurred, above 1 noisy.
+    """
+    energy = laplacian_energy(output) / laplacian_energy(target).clamp(min=1e-8)
+    return {
+        "psnr": psnr(output, target, data_range=2.0).mean().item(),
+        "ssim": ssim((output + 1) / 2, (target + 1) / 2).mean().item(),
+        "l1": l1(output, target).mean().item(),
+        "sharpness": energy.mean().item(),
+    }
+
+
 def _gaussian_mean(image: Tensor) -> Tensor:
     """Weighted mean of each whole 11×11 window: (N, C, H, W) to (N, C, H - 10, W - 10)."""
     offsets = torch.arange(-5, 6, device=image.device, dtype=image.dtype)
