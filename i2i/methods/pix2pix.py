@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2i import metrics
 from i2i.losses.adversarial import AdversarialLoss, NonSaturating
 from i2i.methods.base import Batch, Losses, Method, Outputs
+from i2i.metrics import paired_metrics
 
 
 class Pix2Pix(Method):
@@ -71,22 +71,3 @@ class Pix2Pix(Method):
 
     def _judge(self, batch: Batch, image: Tensor) -> Tensor:
         return self.discriminators["discriminator"](torch.cat([batch["input"], image], dim=1))
-
-
-def paired_metrics(output: Tensor, target: Tensor) -> dict[str, float]:
-    """How near outputs come to the truth, each figure the mean over images.
-
-    Args:
-        output, target: (N, C, H, W) in [-1, 1].
-
-    Returns:
-        psnr: dB. ssim: at most 1. l1: mean absolute difference of values in [-1, 1].
-        sharpness: Laplacian energy next to the truth's; 1 is as sharp, below 1 blurred, above 1 noisy.
-    """
-    energy = metrics.laplacian_energy(output) / metrics.laplacian_energy(target).clamp(min=1e-8)
-    return {
-        "psnr": metrics.psnr(output, target, data_range=2.0).mean().item(),
-        "ssim": metrics.ssim((output + 1) / 2, (target + 1) / 2).mean().item(),
-        "l1": metrics.l1(output, target).mean().item(),
-        "sharpness": energy.mean().item(),
-    }

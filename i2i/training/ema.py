@@ -3,7 +3,7 @@
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class ExponentialMovingAverage:
@@ -32,7 +32,7 @@ class ExponentialMovingAverage:
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
         for name, network in self.networks.items():
-            averages = list(network.parameters())
+            averages: list[Tensor] = list(network.parameters())
             current = [parameter.detach() for parameter in trained[name].parameters()]
             torch._foreach_lerp_(averages, current, 1 - decay)
 
