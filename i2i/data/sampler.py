@@ -1,5 +1,6 @@
 """The order of training: which image is drawn when, and with which random numbers it is augmented."""
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 

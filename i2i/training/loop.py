@@ -112,7 +112,8 @@ def train(
     preview_batch = to_device(_preview_batch(validation_data, settings), accelerator.device, settings)
 
     # All that a step changes, and all that is remembered about the steps.
-    trainer = Trainer(method=method, settings=settings, accelerator=accelerator, batches=iter(loader))
+    batches = _plain_errors(loader)
+    trainer = Trainer(method=method, settings=settings, accelerator=accelerator, batches=batches)
     monitor = Monitor(max_skipped_steps=settings.max_skipped_steps, best_is=settings.best_is)
     record = Record(out, facts=facts, accelerator=accelerator)
     if state is not None:
@@ -505,9 +506,11 @@ def make_accelerator(settings: TrainingSettings, out: Path) -> Accelerator:
 def _validate(method: Method, data: Dataset, settings: TrainingSettings, accelerator: Accelerator) -> dict[str, float]:
     """Held-out metrics, each the mean over all items; the processes share the work."""
     share = Subset(data, range(accelerator.process_index, len(data), accelerator.num_processes))  # type: ignore
-    loader = DataLoader(share, batch_size=settings.batch_size, num_workers=settings.workers)
+    loader = DataLoader(
+        share, batch_size=settings.batch_size, num_workers=settings.workers, worker_init_fn=worker_init
+    )
     sums: dict[str, float] = {}
-    for batch in loader:
+    for batch in _plain_errors(loader):
         count = len(next(iter(batch.values())))
         for name, value in method.validate(to_device(batch, accelerator.device, settings)).items():
             sums[name] = sums.get(name, 0.0) + value * count
@@ -524,6 +527,15 @@ def _chosen(metrics: dict[str, float], name: str) -> float:
 def _gather(value: Any, accelerator: Accelerator) -> list[Any]:
     """One value from each process, in order of rank."""
     return gather_object([value]) if accelerator.num_processes > 1 else [value]
+
+
+def _plain_errors(loader: DataLoader) -> Iterator[Batch]:
+    """The loader's batches; an error about a file reads alike whether a worker process met it or not."""
+    try:
+        yield from loader
+    except InputError as error:
+        # PyTorch puts the worker's traceback before the message.
+        raise InputError(str(error).rpartition(f"{InputError.__name__}: ")[2].strip()) from error
 
 
 def _preview_batch(data: Dataset, settings: TrainingSettings) -> Batch:
