@@ -87,10 +87,12 @@ class DrawSampler(Sampler[list[Draw]]):
 
 
 def worker_init(worker_id: int) -> None:
-    """Keep OpenCV to one thread in a DataLoader worker: hand it over as `worker_init_fn`.
+    """Set up a DataLoader worker; hand it over as `worker_init_fn`.
 
-    The workers share the cores already, and PyTorch keeps its own threads there to one.
+    OpenCV keeps to one thread: the workers share the cores already, and PyTorch keeps its own threads there to one.
+    Ctrl-C reaches every process of a terminal, and is left to the training process, which needs its workers to end well.
     """
     import cv2
 
     cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
