@@ -90,7 +90,7 @@ def worker_init(worker_id: int) -> None:
     """Set up a DataLoader worker; hand it over as `worker_init_fn`.
 
     OpenCV keeps to one thread: the workers share the cores already, and PyTorch keeps its own threads there to one.
-    Ctrl-C reaches every process of a terminal, and is left to the training process, which needs its workers to end well.
+    Ctrl-C reaches every process of a terminal; it is left to the training process, which needs its workers to end well.
     """
     import cv2
 
