@@ -343,7 +343,8 @@ def _probe_side(
 def _check_channels(file: Path, channels: int, side: str, expected: int) -> None:
     if channels != expected:
         raise InputError(
-            f"{file} has a channel count of {channels}; expected {expected}, as for all {side} images: convert or remove it"
+            f"{file} has a channel count of {channels}; expected {expected}, as for all {side} images: "
+            "convert or remove it"
         )
 
 

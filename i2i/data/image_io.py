@@ -4,7 +4,6 @@ Arrays are (H, W, C) and uint8, uint16 or float32; colour is RGB.
 """
 
 import io
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from i2i.errors import InputError
+from i2i.files import replacing
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPageSeries
@@ -123,12 +123,8 @@ def write_image(path: Path | str, image: np.ndarray) -> None:
     path = Path(path)
     data = _encode(path, _as_height_width_channels(image))
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def dtype_range(dtype: np.dtype | type | str) -> tuple[float, float] | None:

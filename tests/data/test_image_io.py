@@ -179,7 +179,7 @@ def test_a_truncated_jpeg_with_a_thumbnail_is_refused(tmp_path: Path):
     assert read_checked(tmp_path / "whole.jpg").shape == (200, 300, 3)
     (tmp_path / "cut.jpg").write_bytes(data[:-3000])
     for read in (read_image, read_header):
-        with pytest.raises(InputError, match=r"cut\.jpg.*truncated"):
+        with pytest.raises(InputError, match=r"cut\.jpg: the JPEG is truncated"):
             read(tmp_path / "cut.jpg")
 
 
