@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -43,7 +42,7 @@ from i2i.methods.pix2pix import Pix2Pix
 from i2i.metrics import COLOUR_LEVELS, MeanPainter, colours_as_classes, painting_baseline
 from i2i.training.config import TrainingSettings
 from i2i.training.loop import train
-from i2i.training.report import RunFacts
+from i2i.training.report import RunFacts, recorded
 
 TRAINING_STREETS = 2000
 HELD_OUT_STREETS = 64
@@ -267,13 +266,6 @@ def find(settings: Settings) -> tuple[list[Pair], list[Pair]]:
     if len(pairs) < 2:
         raise InputError(f"{pairs[0].input} is the only pair; at least two are needed, one of them to hold out.")
     return [pair for i, pair in enumerate(pairs) if i % 10], pairs[::10]
-
-
-def recorded(settings: Settings) -> dict[str, Any]:
-    """Settings as the run remembers them; the loop records its own."""
-    return {
-        k: str(v) if isinstance(v, Path) else v for k, v in asdict(settings).items() if k not in ("out", "training")
-    }
 
 
 def print_figures(metrics: dict[str, float], baselines: dict[str, dict[str, float]]) -> None:

@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -19,3 +20,13 @@ def data_dir() -> Path:
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where the data is said to be at hand, a test that needs it and skips has failed."""
+    report = yield
+    if report.skipped and os.environ.get("I2I_DATA") and item.get_closest_marker("data"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped although I2I_DATA is set: {report.longrepr}"
+    return report

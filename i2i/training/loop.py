@@ -506,9 +506,7 @@ def make_accelerator(settings: TrainingSettings, out: Path) -> Accelerator:
 def _validate(method: Method, data: Dataset, settings: TrainingSettings, accelerator: Accelerator) -> dict[str, float]:
     """Held-out metrics, each the mean over all items; the processes share the work."""
     share = Subset(data, range(accelerator.process_index, len(data), accelerator.num_processes))  # type: ignore
-    loader = DataLoader(
-        share, batch_size=settings.batch_size, num_workers=settings.workers, worker_init_fn=worker_init
-    )
+    loader = DataLoader(share, batch_size=settings.batch_size, num_workers=settings.workers, worker_init_fn=worker_init)
     sums: dict[str, float] = {}
     for batch in _plain_errors(loader):
         count = len(next(iter(batch.values())))

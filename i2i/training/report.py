@@ -7,9 +7,9 @@ import base64
 import html
 import io
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from i2i.files import replacing
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 LOG = "log.jsonl"
 SAMPLES = "samples"
@@ -41,6 +44,12 @@ class RunFacts:
     settings: dict[str, Any]
     fingerprint: str
     baselines: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+def recorded(settings: "DataclassInstance") -> dict[str, Any]:
+    """A recipe's settings as `RunFacts` holds them: without `out`, and without `training`, which the loop records."""
+    chosen = {name: value for name, value in asdict(settings).items() if name not in ("out", "training")}
+    return {name: str(value) if isinstance(value, Path) else value for name, value in chosen.items()}
 
 
 def write_grid(path: Path, pictures: dict[str, Tensor]) -> None:
