@@ -11,7 +11,6 @@ import hashlib
 import math
 import os
 import pickle
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -32,6 +31,7 @@ from i2i.data.sampler import Draw
 from i2i.data.streets_plan import plan_street
 from i2i.data.streets_render import CLASSES, Camera, Street, render
 from i2i.errors import InputError
+from i2i.files import replacing
 
 __all__ = ["CLASSES", "PALETTE", "Scene", "StreetPairs", "make_scene", "make_video"]
 
@@ -250,14 +250,8 @@ def _code_hash() -> str:
 
 def _save(path: Path, array: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.save(file, array)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.save(file, array)
 
 
 def _pack(seed: int, size: tuple[int, int]) -> np.ndarray:
@@ -267,7 +261,6 @@ def _pack(seed: int, size: tuple[int, int]) -> np.ndarray:
 
 
 def _pack_chunk(seeds: range, size: tuple[int, int]) -> np.ndarray:
-    cv2.setNumThreads(1)
     return np.stack([_pack(seed, size) for seed in seeds])
 
 
@@ -289,7 +282,7 @@ def _make_packed(seeds: range, size: tuple[int, int]) -> np.ndarray:
         if len(chunks) >= 8 and cores > 1:
             try:
                 # Forking a process that runs threads (torch's, OpenCV's) can hang, so they are spawned.
-                with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
+                with ProcessPoolExecutor(cores, get_context("spawn"), cv2.setNumThreads, (1,)) as pool:
                     for chunk in pool.map(_pack_chunk, chunks, [size] * len(chunks)):
                         keep(chunk)
             except (BrokenProcessPool, OSError, pickle.PicklingError):
