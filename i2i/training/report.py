@@ -53,22 +53,27 @@ def recorded(settings: "DataclassInstance") -> dict[str, Any]:
 
 
 def write_grid(path: Path, pictures: dict[str, Tensor]) -> None:
-    """Save pictures as one PNG: a row for each image, a column for each name; one name alone fills a square.
+    """Save pictures as one PNG: those of one image side by side, in the order of the names.
 
-    pictures: (N, C, H, W) in [-1, 1]; columns may differ in size and channels.
+    Several images share a row as long as the whole stays no wider than about twice its height.
+
+    pictures: (N, C, H, W) in [-1, 1]; names may differ in size and channels.
     """
     columns = [[_as_rgb(image) for image in batch] for batch in pictures.values()]
-    if len(columns) == 1:
-        side = max(1, round(len(columns[0]) ** 0.5))
-        columns = [columns[0][start::side] for start in range(side)]
-    rows = max(len(column) for column in columns)
+    count = max(len(column) for column in columns)
     height = max(image.shape[0] for column in columns for image in column) + GAP_PX
-    width = max(image.shape[1] for column in columns for image in column) + GAP_PX
-    canvas = np.full((rows * height + GAP_PX, len(columns) * width + GAP_PX, 3), 255, np.uint8)
-    for x, column in enumerate(columns):
-        for y, image in enumerate(column):
-            top, left = GAP_PX + y * height, GAP_PX + x * width
-            canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
+    width = sum(column[0].shape[1] + GAP_PX for column in columns) + GAP_PX
+    across = max(1, min(count, round((2 * count * height / width) ** 0.5)))
+    down = -(-count // across)
+    canvas = np.full((down * height + GAP_PX, across * width + GAP_PX, 3), 255, np.uint8)
+    for number in range(count):
+        top = GAP_PX + number // across * height
+        left = GAP_PX + number % across * width
+        for column in columns:
+            if number < len(column):
+                image = column[number]
+                canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
+            left += column[0].shape[1] + GAP_PX
     with replacing(path) as temporary:
         Image.fromarray(canvas).save(temporary)
 
