@@ -39,10 +39,7 @@ class DCGANDiscriminator(nn.Module):
         self.size = size
 
         def block(inputs: int, outputs: int, norm: Norm) -> nn.Sequential:
-            activation = nn.LeakyReLU(0.2, inplace=True)
-            return conv_block(
-                inputs, outputs, kernel_size=4, stride=2, padding=1, norm=norm, activation=activation
-            )
+            return conv_block(inputs, outputs, kernel_size=4, stride=2, padding=1, norm=norm, activation="leaky_relu")
 
         self.blocks = nn.Sequential(block(in_channels, width, "none"))
         channels = width

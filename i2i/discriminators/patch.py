@@ -54,7 +54,7 @@ class PatchDiscriminator(nn.Module):
                     stride=2 if level < layers else 1,
                     padding=1,
                     norm=norm if level else "none",
-                    activation=nn.LeakyReLU(0.2, inplace=True),
+                    activation="leaky_relu",
                 )
             )
         self.head = nn.Conv2d(widths[-1], 1, 4, padding=1)
@@ -77,12 +77,8 @@ class PixelDiscriminator(nn.Module):
         self.arguments = constructor_arguments(locals())
         self.in_channels = in_channels
         self.blocks = nn.Sequential(
-            conv_block(
-                in_channels, width, kernel_size=1, norm="none", activation=nn.LeakyReLU(0.2, inplace=True)
-            ),
-            conv_block(
-                width, 2 * width, kernel_size=1, norm=norm, activation=nn.LeakyReLU(0.2, inplace=True)
-            ),
+            conv_block(in_channels, width, kernel_size=1, norm="none", activation="leaky_relu"),
+            conv_block(width, 2 * width, kernel_size=1, norm=norm, activation="leaky_relu"),
         )
         self.head = nn.Conv2d(2 * width, 1, 1)
         init_weights(self)

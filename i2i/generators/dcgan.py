@@ -18,9 +18,7 @@ class DCGANGenerator(nn.Module):
 
     output_range = (-1.0, 1.0)
 
-    def __init__(
-        self, *, latent_channels: int = 100, out_channels: int = 3, width: int = 64, size: int = 64
-    ) -> None:
+    def __init__(self, *, latent_channels: int = 100, out_channels: int = 3, width: int = 64, size: int = 64) -> None:
         super().__init__()
         self.arguments = constructor_arguments(locals())
         if size < 8 or size.bit_count() != 1:
@@ -38,9 +36,7 @@ class DCGANGenerator(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         if latents.ndim != 2 or latents.shape[1] != self.in_channels:
-            raise InputError(
-                f"expected latent vectors of shape (N, {self.in_channels}), got {tuple(latents.shape)}"
-            )
+            raise InputError(f"expected latent vectors of shape (N, {self.in_channels}), got {tuple(latents.shape)}")
         return self.head(self.blocks(latents[:, :, None, None]))
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from i2i.layers.checks import check_images, constructor_arguments
-from i2i.layers.conv import conv_block, needs_bias
+from i2i.layers.conv import conv_block, make_activation, needs_bias
 from i2i.layers.init import init_weights
 from i2i.layers.norm import Norm, make_norm
 from i2i.layers.resample import Upsampling, upsample_conv
@@ -45,17 +45,14 @@ class ResNetGenerator(nn.Module):
         self.out_channels = out_channels
 
         def down(in_width: int, out_width: int) -> nn.Sequential:
-            activation = nn.ReLU(inplace=True)
-            return conv_block(
-                in_width, out_width, kernel_size=3, stride=2, padding=1, norm=norm, activation=activation
-            )
+            return conv_block(in_width, out_width, kernel_size=3, stride=2, padding=1, norm=norm, activation="relu")
 
         def up(in_width: int, out_width: int) -> nn.Sequential:
             bias = needs_bias(norm)
             return nn.Sequential(
                 upsample_conv(in_width, out_width, kernel_size=3, upsampling=upsampling, bias=bias),
                 make_norm(norm, out_width),
-                nn.ReLU(inplace=True),
+                make_activation("relu", after=norm),
             )
 
         self.stem = conv_block(
@@ -65,12 +62,10 @@ class ResNetGenerator(nn.Module):
             padding=3,
             padding_mode="reflect",
             norm=norm,
-            activation=nn.ReLU(inplace=True),
+            activation="relu",
         )
         self.down = nn.Sequential(down(width, 2 * width), down(2 * width, 4 * width))
-        self.blocks = nn.Sequential(
-            *(ResidualBlock(4 * width, norm=norm, dropout=dropout) for _ in range(blocks))
-        )
+        self.blocks = nn.Sequential(*(ResidualBlock(4 * width, norm=norm, dropout=dropout) for _ in range(blocks)))
         self.up = nn.Sequential(up(4 * width, 2 * width), up(2 * width, width))
         self.head = nn.Conv2d(width, out_channels, 7, padding=3, padding_mode="reflect")
         init_weights(self)
@@ -93,12 +88,10 @@ class ResidualBlock(nn.Module):
             padding=1,
             padding_mode="reflect",
             norm=norm,
-            activation=nn.ReLU(inplace=True),
+            activation="relu",
         )
         self.dropout = nn.Dropout(0.5) if dropout else nn.Identity()
-        self.second = conv_block(
-            channels, channels, kernel_size=3, padding=1, padding_mode="reflect", norm=norm
-        )
+        self.second = conv_block(channels, channels, kernel_size=3, padding=1, padding_mode="reflect", norm=norm)
 
     def forward(self, features: Tensor) -> Tensor:
         return features + self.second(self.dropout(self.first(features)))

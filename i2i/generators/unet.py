@@ -61,7 +61,7 @@ class UNetGenerator(nn.Module):
                     stride=2,
                     padding=1,
                     norm="none" if level == 0 or innermost else norm,
-                    activation=nn.ReLU(inplace=True) if innermost else nn.LeakyReLU(0.2, inplace=True),
+                    activation="relu" if innermost else "leaky_relu",
                 )
             )
         self.up = nn.ModuleList()

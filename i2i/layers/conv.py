@@ -5,7 +5,10 @@ from typing import Literal
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from i2i.errors import InputError
 from i2i.layers.norm import Norm, make_norm
+
+Activation = Literal["relu", "leaky_relu", "none"]
 
 
 def conv_block(
@@ -17,7 +20,7 @@ def conv_block(
     padding: int = 0,
     padding_mode: Literal["zeros", "reflect"] = "zeros",
     norm: Norm,
-    activation: nn.Module | None = None,
+    activation: Activation = "none",
 ) -> nn.Sequential:
     """Convolution, normalisation, activation: (N, in, H, W) → (N, out, H', W')."""
     conv = nn.Conv2d(
@@ -29,10 +32,22 @@ def conv_block(
         padding_mode=padding_mode,
         bias=needs_bias(norm),
     )
-    layers = [conv, make_norm(norm, out_channels)]
-    if activation is not None:
-        layers.append(activation)
-    return nn.Sequential(*layers)
+    return nn.Sequential(conv, make_norm(norm, out_channels), make_activation(activation, after=norm))
+
+
+def make_activation(kind: Activation, *, after: Norm) -> nn.Module:
+    """The activation that follows a normalisation; "leaky_relu" has a slope of 0.2 below zero."""
+    # PyTorch's instance norm returns a view, of which autograd makes copies if it is changed in place.
+    inplace = after != "instance"
+    match kind:
+        case "relu":
+            return nn.ReLU(inplace)
+        case "leaky_relu":
+            return nn.LeakyReLU(0.2, inplace)
+        case "none":
+            return nn.Identity()
+        case _:
+            raise InputError(f'expected activation to be "relu", "leaky_relu" or "none", got {kind!r}')
 
 
 def needs_bias(norm: Norm) -> bool:

@@ -42,9 +42,7 @@ class InstanceNorm2d(nn.InstanceNorm2d):
 
 def _normalise_each_image(features: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
     # torch.instance_norm lies below the check in torch.nn.functional that refuses maps of one pixel.
-    return torch.instance_norm(
-        features, weight, bias, None, None, True, 0.0, eps, torch.backends.cudnn.enabled
-    )
+    return torch.instance_norm(features, weight, bias, None, None, True, 0.0, eps, torch.backends.cudnn.enabled)
 
 
 def make_norm(kind: Norm, channels: int) -> nn.Module:

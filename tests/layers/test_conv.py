@@ -13,7 +13,7 @@ from i2i.layers.resample import upsample_conv
 
 def test_conv_block_is_conv_norm_activation() -> None:
     block = conv_block(
-        3, 5, kernel_size=3, stride=2, padding=1, padding_mode="reflect", norm="instance", activation=nn.ReLU()
+        3, 5, kernel_size=3, stride=2, padding=1, padding_mode="reflect", norm="instance", activation="relu"
     )
     x = torch.randn(2, 3, 9, 8)
     padded = F.pad(x, (1, 1, 1, 1), mode="reflect")
