@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -282,7 +283,6 @@ class _Pixels:
         self.z = eye[2].astype(np.float32) + depth
         self.sideways = np.abs(nx) > 0.7  # walls along the street, whose u is z
         self.lambert = np.clip(normal @ SUN, 0, None).astype(np.float32)[face]
-        self.upright = 1 - np.abs(ny)
         self.material = np.array([f.material for f in faces], np.uint8)[face]
         self.label = np.array([f.label for f in faces], np.uint8)[face]
         self.instance = np.array([f.instance for f in faces], np.uint16)[face]
@@ -325,8 +325,9 @@ def _noise_at(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 def _hash(a: np.ndarray, b: np.ndarray, c: np.ndarray | int) -> np.ndarray:
     """A number in [0, 1) that looks random, from three integers."""
-    mixed = (a.astype(np.int64) * 73856093) ^ (b.astype(np.int64) * 19349663) ^ (np.asarray(c, np.int64) * 83492791)
-    mixed = (mixed ^ (mixed >> 13)) * 1274126177
+    first, second, third = (np.asarray(value).astype(np.int32).astype(np.uint32) for value in (a, b, c))
+    mixed = (first * np.uint32(73856093)) ^ (second * np.uint32(19349663)) ^ (third * np.uint32(83492791))
+    mixed = (mixed ^ (mixed >> 13)) * np.uint32(1274126177)
     return ((mixed >> 8) & 0xFFFF).astype(np.float32) / 65536
 
 
@@ -361,38 +362,28 @@ def _lay_ground(pixels: _Pixels, street: Street) -> None:
     pixels.colour[:, at] = colour
 
 
-@cache
-def _style_row(style: Style) -> tuple[float, ...]:
-    return (
-        style.bay_m, style.storey_m, style.window_half_m, style.pair_m, style.sill_m, style.head_m, style.arch_m,
-        *style.block_m, style.joint, style.mottle, style.shutter_m, *style.wall, *style.trim, *style.frame, *style.sign,
-    )  # fmt: skip
+class _Bays(NamedTuple):
+    """Where each pixel of a wall lies within its bay and storey, and the opening there; (n,) arrays, metres."""
+
+    column: np.ndarray  # number of the bay
+    level: np.ndarray  # number of the storey, 0 at the ground
+    from_middle: np.ndarray  # along the wall, from the middle of the bay
+    above: np.ndarray  # above the floor
+    shop: np.ndarray
+    door: np.ndarray
+    half: np.ndarray
+    sill: np.ndarray
+    head: np.ndarray
+    pair: np.ndarray
+    offset: np.ndarray  # from the middle of the opening
+    sunk: np.ndarray  # below the opening's top
+    inside: np.ndarray  # to the opening's border; negative outside
 
 
-def _build_walls(pixels: _Pixels, street: Street) -> None:
-    """Bricks, panels, windows with their frames, doors, shop fronts, cornices."""
-    at = pixels.of(Material.WALL)
-    wall = pixels.wall[pixels.face[at]]
-    table = np.array(
-        [
-            (
-                w.start_m + (w.length_m % w.style.bay_m) / 2, w.length_m // w.style.bay_m, w.height_m, w.ground_m,
-                w.shop, w.door_bay, w.windows, w.seed, *_style_row(w.style),
-            )
-            for w in street.walls
-        ],
-        np.float32,
-    ).T  # fmt: skip
-    row = table[:, wall]
-    start, bays, height, ground, shop, door_bay, windows, seed = row[:8]
-    bay, storey, half, pair, sill, head, arch, block_u, block_y, joint, mottle, shutter = row[8:20]
-    wall_colour, trim, frame, sign = row[20:23], row[23:26], row[26:29], row[29:32]
-
-    y = pixels.y[at]
-    u = np.where(pixels.sideways[at], pixels.z[at], pixels.x[at]) - start
-    detail = np.clip(1.7 - pixels.depth[at] / (0.075 * pixels.focal), 0, 1)
-
-    # Which bay and storey, and where in it.
+def _measure(u: np.ndarray, y: np.ndarray, numbers: np.ndarray) -> _Bays:
+    """Divide the wall at (u, y) into bays and storeys by the `_wall_numbers` of every pixel."""
+    _, bays, height, ground, shop, door_bay, windows, _ = numbers[:8]
+    bay, storey, half, pair, sill, head, arch = numbers[8:15]
     column = np.floor(u / bay)
     from_middle = u - (column + 0.5) * bay
     upper = y >= ground
@@ -401,75 +392,131 @@ def _build_walls(pixels: _Pixels, street: Street) -> None:
     is_shop = ~upper & (shop > 0)
     is_door = ~upper & (column == door_bay)
 
-    # The opening of this bay and storey; `inside` is the distance to its edge, positive within.
-    half = np.where(is_shop, bay * 0.5 - 0.22, half)
-    sill = np.where(is_shop, 0.55, sill)
-    head = np.where(upper, head, np.where(is_shop, ground - 0.95, head))
-    pair = np.where(upper | ~is_shop, pair, 0)
-    half = np.where(is_door, 0.62, half)
-    sill = np.where(is_door, 0.0, sill)
-    head = np.where(is_door, 2.45, head)
-    pair = np.where(is_door, 0, pair)
+    half = np.where(is_door, 0.62, np.where(is_shop, bay * 0.5 - 0.22, half))
+    sill = np.where(is_door, 0.0, np.where(is_shop, 0.55, sill))
+    head = np.where(is_door, 2.45, np.where(is_shop, ground - 0.95, head))
+    pair = np.where(is_door | is_shop, 0, pair)
     arch = np.where(is_shop, 0, arch)
     offset = np.abs(np.abs(from_middle) - pair)
-    sunk = head - arch * (offset / half) ** 2 - above
+    sunk = head - arch * np.square(offset / half) - above
     inside = np.minimum(np.minimum(half - offset, above - sill), sunk)
     exists = (windows > 0) & (column >= 0) & (column < bays) & (ground + level * storey <= height + 0.01)
     inside = np.where(exists, inside, -9)
-    opening = inside > 0
-    door = opening & is_door
-    window = opening & ~is_door
+    return _Bays(column, level, from_middle, above, is_shop, is_door, half, sill, head, pair, offset, sunk, inside)
 
-    # The wall itself.
+
+def _wall_numbers(wall: Wall) -> tuple[float, ...]:
+    style = wall.style
+    bays, rest = divmod(wall.length_m, style.bay_m)
+    return (
+        *(wall.start_m + rest / 2, bays, wall.height_m, wall.ground_m),
+        *(wall.shop, wall.door_bay, wall.windows, wall.seed),
+        *(style.bay_m, style.storey_m, style.window_half_m, style.pair_m, style.sill_m, style.head_m, style.arch_m),
+        *(*style.block_m, style.joint, style.mottle, style.shutter_m),
+    )
+
+
+def _build_walls(pixels: _Pixels, street: Street) -> None:
+    """Bricks, panels, cornices, shop fronts, and in the openings doors and windows."""
+    at = pixels.of(Material.WALL)
+    wall = pixels.wall[pixels.face[at]]
+    numbers = np.array([_wall_numbers(w) for w in street.walls], np.float32).T[:, wall]
+    styles = [w.style for w in street.walls]
+    colours = np.array([(s.wall, s.trim, s.frame, s.sign) for s in styles], np.float32).transpose(1, 2, 0)
+
+    y = pixels.y[at]
+    u = np.where(pixels.sideways[at], pixels.z[at], pixels.x[at]) - numbers[0]
+    detail = np.clip(1.7 - pixels.depth[at] / (0.075 * pixels.focal), 0, 1)  # bricks blur out with distance
+    bays = _measure(u, y, numbers)
+    pixels.colour[:, at], board = _wall_colour(u, y, detail, bays, numbers, colours, wall)
+    pixels.glow[:, at[board]] = 0.35 * colours[3][:, wall[board]]
+
+    here = np.flatnonzero(bays.inside > 0)
+    openings = _Bays(*(values[here] for values in bays))
+    at, wall, seed = at[here], wall[here], numbers[7, here]
+    colour, glow = _fill_openings(openings, seed=seed, frame=colours[2][:, wall], paint=colours[3][:, wall])
+    pixels.colour[:, at] = colour
+    pixels.glow[:, at] = glow
+    pixels.label[at] = np.where(openings.door, DOOR, WINDOW)
+
+
+def _wall_colour(
+    u: np.ndarray,
+    y: np.ndarray,
+    detail: np.ndarray,
+    bays: _Bays,
+    numbers: np.ndarray,
+    colours: np.ndarray,
+    wall: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """(3, n) colours around the openings, and (n,) whether a pixel belongs to a shop's sign board."""
+    height, ground, windows, storey = numbers[2], numbers[3], numbers[6], numbers[9]
+    block_u, block_y, joint, mottle, shutter = numbers[15:]
+    upper = bays.level > 0
+
     course = np.floor(y / block_y)
     along = u / block_u + 0.5 * (course.astype(np.int32) & 1)
-    mortar = (y - course * block_y < 0.2 * block_y) | (along - np.floor(along) < 0.2 * block_y / block_u)
-    shade = 1 - joint * detail * mortar + mottle * detail * (_hash(np.floor(along), course, 7) - 0.5)
+    block = np.floor(along)
+    mortar = (y - course * block_y < 0.2 * block_y) | (along - block < 0.2 * block_y / block_u)
+    shade = 1 + detail * (mottle * (_hash(block, course, 7) - 0.5) - joint * mortar)
     shade += 0.03 * _noise_at(u * 0.2, y * 0.12)
     shade *= 0.90 + 0.10 * np.minimum(y / 3, 1)
-    colour = wall_colour * shade
-    plinth = (y < 0.5) & ~is_shop
     below_top = height - y
     cornice = below_top < 0.45
-    surround = (inside > -0.17) & ~opening & ~is_shop
-    ledge = (above < 0.16) & upper & (sill > 0.2)
-    colour = np.where(surround | cornice | ledge, trim, colour)
-    colour = np.where(plinth, wall_colour * 0.62 + 0.06, colour)
-    shutters = exists & (shutter > 0) & upper & (above > sill) & (sunk > 0)
-    shutters &= (offset > half) & (offset < half + shutter)
-    colour = np.where(shutters, frame * (0.82 + 0.18 * (np.floor(above * 5).astype(np.int32) & 1)), colour)
-    board = is_shop & (above > ground - 0.85) & (above < ground - 0.15) & (windows > 0)
-    awning = board & (above < ground - 0.50) & (np.floor(from_middle * 2.5).astype(np.int32) & 1 == 0)
-    colour = np.where(board, np.where(awning, 0.35 * sign + 0.55, sign), colour)
-    under = (np.abs(below_top - 0.62) < 0.17) | ((above > storey - 0.12) & upper & ~cornice)
-    colour *= np.where(under, np.float32(0.72), np.float32(1))
+    under_ledge = (np.abs(below_top - 0.62) < 0.17) | ((bays.above > storey - 0.12) & upper & ~cornice)
+    shade *= np.where(under_ledge, np.float32(0.72), np.float32(1))
+    colour = colours[0][:, wall] * shade
 
-    # Glass mirrors the sky above and the street below; curtains are drawn in some, and those light up by night.
-    share = np.clip((above - sill) / np.maximum(head - sill, 0.1), 0, 1)
-    curtained = (_hash(column * 2 + (from_middle > 0) * (pair > 0), level, seed) < 0.42) & ~is_shop
+    def paint(mask: np.ndarray, values: np.ndarray, factor: np.ndarray | float = 1.0) -> None:
+        colour[:, mask] = values[:, wall[mask]] * factor
+
+    surround = (bays.inside > -0.17) & (bays.inside <= 0) & ~bays.shop
+    ledge = (bays.above < 0.16) & upper & (bays.sill > 0.2)
+    paint((y < 0.5) & ~bays.shop, colours[0], 0.68)
+    paint(surround | cornice | ledge, colours[1])
+    beside = bays.offset - bays.half
+    shutters = (beside > 0) & (beside < shutter) & upper & (bays.above > bays.sill) & (bays.sunk > 0)
+    shutters &= bays.inside > -9
+    slats = 0.82 + 0.18 * (np.floor(bays.above[shutters] * 5).astype(np.int32) & 1)
+    paint(shutters, colours[2], slats)
+    board = bays.shop & (bays.above > ground - 0.85) & (bays.above < ground - 0.15) & (windows > 0)
+    paint(board, colours[3])
+    awning = board & (bays.above < ground - 0.50) & (np.floor(bays.from_middle * 2.5).astype(np.int32) & 1 == 0)
+    paint(awning, 0.35 * colours[3] + 0.55)
+    return colour, board
+
+
+def _fill_openings(
+    bays: _Bays, *, seed: np.ndarray, frame: np.ndarray, paint: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(3, n) colours and (3, n) light by night of windows and doors.
+
+    Glass mirrors the sky above and the street below. Some windows are curtained: those are lit by night.
+    """
+    share = np.clip((bays.above - bays.sill) / np.maximum(bays.head - bays.sill, 0.1), 0, 1)
+    second = (bays.from_middle > 0) & (bays.pair > 0)
+    curtained = (_hash(bays.column * 2 + second, bays.level, seed) < 0.42) & ~bays.shop
     glass = np.stack([0.16 + 0.30 * share, 0.22 + 0.34 * share, 0.30 + 0.38 * share])
-    cloth = np.array([[0.80], [0.74], [0.62]], np.float32) * (0.90 + 0.10 * np.cos(from_middle * 14))
+    folds = 0.90 + 0.10 * np.cos(bays.from_middle * 14)
+    cloth = np.array([[0.80], [0.74], [0.62]], np.float32) * folds
     glass = np.where(curtained, 0.42 * glass + 0.58 * cloth, glass)
-    shelf = is_shop & (np.abs(above - 1.15) < 0.09)
-    glass = np.where(is_shop, glass * 0.75 + np.array([[0.12], [0.09], [0.05]], np.float32), glass)
+    shelf = bays.shop & (np.abs(bays.above - 1.15) < 0.09)
+    glass = np.where(bays.shop, glass * 0.75 + np.array([[0.12], [0.09], [0.05]], np.float32), glass)
     glass = np.where(shelf, np.array([[0.55], [0.46], [0.34]], np.float32), glass)
-    glass *= np.where(sunk < 0.28, np.float32(0.66), np.float32(1))  # the lintel's shadow
-    bars = (inside < 0.10) | (np.abs(offset - 0.0) < 0.05) | (np.abs(above - sill - 0.68 * (head - sill)) < 0.045)
-    bars &= ~shelf
-    pane = np.where(bars, frame, glass)
-    colour = np.where(window, pane, colour)
+    glass *= np.where(bays.sunk < 0.28, np.float32(0.66), np.float32(1))  # the lintel's shadow
+    transom = np.abs(share - 0.68) * (bays.head - bays.sill) < 0.045
+    bars = ((bays.inside < 0.10) | (bays.offset < 0.05) | transom) & ~shelf
+    colour = np.where(bars, frame, glass)
 
-    panels = (np.abs(np.abs(from_middle) - 0.28) < 0.05) | (np.abs(above - 1.1) < 0.06) | (inside < 0.09)
-    leaf = sign * np.where(panels, np.float32(0.6), np.float32(0.95))
-    leaf = np.where(above > 1.95, glass * 0.8, leaf)
-    colour = np.where(door, leaf, colour)
+    side = np.abs(np.abs(bays.from_middle) - 0.28) < 0.05
+    panels = side | (np.abs(bays.above - 1.1) < 0.06) | (bays.inside < 0.09)
+    leaf = paint * np.where(panels, np.float32(0.6), np.float32(0.95))
+    leaf = np.where(bays.above > 1.95, glass * 0.8, leaf)
+    colour = np.where(bays.door, leaf, colour)
 
-    lit = window & ~bars & (curtained | is_shop)
-    strength = np.where(is_shop, 0.95 - 0.25 * share, 0.95 - 0.45 * np.abs(share - 0.55)) * np.where(shelf, 0.45, 1)
-    pixels.glow[:, at] = np.where(is_shop, SHOP_GLOW, CURTAIN_GLOW) * (lit * strength)
-    pixels.glow[:, at] += (board * np.float32(0.35)) * sign
-    pixels.label[at] = np.where(window, WINDOW, np.where(door, DOOR, pixels.label[at]))
-    pixels.colour[:, at] = colour
+    strength = np.where(bays.shop, 0.95 - 0.25 * share, 0.95 - 0.45 * np.abs(share - 0.55))
+    strength *= np.where(shelf, np.float32(0.45), np.float32(1)) * ((curtained | bays.shop) & ~bars & ~bays.door)
+    return colour, np.where(bays.shop, SHOP_GLOW, CURTAIN_GLOW) * strength
 
 
 def _grow_leaves(pixels: _Pixels) -> None:
@@ -518,12 +565,15 @@ def _day(pixels: _Pixels, street: Street, shadow: np.ndarray) -> np.ndarray:
 def _night(pixels: _Pixels, street: Street) -> np.ndarray:
     """(3, n) float32 in [0, 1]."""
     light = np.repeat(MOONLIGHT, len(pixels.x), axis=1)
-    for lamp in street.lights:
-        if -6 < lamp.position[2] - pixels.eye[2] < 70:
-            x, y, z = lamp.position
-            squared = (pixels.x - x) ** 2 + (pixels.y - y) ** 2 + (pixels.z - z) ** 2
-            strength = np.square(1 / (1 + squared * np.float32(1 / lamp.radius_m**2)))
-            light += np.array(lamp.colour, np.float32)[:, None] * strength
+    near = [lamp for lamp in street.lights if -6 < lamp.position[2] - pixels.eye[2] < 70]
+    for colour in sorted({lamp.colour for lamp in near}):
+        strength = np.zeros_like(pixels.x)
+        for lamp in near:
+            if lamp.colour == colour:
+                x, y, z = lamp.position
+                squared = np.square(pixels.x - x) + np.square(pixels.y - y) + np.square(pixels.z - z)
+                strength += np.square(1 / (1 + squared * np.float32(1 / lamp.radius_m**2)))
+        light += np.array(colour, np.float32)[:, None] * strength
     photo = pixels.colour * light
     haze = 1 - np.exp(pixels.depth * np.float32(-1 / 150))
     photo += (NIGHT_HORIZON - photo) * haze
