@@ -44,12 +44,10 @@ class RunResult:
 
     metrics: the last held-out metrics.
     alarms: what the monitor said, over the whole run.
-    images_per_s: this call's, over all processes, evaluation included; 0 if nothing was left to do.
     """
 
     metrics: dict[str, float]
     alarms: list[Alarm]
-    images_per_s: float
 
 
 def train(
@@ -120,7 +118,7 @@ def train(
         trainer.load_state_dict(state.shared["trainer"], state.processes[accelerator.process_index])
         monitor.load_state_dict(state.shared["monitor"])
         record.load_state_dict(state.shared["record"])
-    record.open(start)
+    record.open(start if state is not None else -1)
 
     def validate(step: int) -> None:
         with trainer.evaluating(specs):
@@ -187,10 +185,13 @@ def train(
                 progress.say(f"Interrupted, and saved at step {done}. The same command goes on from there.")
                 raise SystemExit(130)
 
+        if start < settings.steps:
+            progress.summarise()
+
     if is_main:
         write_report(out, facts)
     accelerator.wait_for_everyone()
-    return RunResult(metrics=record.last_metrics, alarms=record.alarms, images_per_s=progress.images_per_s)
+    return RunResult(metrics=record.last_metrics, alarms=record.alarms)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -334,7 +335,7 @@ class Trainer:
         values = {**losses.terms, "accuracy": losses.accuracy()}
         for name, value in values.items():
             if value is not None:
-                share = value.detach().double() / self.settings.accumulation
+                share = value.detach().float() / self.settings.accumulation
                 tallies[name] = tallies[name] + share if name in tallies else share
 
     def _apply(
@@ -350,9 +351,9 @@ class Trainer:
             norms.append(torch.nn.utils.get_total_norm(gradients))
         # One transfer to the host a round. The gradients' norms are alike in all processes by now; losses are not.
         values = torch.stack(
-            [norm.double() for norm in norms]
+            [norm.float() for norm in norms]
             + list(tallies.values())
-            + [torch.tensor(float(stop), device=self.accelerator.device, dtype=torch.float64)]
+            + [torch.tensor(float(stop), device=self.accelerator.device)]
         )
         numbers = self.accelerator.reduce(values, "mean").tolist()
         finite = all(math.isfinite(number) for number in numbers)

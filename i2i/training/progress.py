@@ -68,6 +68,14 @@ class Progress:
             left_s = (now - self.begun) / (self.done - self.start) * (self.total - self.done)
             self._print(f"step {self.done}/{self.total}  {self._text()}  {left_s / 60:.1f} min left")
 
+    def summarise(self) -> None:
+        """Tell how fast it went, evaluation and saving included."""
+        minutes = (time.perf_counter() - self.begun) / 60
+        self.say(
+            f"{self.done - self.start} steps in {minutes:.1f} min: {self.images_per_s:.3g} images/s, "
+            f"{self.waiting_share:.1%} of the time waiting for data"
+        )
+
     def say(self, text: str) -> None:
         if self.show:
             self._print(text)

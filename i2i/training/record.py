@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from i2i.checkpoints import GeneratorSpec, save_generator
 from i2i.methods.base import unwrapped
 from i2i.training.monitor import Alarm
-from i2i.training.report import LOG, SAMPLES, RunFacts, model_card, write_grid, write_report
+from i2i.training.report import LOG, SAMPLES, RunFacts, model_card, sample_grids, write_grid, write_report
 from i2i.training.state import truncate_log
 
 
@@ -33,9 +33,12 @@ class Record:
             accelerator.init_trackers("i2i", config=dict(_flat(facts.settings)))
 
     def open(self, step: int) -> None:
-        """Begin to log after `step`, dropping what an interrupted run logged later."""
+        """Begin to record after `step`, dropping what an interrupted run recorded later; -1: from the start."""
         if self.is_main:
             (self.out / SAMPLES).mkdir(exist_ok=True)
+            for picture in sample_grids(self.out):
+                if int(picture.stem) > step:
+                    picture.unlink()
             truncate_log(self.out / LOG, step)
             self.log = (self.out / LOG).open("a")
 

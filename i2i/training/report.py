@@ -89,6 +89,11 @@ def _as_rgb(image: Tensor) -> np.ndarray:
     return pixels.permute(1, 2, 0).numpy()
 
 
+def sample_grids(out: Path) -> list[Path]:
+    """The grids of a run, in the order of their steps, which are their names."""
+    return sorted((out / SAMPLES).glob("[0-9]*.png"))
+
+
 def model_card(facts: RunFacts, *, step: int, metrics: dict[str, float]) -> str:
     """The text of a generator's model card, in Markdown."""
     lines = [f"# {facts.title}", "", facts.about, "", f"Trained for {step} steps."]
@@ -128,8 +133,7 @@ def write_report(out: Path, facts: RunFacts) -> None:
     with replacing(out / "metrics.json") as temporary:
         temporary.write_text(json.dumps(summary, indent=2) + "\n")
 
-    # Grids of steps that a resumed run has not reached again are left out.
-    grids = [path for path in sorted((out / SAMPLES).glob("*.png")) if int(path.stem) <= last]
+    grids = sample_grids(out)
     if grids:
         with replacing(out / "samples.png") as temporary:
             temporary.write_bytes(grids[-1].read_bytes())

@@ -43,11 +43,12 @@ def open_run(out: Path, identity: dict[str, Any]) -> None:
         run may change.
 
     Raises:
-        InputError: the folder holds something else, or a run with other settings (which are listed).
+        InputError: the folder holds something else, or a run with other settings (which are listed) that has
+            saved a state.
     """
     record = out / "run.json"
     identity = json.loads(json.dumps(identity))
-    if record.exists():
+    if record.exists() and _saved(out):
         differences = _differences(json.loads(record.read_text()), identity)
         if differences:
             raise InputError(
@@ -55,7 +56,7 @@ def open_run(out: Path, identity: dict[str, Any]) -> None:
                 + "\n".join(f"  {line}" for line in differences)
                 + "\nGive another --out for a new run, or the same settings to go on with that one."
             )
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+    elif not record.exists() and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists and is no run's folder. Give an --out that is empty or does not exist.")
     out.mkdir(parents=True, exist_ok=True)
     with replacing(record) as temporary:
