@@ -216,6 +216,7 @@ def _recognise_pixel(file: _WeightFile) -> _Layout | None:
 def _load_foreign(file: _WeightFile, layout: _Layout, overrides: dict[str, Any]) -> nn.Module:
     norm = _recognise_norm(file, layout)
     _check_complete(file, layout, norm)
+    # Biases beside instance norm find no place in our network: the norm subtracts them again.
     ours = {}
     for name, theirs in (layout.convs | layout.norms).items():
         for leaf in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
@@ -236,9 +237,7 @@ def _recognise_norm(file: _WeightFile, layout: _Layout) -> Norm:
 def _check_complete(file: _WeightFile, layout: _Layout, norm: Norm) -> None:
     required = {f"{theirs}.weight" for theirs in layout.convs.values()}
     required |= {
-        f"{theirs}.bias"
-        for ours, theirs in layout.convs.items()
-        if norm == "instance" or ours in layout.biased
+        f"{theirs}.bias" for ours, theirs in layout.convs.items() if norm == "instance" or ours in layout.biased
     }
     # Instance norms of PyTorch before 0.4 saved running statistics that they did not use.
     optional = set()
@@ -322,9 +321,7 @@ def _unwrap(content: Any, *, levels: int = 3) -> dict[str, Tensor]:
     tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
     while prefix := next((p for p in PREFIXES if any(key.startswith(p) for key in tensors)), None):
         # Names without the prefix belong to other networks of the same file.
-        tensors = {
-            key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
-        }
+        tensors = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
     return tensors
 
 

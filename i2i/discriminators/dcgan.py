@@ -16,7 +16,7 @@ class DCGANDiscriminator(nn.Module):
         width: channels after the first convolution; they double with each halving of the size, down to 4×4.
         size: side of the image in pixels, a power of two from 8 on.
         norm: used everywhere but in the first and last convolution; take "none" or "instance" with a
-            gradient penalty, which batch norm would let leak from one image to the next.
+            gradient penalty, which batch norm breaks by mixing the images of a batch.
         spectral: normalise every weight by its largest singular value.
     """
 
