@@ -135,6 +135,9 @@ def train(
         progress.say(f"step {step}: " + "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
 
     def save(step: int) -> None:
+        # The generators come first: a run that is killed before the state is there does this step again.
+        with trainer.evaluating(specs):
+            record.export("", method.generators, specs, step)
         own = _gather(tree_map_only(Tensor, Tensor.cpu, trainer.own_state_dict()), accelerator)
         record.flush()
         if is_main:
@@ -144,8 +147,6 @@ def train(
                 "record": record.state_dict(),
             }
             save_state(out, State(step=step, shared=shared, processes=own), keep=settings.keep_states)
-        with trainer.evaluating(specs):
-            record.export("", method.generators, specs, step)
         accelerator.wait_for_everyone()
 
     with ExitStack() as stack:
@@ -158,6 +159,8 @@ def train(
         for step in range(start, settings.steps):
             result = trainer.step(step, stop=bool(interruptions))
             done = step + 1
+            if result.skipped or done % settings.log_every_steps == 0:
+                record.step(done, result.scalars())
             try:
                 alarms = monitor.observe(
                     step=done,
@@ -169,8 +172,6 @@ def train(
             except RunStopped:
                 save(done)
                 raise
-            if done % settings.log_every_steps == 0:
-                record.step(done, result.scalars())
             for alarm in alarms:
                 record.alarm(alarm)
                 progress.say(f"[bold red]step {done}: {alarm.text}[/bold red]")
@@ -200,7 +201,7 @@ class StepResult:
 
     losses: weighted terms, averaged over micro-batches and processes.
     accuracy: share of score pairs that the discriminator ranks rightly; None without scores.
-    skipped: something was not finite, so the weights are those from before.
+    skipped: something was not finite, so its round changed nothing; without critic steps that is the whole step.
     stop: some process was asked to stop.
     waited_s: time spent waiting for data.
     data, outputs: the last micro-batch and what the generators made of it.
@@ -290,7 +291,7 @@ class Trainer:
 
         for round_ in range(settings.critic_steps):
             critic_only = round_ < settings.critic_steps - 1
-            undo = self._snapshot()
+            before = self._snapshot()
             tallies: dict[str, Tensor] = {}
             for micro in range(settings.accumulation):
                 batch, waited = self._next_batch()
@@ -313,7 +314,7 @@ class Trainer:
             sides = self.optimisers[1:] if critic_only else self.optimisers
             finite, losses, stop = self._apply(sides, tallies, stop)
             if not finite:
-                self._undo(undo)
+                self._restore(before)
                 skipped = True
             elif self.ema and not critic_only:
                 self.ema.update(self.generators)
@@ -390,7 +391,7 @@ class Trainer:
     @contextmanager
     def _discriminators_frozen(self) -> Iterator[None]:
         """The generators' gradient passes through the discriminators; theirs is not computed."""
-        parameters = [p for network in self.discriminators.values() for p in network.parameters()]
+        parameters = [p for d in self.discriminators.values() for p in d.parameters() if p.requires_grad]
         for parameter in parameters:
             parameter.requires_grad_(False)
         try:
@@ -399,18 +400,18 @@ class Trainer:
             for parameter in parameters:
                 parameter.requires_grad_(True)
 
-    def _networks(self) -> dict[str, nn.Module]:
-        return {**self.generators, **self.discriminators}
+    def _networks(self) -> list[nn.Module]:
+        return [*self.generators.values(), *self.discriminators.values()]
 
     def _snapshot(self) -> tuple[list[Tensor], dict[str, Any]]:
         """What forward passes change: buffers (running statistics), and what the method remembers."""
-        buffers = [b.clone() for network in self._networks().values() for b in network.buffers()]
+        buffers = [b.clone() for network in self._networks() for b in network.buffers()]
         return buffers, self.method.state_dict()
 
     @torch.no_grad()
-    def _undo(self, snapshot: tuple[list[Tensor], dict[str, Any]]) -> None:
+    def _restore(self, snapshot: tuple[list[Tensor], dict[str, Any]]) -> None:
         buffers, remembered = snapshot
-        current = [b for network in self._networks().values() for b in network.buffers()]
+        current = [b for network in self._networks() for b in network.buffers()]
         for buffer, before in zip(current, buffers, strict=True):
             buffer.copy_(before)
         self.method.load_state_dict(remembered)
@@ -442,7 +443,7 @@ class Trainer:
             self.method.generators = prepared
             for network in self.generators.values():
                 network.train()
-            self._undo((buffers, self.method.state_dict()))
+            self._restore((buffers, self.method.state_dict()))
 
     def release(self) -> None:
         """Give the method its networks back as they were handed in, for another stage."""
@@ -454,7 +455,7 @@ class Trainer:
         """What is alike in all processes."""
         scaler = self.accelerator.scaler
         return {
-            "networks": {name: network.state_dict() for name, network in self._networks().items()},
+            "networks": [network.state_dict() for network in self._networks()],
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "ema": self.ema.state_dict() if self.ema else None,
             "scaler": scaler.state_dict() if scaler is not None else None,
@@ -462,22 +463,20 @@ class Trainer:
 
     def own_state_dict(self) -> dict[str, Any]:
         """What each process keeps of its own."""
-        buffers = {name: list(network.buffers()) for name, network in self._networks().items()}
-        return {"buffers": buffers, "method": self.method.state_dict()}
+        buffers, remembered = self._snapshot()
+        return {"buffers": buffers, "method": remembered}
 
     @torch.no_grad()
     def load_state_dict(self, shared: dict[str, Any], own: dict[str, Any]) -> None:
-        for name, network in self._networks().items():
-            network.load_state_dict(shared["networks"][name])
-            for buffer, saved in zip(network.buffers(), own["buffers"][name], strict=True):
-                buffer.copy_(saved)
+        for network, saved in zip(self._networks(), shared["networks"], strict=True):
+            network.load_state_dict(saved)
         for optimiser, saved in zip(self.optimisers, shared["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
         if self.ema:
             self.ema.load_state_dict(shared["ema"])
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(shared["scaler"])
-        self.method.load_state_dict(own["method"])
+        self._restore((own["buffers"], own["method"]))
 
 
 def to_device(batch: Batch, device: torch.device, settings: TrainingSettings) -> Batch:

@@ -9,6 +9,7 @@ import statistics
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -48,7 +49,8 @@ class Monitor:
     def _open_window(self) -> None:
         self.observed = 0
         self.accuracies: list[float] = []
-        self.moments: dict[str, list[Tensor]] = {}  # sums of values and of their squares, number of images
+        # Sums of squared differences (halved: a variance) and of squares, and the last image, per tensor.
+        self.variety: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
 
     def observe(
         self,
@@ -71,8 +73,8 @@ class Monitor:
         self.observed += 1
         if accuracy is not None:
             self.accuracies.append(accuracy)
-        self._note_moments({f"data/{name}": value for name, value in data.items()})
-        self._note_moments({f"output/{name}": value for name, value in outputs.items()})
+        self._note_variety({f"data/{name}": value for name, value in data.items()})
+        self._note_variety({f"output/{name}": value for name, value in outputs.items()})
         if self.observed < self.WINDOW:
             return []
         alarms = self._judge(step)
@@ -114,7 +116,10 @@ class Monitor:
                 f"The discriminator guesses (it ranks {accuracy:.2%} rightly) while the held-out metric is no "
                 "better than before training: it is too weak or its learning rate is wrong."
             )
-        variety = {name: self._variety(name) for name in self.moments}
+        variety = {
+            name: float((differences / squares.clamp(min=1e-12)).sqrt())
+            for name, (differences, squares, _) in self.variety.items()
+        }
         of_data = [value for name, value in variety.items() if name.startswith("data/")]
         for name, value in variety.items():
             if name.startswith("output/") and of_data and value < self.COLLAPSED * min(of_data):
@@ -138,22 +143,17 @@ class Monitor:
             gain = -gain
         return gain < self.IMPROVED * abs(self.first_metric)
 
-    def _note_moments(self, tensors: dict[str, Tensor]) -> None:
+    def _note_variety(self, tensors: dict[str, Tensor]) -> None:
         for name, value in tensors.items():
             if value.ndim < 2 or not value.is_floating_point():
                 continue
             value = value.detach().float()
             # Size differs from image to image in some data, so maps are compared at 8 × 8.
             small = (F.adaptive_avg_pool2d(value, 8) if value.ndim == 4 else value).flatten(1)
-            now = [small.sum(0), small.square().sum(0), small.new_tensor(len(small))]
-            before = self.moments.get(name)
-            self.moments[name] = now if before is None else [b.to(n) + n for b, n in zip(before, now, strict=True)]
-
-    def _variety(self, name: str) -> float:
-        values, squares, count = self.moments[name]
-        mean_square = (squares / count).mean()
-        variance = mean_square - (values / count).square().mean()
-        return float((variance.clamp(min=0) / mean_square.clamp(min=1e-12)).sqrt())
+            differences, squares, last = self.variety.get(name, (0.0, 0.0, small[:1]))
+            # Each image against the one before: a slow drift of all images together is no variety.
+            steps = torch.cat([last.to(small.device), small]).diff(dim=0)
+            self.variety[name] = (differences + steps.square().sum() / 2, squares + small.square().sum(), small[-1:])
 
     def state_dict(self) -> dict[str, Any]:
         memory = {name: value for name, value in vars(self).items() if name not in ("max_skipped_steps", "best_is")}

@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from i2i.checkpoints import GeneratorSpec, save_generator
+from i2i.files import naming
 from i2i.methods.base import unwrapped
 from i2i.training.monitor import Alarm
 from i2i.training.report import LOG, SAMPLES, RunFacts, model_card, sample_grids, write_grid, write_report
@@ -77,17 +78,21 @@ class Record:
 
     def flush(self) -> None:
         if self.is_main:
-            self.log.flush()
+            with naming(self.out / LOG):
+                self.log.flush()
 
     def close(self) -> None:
         if self.is_main:
-            self.log.close()
-        if self.accelerator.log_with:
-            self.accelerator.end_training()
+            with naming(self.out / LOG):
+                self.log.close()
+        # Not by accelerate's `end_training`, which also cuts the processes off from each other.
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
 
     def _write(self, line: dict[str, Any]) -> None:
         if self.is_main:
-            self.log.write(json.dumps(line) + "\n")
+            with naming(self.out / LOG):
+                self.log.write(json.dumps(line) + "\n")
         if self.accelerator.log_with:
             numbers = {name: value for name, value in _flat(line) if isinstance(value, int | float)}
             self.accelerator.log(numbers, step=line["step"])

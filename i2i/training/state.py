@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from i2i.errors import InputError
-from i2i.files import replacing
+from i2i.files import naming, remove_leftovers, replacing
 from i2i.training.config import FREE_ON_RESUME
 
 
@@ -56,11 +56,17 @@ def open_run(out: Path, identity: dict[str, Any]) -> None:
                 + "\n".join(f"  {line}" for line in differences)
                 + "\nGive another --out for a new run, or the same settings to go on with that one."
             )
-    elif not record.exists() and out.exists() and (not out.is_dir() or any(out.iterdir())):
+    elif not record.exists() and out.exists() and (not out.is_dir() or _holds_files(out)):
         raise InputError(f"{out} exists and is no run's folder. Give an --out that is empty or does not exist.")
     out.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(out)
     with replacing(record) as temporary:
         temporary.write_text(json.dumps(identity, indent=2) + "\n")
+
+
+def _holds_files(folder: Path) -> bool:
+    """Hidden ones aside: a run killed as it began leaves one, and so do file managers."""
+    return any(not path.name.startswith(".") for path in folder.iterdir())
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
@@ -85,16 +91,18 @@ def save_state(out: Path, state: State, *, keep: int) -> None:
     folder = out / "state"
     target = folder / f"step-{state.step:08d}"
     temporary = folder / f".{target.name}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        _save({"step": state.step, **state.shared}, temporary / "shared.pt")
-        _save({"processes": state.processes}, temporary / "processes.pt")
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    shutil.rmtree(target, ignore_errors=True)
-    temporary.rename(target)
+    for leftover in folder.glob(".step-*"):
+        shutil.rmtree(leftover)
+    with naming(target):
+        temporary.mkdir(parents=True)
+        try:
+            _save({"step": state.step, **state.shared}, temporary / "shared.pt")
+            _save({"processes": state.processes}, temporary / "processes.pt")
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        shutil.rmtree(target, ignore_errors=True)
+        temporary.rename(target)
     for old in _saved(out)[:-keep]:
         shutil.rmtree(old)
 
@@ -108,7 +116,7 @@ def _save(value: dict[str, Any], path: Path) -> None:
             cause = error.__context__
             if isinstance(cause, OSError):
                 raise cause from error
-            raise OSError(errno.EIO, f"could not be written ({error})", str(path)) from error
+            raise OSError(errno.EIO, f"could not be written ({error})") from error
         file.flush()
         os.fsync(file.fileno())
 
