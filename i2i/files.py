@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+MARK = "part-"  # tells temporary files from a person's own
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -13,15 +15,32 @@ def replacing(path: Path) -> Iterator[Path]:
 
     If the block raises, the temporary file is removed and whatever was at `path` stays as it was.
     """
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(descriptor)
-    temporary = Path(name)
+    with naming(path):
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.{MARK}", suffix=path.suffix)
+        os.close(descriptor)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an OSError from writing `path` name it: one from an open file names none, one from a temporary file that."""
     try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that a killed process left anywhere below `folder`."""
+    for leftover in folder.rglob(f".*.{MARK}*"):
+        leftover.unlink()
 
 
 def _umask() -> int:
