@@ -31,7 +31,7 @@ class Monitor:
     """
 
     WINDOW = 100  # steps after which a judgement is made
-    WON = 0.999  # ranking of fakes so sure that a saturating loss teaches the generator nothing
+    WON = 0.9999  # ranking of fakes so sure that a saturating loss teaches the generator nothing
     GUESSING = 0.05  # distance from 0.5 within which the discriminator only guesses
     COLLAPSED = 0.05  # outputs' variety next to the data's
     IMPROVED = 0.05  # share by which the held-out metric must have moved for samples to count as better
