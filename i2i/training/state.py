@@ -60,6 +60,8 @@ def open_run(out: Path, identity: dict[str, Any]) -> None:
         raise InputError(f"{out} exists and is no run's folder. Give an --out that is empty or does not exist.")
     out.mkdir(parents=True, exist_ok=True)
     remove_leftovers(out)
+    for half_written in (out / "state").glob(".step-*"):
+        shutil.rmtree(half_written)
     with replacing(record) as temporary:
         temporary.write_text(json.dumps(identity, indent=2) + "\n")
 
@@ -91,8 +93,6 @@ def save_state(out: Path, state: State, *, keep: int) -> None:
     folder = out / "state"
     target = folder / f"step-{state.step:08d}"
     temporary = folder / f".{target.name}"
-    for leftover in folder.glob(".step-*"):
-        shutil.rmtree(leftover)
     with naming(target):
         temporary.mkdir(parents=True)
         try:

@@ -1,0 +1,175 @@
+"""Small methods that ask more of the training loop than pix2pix does, and a run of any of them.
+
+Used by several test files here, in this process and in the two processes that toy_jobs.py is launched as.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from i2i.checkpoints import GeneratorSpec, ImageSide
+from i2i.data.sampler import Draw
+from i2i.discriminators import MLPDiscriminator
+from i2i.generators import MLPGenerator
+from i2i.losses.adversarial import NonSaturating, RelativisticAverage, Wasserstein
+from i2i.methods.base import Batch, Losses, Method, Outputs, unwrapped
+from i2i.methods.gan import GAN
+from i2i.training.config import TrainingSettings
+from i2i.training.loop import RunResult, train
+from i2i.training.report import RunFacts
+
+POINTS = GeneratorSpec(input=None, output=ImageSide(channels=2, dtype="float32", data_range=(-1, 1)))
+
+
+class Ring(Dataset[dict[str, Tensor]]):
+    """Points near a circle; each follows from its draw's seed."""
+
+    def __len__(self) -> int:
+        return 50
+
+    def __getitem__(self, draw: Draw | int) -> dict[str, Tensor]:
+        seed = draw.seed % 2**62 if isinstance(draw, Draw) else draw
+        point = torch.randn(2, generator=torch.Generator().manual_seed(seed))
+        return {"real": point / point.norm() + 0.1 * point}
+
+
+def networks() -> dict[str, nn.Module]:
+    return {
+        "generator": MLPGenerator(latent_channels=2, out_channels=2, width=8, layers=2),
+        "discriminator": MLPDiscriminator(in_channels=2, width=8, layers=2),
+    }
+
+
+class ToyGAN(GAN):
+    """The plain GAN on points, with a held-out metric."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(latent_channels=2, **networks(), **arguments)
+
+    def validate(self, batch: Batch) -> dict[str, float]:
+        return {"radius": self.sample(self._latent(batch["real"])).norm(dim=1).mean().item()}
+
+
+class Pooled(ToyGAN):
+    """The discriminator sees old samples too (Shrivastava et al. 2017, section 2.3); the pool is state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = torch.zeros(0, 2)
+
+    def discriminator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
+        new = out["sample"]
+        candidates = torch.cat([self.pool.to(new.device), new])
+        order = torch.randperm(len(candidates))
+        self.pool = candidates[order[:16]]
+        return super().discriminator_losses(batch, {"sample": candidates[order[-len(new) :]]}, step)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"pool": self.pool}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.pool = state["pool"]
+
+
+class Unrolled(ToyGAN):
+    """The generator plays against the discriminator one step ahead (Metz et al. 2017, eq. 8 to 10)."""
+
+    def generator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
+        judge = unwrapped(self.discriminators["discriminator"])
+        now = {name: weight.detach().requires_grad_() for name, weight in judge.named_parameters()}
+
+        def scores(weights: dict[str, Tensor], points: Tensor) -> Tensor:
+            return torch.func.functional_call(judge, weights, (points,))
+
+        loss = self.objective.discriminator_loss(scores(now, batch["real"]), scores(now, out["sample"]))
+        gradients = torch.autograd.grad(loss, list(now.values()), create_graph=True)
+        ahead = {name: now[name] - 0.1 * g for name, g in zip(now, gradients, strict=True)}
+        return Losses(terms={"adversarial": self.objective.generator_loss(scores(ahead, out["sample"]))})
+
+
+class Perceptual(ToyGAN):
+    """Samples also match the data's mean features in a network that never changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frozen = {"features": nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Tanh())}
+
+    def generator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
+        losses = super().generator_losses(batch, out, step)
+        fake, real = (self.frozen["features"](points).mean(0) for points in (out["sample"], batch["real"]))
+        return replace(losses, terms={**losses.terms, "features": (fake - real).square().sum()})
+
+
+class Regression(Method):
+    """No discriminator at all: a stage that only regresses."""
+
+    def __init__(self) -> None:
+        super().__init__(generators={"generator": networks()["generator"]}, discriminators={})
+
+    def translate(self, batch: Batch, step: int) -> Outputs:
+        return {"output": self.generators["generator"](batch["real"])}
+
+    def generator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
+        return Losses(terms={"l2": (out["output"] - batch["real"].flip(1)).square().mean()})
+
+    def preview(self, batch: Batch) -> dict[str, Tensor]:
+        return {"output": torch.zeros(1, 1, 4, 4)}
+
+    def validate(self, batch: Batch) -> dict[str, float]:
+        return {"l2": self.generator_losses(batch, self.translate(batch, 0), 0).total.item()}
+
+
+TOYS: dict[str, Callable[[], Method]] = {
+    "pool": Pooled,
+    "relativistic": lambda: ToyGAN(objective=RelativisticAverage()),
+    "unrolled": Unrolled,
+    "frozen": Perceptual,
+    "critic": lambda: ToyGAN(objective=Wasserstein(), gradient_penalty_weight=1.0),
+    "smoothed_r1": lambda: ToyGAN(objective=NonSaturating(real_label=0.9), r1_weight=1.0),
+    "regression": Regression,
+}
+
+
+def settings_for(toy: str, **changes: Any) -> TrainingSettings:
+    settings = TrainingSettings(
+        steps=4,
+        batch_size=4,
+        critic_steps=5 if toy == "critic" else 1,
+        schedule="constant",
+        generator_learning_rate=1e-2,
+        discriminator_learning_rate=1e-2,
+        ema_decay=0.9,
+        validate_every_steps=3,
+        save_every_steps=2,
+        workers=0,
+        device="cpu",
+    )
+    return replace(settings, **changes)
+
+
+def train_toy(
+    toy: str, out: Path, *, method: Method | None = None, validation_data: Dataset | None = None, **changes: Any
+) -> tuple[RunResult, Method]:
+    """Train a toy from the same initial weights each time; the settings' `changes` apply.
+
+    The report is left out: its curves take longer to draw than the networks to train.
+    """
+    torch.manual_seed(1)
+    method = method or TOYS[toy]()
+    with patch("i2i.training.loop.write_report"), patch("i2i.training.record.write_report"):
+        result = train(
+            method=method,
+            training_data=Ring(),
+            validation_data=validation_data or Ring(),
+            specs={"generator": POINTS},
+            settings=settings_for(toy, **changes),
+            out=out,
+            facts=RunFacts(title=toy, about="", settings={"toy": toy}, fingerprint="ring"),
+        )
+    return result, method
