@@ -25,6 +25,8 @@ class UNetGenerator(nn.Module):
         dropout: drop half of the features in the decoder's wide blocks (8 × width channels in and out)
             except the innermost; these exist from depth 6 on.
         upsampling: "resize" avoids checkerboard patterns.
+        full_size_skip: hand the image itself across as well, so that the output's edges can be as crisp as the
+            input's. The paper's largest skip is half the image's size.
     """
 
     scale = 1
@@ -40,6 +42,7 @@ class UNetGenerator(nn.Module):
         norm: Norm = "batch",
         dropout: bool = True,
         upsampling: Upsampling = "transposed",
+        full_size_skip: bool = False,
     ) -> None:
         super().__init__()
         self.arguments = constructor_arguments(locals())
@@ -64,29 +67,34 @@ class UNetGenerator(nn.Module):
                     activation="relu" if innermost else "leaky_relu",
                 )
             )
-        self.up = nn.ModuleList()
-        for level in range(depth - 1, 0, -1):
-            innermost = level == depth - 1
-            self.up.append(
-                nn.Sequential(
-                    upsample_conv(
-                        widths[level] if innermost else 2 * widths[level],
-                        widths[level - 1],
-                        kernel_size=4,
-                        upsampling=upsampling,
-                        bias=needs_bias(norm),
-                    ),
-                    make_norm(norm, widths[level - 1]),
-                    nn.Dropout(0.5) if dropout and level >= 4 and not innermost else nn.Identity(),
-                )
+
+        def up_block(inputs: int, outputs: int, *, drop: bool = False) -> nn.Sequential:
+            return nn.Sequential(
+                upsample_conv(inputs, outputs, kernel_size=4, upsampling=upsampling, bias=needs_bias(norm)),
+                make_norm(norm, outputs),
+                nn.Dropout(0.5) if drop else nn.Identity(),
             )
-        self.head = upsample_conv(2 * width, out_channels, kernel_size=4, upsampling=upsampling, bias=True)
+
+        self.up = nn.ModuleList([up_block(widths[-1], widths[-2])])
+        for level in range(depth - 2, 0, -1):
+            self.up.append(up_block(2 * widths[level], widths[level - 1], drop=dropout and level >= 4))
+        self.full_size: nn.Module | None = None
+        self.head: nn.Module
+        if full_size_skip:
+            half = max(1, width // 2)
+            self.full_size = conv_block(
+                in_channels, half, kernel_size=3, padding=1, norm="none", activation="leaky_relu"
+            )
+            self.up.append(up_block(2 * width, half))
+            self.head = nn.Conv2d(2 * half, out_channels, 3, padding=1)
+        else:
+            self.head = upsample_conv(2 * width, out_channels, kernel_size=4, upsampling=upsampling, bias=True)
         init_weights(self)
 
     def forward(self, images: Tensor) -> Tensor:
         check_images(images, channels=self.in_channels, multiple=self.size_multiple)
         features = images
-        skips = []
+        skips = [] if self.full_size is None else [self.full_size(images)]
         for down in self.down:
             features = down(features)
             skips.append(features)

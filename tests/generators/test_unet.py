@@ -9,9 +9,10 @@ from i2i.errors import InputError
 from i2i.generators import UNetGenerator
 
 
+@pytest.mark.parametrize("full_size_skip", [False, True])
 @pytest.mark.parametrize("upsampling", ["transposed", "resize"])
 @pytest.mark.parametrize("norm", ["batch", "instance", "none"])
-def test_forward_and_backward(norm: str, upsampling: str) -> None:
+def test_forward_and_backward(norm: str, upsampling: str, full_size_skip: bool) -> None:
     network = UNetGenerator(
         in_channels=5,
         out_channels=2,
@@ -19,6 +20,7 @@ def test_forward_and_backward(norm: str, upsampling: str) -> None:
         depth=6,
         norm=norm,  # type: ignore[arg-type]
         upsampling=upsampling,  # type: ignore[arg-type]
+        full_size_skip=full_size_skip,
     )
     output = network(torch.randn(2, 5, 64, 128))
     assert output.shape == (2, 2, 64, 128)
@@ -51,6 +53,20 @@ def test_against_the_paper_written_out() -> None:
     y = F.relu(torch.cat([second, norm(up(innermost, "up.0.0"), "up.0.1")], 1))
     y = F.relu(torch.cat([first, norm(up(y, "up.1.0"), "up.1.1")], 1))
     torch.testing.assert_close(network(x), torch.tanh(up(y, "head")))
+
+
+def test_full_size_skip_carries_single_pixels() -> None:
+    """With all deeper features silenced, a pixel still changes the output, no farther than two 3×3 convolutions."""
+    network = UNetGenerator(in_channels=1, out_channels=1, width=4, depth=2, norm="none", full_size_skip=True)
+    with torch.no_grad():
+        for block in network.down:
+            block[0].weight.zero_()
+    image = torch.zeros(1, 1, 16, 16)
+    image[..., 8, 8] = 1
+    changed = (network(image) - network(torch.zeros_like(image)))[0, 0].abs() > 0
+    assert changed[8, 8]
+    changed[6:11, 6:11] = False
+    assert not changed.any()
 
 
 def test_widths_double_up_to_eight_fold() -> None:
