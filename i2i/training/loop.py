@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -78,13 +78,13 @@ def train(
         SystemExit: asked to end (Ctrl-C, SIGTERM), after saving.
         OSError: a file could not be written; what was saved before is intact.
     """
+    facts = replace(facts, settings={**facts.settings, "training": asdict(settings)})
     accelerator = make_accelerator(settings, out)
     is_main, processes = accelerator.is_main_process, accelerator.num_processes
 
     # Whose folder is it, and how far did the run get?
     if is_main:
-        identity = {"settings": facts.settings, "training": asdict(settings)}
-        open_run(out, {**identity, "data": facts.fingerprint, "processes": processes})
+        open_run(out, {"settings": facts.settings, "data": facts.fingerprint, "processes": processes})
     accelerator.wait_for_everyone()
     state = load_state(out)
     start = state.step if state is not None else 0
@@ -292,6 +292,10 @@ class Trainer:
         for round_ in range(settings.critic_steps):
             critic_only = round_ < settings.critic_steps - 1
             before = self._snapshot()
+            # Gradients are freed here, not after the step: with them gone as well, a CPU's allocator would hand the
+            # step's memory back to the system, to fault it in again page by page.
+            for optimiser in self.optimisers:
+                optimiser.zero_grad()
             tallies: dict[str, Tensor] = {}
             for micro in range(settings.accumulation):
                 batch, waited = self._next_batch()
@@ -365,7 +369,6 @@ class Trainer:
                         optimiser.param_groups[0]["params"], self.settings.clip_norm, norm
                     )
                 optimiser.step()
-            optimiser.zero_grad()
         if scaler is not None:
             scaler.update()
         return finite, dict(zip(tallies, numbers[len(norms) : -1], strict=True)), numbers[-1] > 0
@@ -447,6 +450,8 @@ class Trainer:
 
     def release(self) -> None:
         """Give the method its networks back as they were handed in, for another stage."""
+        for optimiser in self.optimisers:
+            optimiser.zero_grad()
         for networks in (self.method.generators, self.method.discriminators):
             for name, network in networks.items():
                 networks[name] = self.accelerator.unwrap_model(network, keep_fp32_wrapper=False)
