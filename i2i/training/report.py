@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -34,7 +35,7 @@ class RunFacts:
     Attributes:
         title: a few words.
         about: a sentence or two on what was trained on what.
-        settings: all that was chosen, JSON-able.
+        settings: all that was chosen, JSON-able; `train` adds its own as "training".
         fingerprint: identifies the training data.
         baselines: metrics of simple ways to do the same, by name, to hold the run's own against.
     """
@@ -47,7 +48,7 @@ class RunFacts:
 
 
 def recorded(settings: "DataclassInstance") -> dict[str, Any]:
-    """A recipe's settings as `RunFacts` holds them: without `out`, and without `training`, which the loop records."""
+    """A recipe's settings as `RunFacts` holds them: without `out`, and without `training`, which `train` adds."""
     chosen = {name: value for name, value in asdict(settings).items() if name not in ("out", "training")}
     return {name: str(value) if isinstance(value, Path) else value for name, value in chosen.items()}
 
@@ -74,8 +75,10 @@ def write_grid(path: Path, pictures: dict[str, Tensor]) -> None:
                 image = column[number]
                 canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
             left += column[0].shape[1] + GAP_PX
+    names = PngInfo()
+    names.add_text("columns", ", ".join(pictures))
     with replacing(path) as temporary:
-        Image.fromarray(canvas).save(temporary)
+        Image.fromarray(canvas).save(temporary, pnginfo=names)
 
 
 def _as_rgb(image: Tensor) -> np.ndarray:
@@ -146,13 +149,13 @@ def write_report(out: Path, facts: RunFacts) -> None:
         "<h2>Held-out metrics</h2>",
         _html_table(metrics, facts.baselines),
         "<h2>Newest samples</h2>",
-        *(_picture(path, largest_px=4096) for path in grids[-1:]),
+        *(f"<p>{_columns(path)}</p>{_picture(path, largest_px=4096)}" for path in grids[-1:]),
         "<h2>Curves</h2>",
         _curves(steps, measured, facts.baselines),
         "<h2>Samples over time</h2>",
         '<div class="over-time">',
         *(
-            f"<figure>{_picture(path, largest_px=900)}<figcaption>step {int(path.stem)}</figcaption></figure>"
+            f"<figure>{_picture(path, largest_px=1200)}<figcaption>step {int(path.stem)}</figcaption></figure>"
             for path in _spread(grids, 8)
         ),
         "</div>",
@@ -172,7 +175,7 @@ body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem aut
 table {{ border-collapse: collapse }}
 th, td {{ padding: .3rem .8rem; text-align: right; border-bottom: 1px solid #ddd }}
 th:first-child, td:first-child {{ text-align: left }} img {{ max-width: 100%; height: auto }}
-.over-time {{ display: flex; flex-wrap: wrap; gap: 1rem }} figure {{ margin: 0; flex: 1 1 14rem; max-width: 24rem }}
+.over-time {{ display: flex; flex-wrap: wrap; gap: 1rem }} figure {{ margin: 0; flex: 1 1 28rem; max-width: 36rem }}
 .alarm {{ background: #fde8e8; border-left: 4px solid #c00; padding: .5rem 1rem }}
 pre {{ background: #f6f6f6; padding: 1rem; overflow: auto }}
 </style>
@@ -199,6 +202,11 @@ def _picture(path: Path, *, largest_px: int) -> str:
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=90)
     return _inline(buffer.getvalue(), "image/webp", f"samples at step {int(path.stem)}")
+
+
+def _columns(path: Path) -> str:
+    names = Image.open(path).info["columns"]
+    return f"From left to right: {html.escape(names)}." if ", " in names else ""
 
 
 def _inline(content: bytes, kind: str, text: str) -> str:
