@@ -496,7 +496,7 @@ def make_accelerator(settings: TrainingSettings, out: Path) -> Accelerator:
     """An accelerator as this loop needs it; stages of one program may differ in precision."""
     AcceleratorState._reset_state()
     try:
-        return Accelerator(
+        accelerator = Accelerator(
             cpu=settings.device == "cpu",
             mixed_precision="no" if settings.precision == "fp32" else settings.precision,
             log_with=list(settings.trackers) or None,
@@ -506,6 +506,10 @@ def make_accelerator(settings: TrainingSettings, out: Path) -> Accelerator:
         )
     except ValueError as error:
         raise InputError(f"--precision {settings.precision} cannot be used here: {error}") from error
+    if settings.precision == "fp16" and accelerator.device.type == "cpu":
+        # accelerate would train in fp32 without a word.
+        raise InputError("--precision fp16 cannot be used here: it needs a GPU; take bf16 or fp32.")
+    return accelerator
 
 
 def _validate(method: Method, data: Dataset, settings: TrainingSettings, accelerator: Accelerator) -> dict[str, float]:

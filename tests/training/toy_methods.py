@@ -131,6 +131,7 @@ class Regression(Method):
 
 
 TOYS: dict[str, Callable[[], Method]] = {
+    "plain": ToyGAN,
     "pool": Pooled,
     "relativistic": lambda: ToyGAN(objective=RelativisticAverage()),
     "unrolled": Unrolled,

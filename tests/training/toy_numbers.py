@@ -1,9 +1,12 @@
 """A pix2pix in float64 on fixed numbers, for comparing ways to train that should come to the same."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from i2i.discriminators import MLPDiscriminator
 from i2i.generators import MLPGenerator
@@ -44,12 +47,50 @@ def trainer_for(method: Method, settings: TrainingSettings, batches: list[Batch]
     )
 
 
-def trained(method: Method, micro_batches: list[Tensor], *, accumulation: int = 1) -> list[Tensor]:
-    """The weights after SETTINGS.steps steps, generator's first."""
-    settings = TrainingSettings(**{**vars(SETTINGS), "accumulation": accumulation})
+def trained(method: Method, micro_batches: list[Tensor], **changes: Any) -> list[Tensor]:
+    """The weights after SETTINGS.steps steps, generator's first; the settings' `changes` apply."""
+    settings = replace(SETTINGS, **changes)
     trainer = trainer_for(method, settings, [as_batch(numbers) for numbers in micro_batches])
     for step in range(settings.steps):
         trainer.step(step)
     trainer.release()
+    return weights_of(method)
+
+
+def trained_by_hand(*, clip_norm: float | None = None) -> list[Tensor]:
+    """The same training in plain PyTorch: one Adam a side, both on the losses at the weights before the step."""
+    method = double_pix2pix()
+    generator, discriminator = method.generators["generator"], method.discriminators["discriminator"]
+    generator_adam = torch.optim.Adam(
+        generator.parameters(), lr=SETTINGS.generator_learning_rate, betas=SETTINGS.adam_betas
+    )
+    discriminator_adam = torch.optim.Adam(
+        discriminator.parameters(), lr=SETTINGS.discriminator_learning_rate, betas=SETTINGS.adam_betas
+    )
+    for numbers in BATCHES:
+        given, truth = numbers[:, :3], numbers[:, 3:]
+        output = generator(given)
+        fake = discriminator(torch.cat([given, output], 1))
+        generator_loss = _binary(fake, 1.0) + 100 * (output - truth).abs().mean()
+        of_generator = torch.autograd.grad(generator_loss, list(generator.parameters()))
+        real = discriminator(torch.cat([given, truth], 1))
+        fake = discriminator(torch.cat([given, output.detach()], 1))
+        discriminator_loss = (_binary(real, 1.0) + _binary(fake, 0.0)) / 2
+        of_discriminator = torch.autograd.grad(discriminator_loss, list(discriminator.parameters()))
+        for network, gradients in ((generator, of_generator), (discriminator, of_discriminator)):
+            for parameter, gradient in zip(network.parameters(), gradients, strict=True):
+                parameter.grad = gradient
+            if clip_norm is not None:
+                torch.nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
+        generator_adam.step()
+        discriminator_adam.step()
+    return weights_of(method)
+
+
+def _binary(scores: Tensor, label: float) -> Tensor:
+    return F.binary_cross_entropy_with_logits(scores, torch.full_like(scores, label))
+
+
+def weights_of(method: Method) -> list[Tensor]:
     networks = [*method.generators.values(), *method.discriminators.values()]
     return [weight.detach() for network in networks for weight in network.parameters()]
