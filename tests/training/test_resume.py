@@ -138,6 +138,7 @@ def test_killed_at_every_delicate_moment(start: Start, whole: Path, tmp_path: Pa
         ("rename", 1, []),  # a state written but not yet in its place
         ("rename", 2, ["step-00000007"]),
         ("rmdir", 2, ["step-00000007", "step-00000014", "step-00000021"]),  # of an old state whose files are gone
+        ("rmdir", 7, ["step-00000049", "step-00000056", "step-00000060"]),  # the same, with the last state saved
     ]
     for name, count, saved in moments:
         finish(start(die_at=(name, count)), exit_code=-signal.SIGKILL)
