@@ -15,6 +15,7 @@ from toy_methods import ToyGAN, go_through, logged_losses, train_toy, weights
 from toy_numbers import (
     BATCHES,
     SETTINGS,
+    Noisy,
     as_batch,
     double_pix2pix,
     trained,
@@ -289,6 +290,13 @@ def test_a_critic_round_that_is_not_finite_is_undone_alone() -> None:
         assert trainer.step(0).skipped == (critic_steps == 3)
         results.append(copy.deepcopy(weights_of(method)))
     assert_same(*results)
+
+
+def test_random_numbers_differ_from_call_to_call() -> None:
+    """From step to step, from round to round, from micro-batch to micro-batch."""
+    method = Noisy()
+    trained(method, BATCHES * 4, accumulation=2, critic_steps=2)
+    assert len(set(method.noise)) == SETTINGS.steps * 4
 
 
 def test_random_numbers_follow_from_seed_and_step_alone(tmp_path: Path) -> None:

@@ -18,8 +18,12 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
+import torch
 import toy_pix2pix
 from toy_pix2pix import Settings, make_pairs, run_in_own_group
+
+from i2i.checkpoints import load_generator
+from i2i.training.state import load_state
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["torch._dynamo", "i2i.data.transforms", "i2i.methods.pix2pix", "i2i.training.loop"])
@@ -107,6 +111,11 @@ def test_the_whole_run_is_what_it_should_be(whole: Path) -> None:
     assert len({line["losses"]["l1"] for line in steps}) == 60
     assert [line["step"] for line in lines if "metrics" in line] == [0, 20, 40, 60]
     assert states(whole) == ["step-00000056", "step-00000060"]
+    state = load_state(whole)
+    assert state is not None and state.step == 60
+    averages = state.shared["trainer"]["ema"]["parameters"]["generator"]
+    exported = load_generator(whole / "generator")[0].parameters()
+    assert all(torch.equal(weight, average) for weight, average in zip(exported, averages, strict=True))
 
 
 def test_killed_at_random_moments(start: Start, whole: Path, tmp_path: Path) -> None:

@@ -29,6 +29,11 @@ def test_no_sample_is_drawn_twice_in_an_epoch(two_processes: TwoProcesses) -> No
     assert len({seed for index, seed in first + second}) == 30
 
 
+def test_each_has_random_numbers_of_its_own(two_processes: TwoProcesses) -> None:
+    first, second = (found["noise"] for found in two_processes.found)
+    assert len(set(first) | set(second)) == len(first) + len(second)
+
+
 def test_the_first_alone_writes(two_processes: TwoProcesses) -> None:
     first, second = (found["written"] for found in two_processes.found)
     assert len(first) > 100 and second == []

@@ -16,7 +16,7 @@ from accelerate import PartialState
 from torch import Tensor
 from torch.utils.data import Dataset
 from toy_methods import TOYS, Ring, digest, go_through, train_toy
-from toy_numbers import BATCHES, double_pix2pix, trained
+from toy_numbers import BATCHES, Noisy, double_pix2pix, trained
 
 from i2i.checkpoints import GeneratorSpec, ImageSide
 from i2i.data.sampler import Draw
@@ -101,12 +101,15 @@ def all_jobs(folder: Path) -> dict[str, Any]:
     result, method = train_pictures(folder / "whole", data)
     whole = digest(method)
     _, resumed = train_pictures(folder / "killed", Pictures())
+    noisy = Noisy()
+    trained(noisy, BATCHES)
     found: dict[str, Any] = {
         "world size": torch.distributed.get_world_size(),
         "draws": data.draws,
         "digest": whole,
         "resumed digest": digest(resumed),
         "metrics": result.metrics,
+        "noise": noisy.noise,
         "contract": {
             (toy, accumulation, precision): go_through(
                 toy,

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from i2i.discriminators import MLPDiscriminator
 from i2i.generators import MLPGenerator
-from i2i.methods.base import Batch, Method
+from i2i.methods.base import Batch, Method, Outputs
 from i2i.methods.pix2pix import Pix2Pix
 from i2i.training.config import TrainingSettings
 from i2i.training.loop import Trainer, make_accelerator
@@ -32,6 +32,19 @@ def double_pix2pix() -> Pix2Pix:
         generator=MLPGenerator(latent_channels=3, out_channels=2, width=8, layers=2).double(),
         discriminator=MLPDiscriminator(in_channels=5, width=8, layers=2).double(),
     )
+
+
+class Noisy(Pix2Pix):
+    """Notes a random number at each call."""
+
+    def __init__(self) -> None:
+        method = double_pix2pix()
+        super().__init__(**method.generators, **method.discriminators)
+        self.noise: list[float] = []
+
+    def translate(self, batch: Batch, step: int) -> Outputs:
+        self.noise.append(torch.rand(()).item())
+        return super().translate(batch, step)
 
 
 def as_batch(numbers: Tensor) -> Batch:
