@@ -247,7 +247,7 @@ def test_borders_are_mirrored(size: tuple[int, int]) -> None:
     image = random_image(np.float32, *size)
     t(image)
     pad = [(0, -length % 32) for length in size]
-    np.testing.assert_allclose(t.generator.inputs[0][0, 0], np.pad(image, pad, "reflect"))
+    np.testing.assert_allclose(t.generator.inputs[0][0, 0], np.pad(image, pad, "reflect"), atol=1e-6)
 
 
 def test_an_edge_too_small_to_mirror_is_repeated() -> None:
@@ -255,7 +255,7 @@ def test_an_edge_too_small_to_mirror_is_repeated() -> None:
     image = random_image(np.float32, 5, 33)
     t(image)
     expected = np.pad(np.pad(image, [(0, 0), (0, 31)], "reflect"), [(0, 27), (0, 0)], "edge")
-    np.testing.assert_allclose(t.generator.inputs[0][0, 0], expected)
+    np.testing.assert_allclose(t.generator.inputs[0][0, 0], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", SIZES)
