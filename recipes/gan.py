@@ -56,21 +56,21 @@ class Settings:
     labels: bool = False
     size_px: int = 64
     latent_channels: int = 2
-    width: int = 128
+    width: int = 64
     objective: Objective = "wgan"
     gradient_penalty_weight: float = 0.1
     r1_weight: float = 0.0
     training: TrainingSettings = field(
         default_factory=lambda: TrainingSettings(
-            steps=2000,
+            steps=4000,
             batch_size=64,
-            critic_steps=5,
-            generator_learning_rate=5e-4,
-            discriminator_learning_rate=5e-4,
+            critic_steps=2,
+            generator_learning_rate=2e-3,
+            discriminator_learning_rate=2e-3,
             adam_betas=(0.0, 0.9),
             ema_decay=0.995,
-            validate_every_steps=500,
-            save_every_steps=500,
+            validate_every_steps=1000,
+            save_every_steps=1000,
             preview_images=SAMPLES,
             workers=0,
         )
@@ -117,11 +117,15 @@ def main(settings: Settings) -> None:
         raise InputError("The streets have no labels. Leave out --labels, or --streets.")
     torch.manual_seed(settings.training.seed)
     with PartialState(cpu=settings.training.device == "cpu").main_process_first():
-        training_data, held_out, fingerprint = street_data(settings) if settings.streets else point_data()
+        training_data, held_out, fingerprint = street_data(settings.size_px) if settings.streets else point_data()
     classes = len(GaussianGrid().centres) if settings.labels else 0
     generator, discriminator = networks(settings, classes)
-    side = ImageSide(channels=3, dtype="uint8", data_range=(0, 255))
-    points = ImageSide(channels=2, dtype="float32", data_range=(-1, 1))
+    if settings.streets:
+        title, about = "GAN: streets", "Draws photographs of streets."
+        output = ImageSide(channels=3, dtype="uint8", data_range=(0, 255))
+    else:
+        title, about = "GAN: grid of 25 Gaussians", "Draws points from a mixture of Gaussians."
+        output = ImageSide(channels=2, dtype="float32", data_range=(-1, 1))
     train(
         method=GAN(
             generator=generator,
@@ -134,15 +138,10 @@ def main(settings: Settings) -> None:
         ),
         training_data=training_data,
         validation_data=held_out,
-        specs={"generator": GeneratorSpec(input=None, output=side if settings.streets else points)},
+        specs={"generator": GeneratorSpec(input=None, output=output)},
         settings=settings.training,
         out=settings.out,
-        facts=RunFacts(
-            title="GAN: streets" if settings.streets else "GAN: grid of 25 Gaussians",
-            about="Draws photographs of streets." if settings.streets else "Draws points from a mixture of Gaussians.",
-            settings=recorded(settings),
-            fingerprint=fingerprint,
-        ),
+        facts=RunFacts(title=title, about=about, settings=recorded(settings), fingerprint=fingerprint),
     )
     if PartialState().is_main_process:
         if not settings.streets:
@@ -151,12 +150,12 @@ def main(settings: Settings) -> None:
 
 
 def point_data() -> tuple[Dataset, Dataset, str]:
-    return GaussianGrid(), GaussianGrid(length=SAMPLES), "GaussianGrid()"
+    return GaussianGrid(), GaussianGrid(length=SAMPLES, seed=1), "GaussianGrid()"
 
 
-def street_data(settings: Settings) -> tuple[Dataset, Dataset, str]:
-    training = StreetPairs(count=2000, size=settings.size_px)
-    held_out = StreetPairs(count=64, size=settings.size_px, first_seed=2000)
+def street_data(size_px: int) -> tuple[Dataset, Dataset, str]:
+    training = StreetPairs(count=2000, size=size_px)
+    held_out = StreetPairs(count=64, size=size_px, first_seed=2000)
     return StreetPhotos(training), StreetPhotos(held_out), training.fingerprint
 
 
