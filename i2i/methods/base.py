@@ -21,8 +21,8 @@ class Losses:
 
     terms: scalars, weights already applied.
     real_scores, fake_scores: the discriminator's raw scores, any shapes; a higher score means "real".
-        They feed the accuracy curve and its alarms. Leave them out where a score is no judgement
-        (a Wasserstein critic ranks perfectly when all is well).
+        They feed the accuracy curve and its alarms. Only the discriminators' side gives them, and not where a
+        score is no judgement (a Wasserstein critic ranks perfectly when all is well).
     """
 
     terms: dict[str, Tensor]

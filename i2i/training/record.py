@@ -1,6 +1,7 @@
 """What a run writes for people and tools to read while it goes on; the first process alone writes."""
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -64,7 +65,7 @@ class Record:
     def is_best(self, value: float, best_is: Literal["lowest", "highest"]) -> bool:
         """Whether the metric is better than ever before; remembers it."""
         sign = 1 if best_is == "lowest" else -1
-        if self.best is None or sign * value < sign * self.best:
+        if not math.isnan(value) and (self.best is None or sign * value < sign * self.best):
             self.best = value
             return True
         return False

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim import lr_scheduler
-from toy_methods import ToyGAN, go_through, logged_losses, train_toy, weights
+from toy_methods import Ring, ToyGAN, go_through, logged_losses, train_toy, weights
 from toy_numbers import (
     BATCHES,
     SETTINGS,
@@ -352,6 +352,27 @@ def test_fewer_steps_than_done_are_refused(tmp_path: Path) -> None:
 def test_an_unknown_best_metric_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="best_metric is 'fid', but this method measures x"):
         train_toy("pool", tmp_path / "run", best_metric="fid")
+
+
+def test_a_metric_that_is_no_number_is_never_best(tmp_path: Path) -> None:
+    class Measured(ToyGAN):
+        def validate(self, batch: Batch) -> dict[str, float]:
+            return {"score": next(scores)}
+
+    torch.manual_seed(1)
+    scores = iter([9.0, math.nan, 5.0, 7.0, 3.0])
+    train_toy(
+        "plain",
+        tmp_path,
+        method=Measured(),
+        validation_data=Ring(1),
+        best_metric="score",
+        steps=4,
+        validate_every_steps=1,
+    )
+    state = load_state(tmp_path)
+    assert state is not None and state.shared["record"]["best"] == 3.0
+    assert "for 4 steps" in (tmp_path / "best" / "generator" / "README.md").read_text()
 
 
 def test_half_precision_needs_an_accelerator(tmp_path: Path) -> None:
