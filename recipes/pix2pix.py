@@ -281,7 +281,7 @@ def print_figures(metrics: dict[str, float], baselines: dict[str, dict[str, floa
     print(f"\n{'held out':28}" + "".join(f"{name:>11}" for name in metrics))
     for label, figures in rows.items():
         print(f"{label:28}" + "".join(f"{figures[name]:11.4f}" for name in metrics))
-    print("psnr in dB; l1 of values in [-1, 1]; sharpness is the Laplacian energy next to the truth's\n")
+    print("psnr in dB; l1 as a share of the whole range; sharpness is the Laplacian energy next to the truth's\n")
 
 
 def gate(metrics: dict[str, float], baseline: dict[str, float]) -> int:

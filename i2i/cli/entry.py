@@ -1,6 +1,5 @@
 """How every command and recipe starts: typed settings from the command line, errors as sentences."""
 
-import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -38,7 +37,7 @@ def run(main: Callable[[Settings], int | None], default: Settings, *, descriptio
     except (InputError, RunStopped, OSError) as error:
         if debug:
             traceback.print_exc()
-        elif int(os.environ.get("RANK", "0")) == 0:
+        else:
             print(_sentence(error), file=sys.stderr)
         code = 1 if isinstance(error, RunStopped) else 2
     sys.exit(code)

@@ -19,7 +19,7 @@ Outputs = dict[str, Tensor]
 class Losses:
     """The weighted, named terms of one side's loss; their sum is what is minimised.
 
-    terms: scalars, weights already applied.
+    terms: scalars, weights already applied; names differ between the two sides.
     real_scores, fake_scores: the discriminator's raw scores, any shapes; a higher score means "real".
         They feed the accuracy curve and its alarms. Only the discriminators' side gives them, and not where a
         score is no judgement (a Wasserstein critic ranks perfectly when all is well).

@@ -101,14 +101,14 @@ def paired_metrics(output: Tensor, target: Tensor) -> dict[str, float]:
         output, target: (N, C, H, W) in [-1, 1].
 
     Returns:
-        psnr: dB. ssim: at most 1. l1: mean absolute difference of values in [-1, 1].
+        psnr: dB. ssim: at most 1. l1: mean absolute difference as a share of the whole range.
         sharpness: Laplacian energy next to the truth's; 1 is as sharp, below 1 blurred, above 1 noisy.
     """
     energy = laplacian_energy(output) / laplacian_energy(target).clamp(min=1e-8)
     return {
         "psnr": psnr(output, target, data_range=2.0).mean().item(),
         "ssim": ssim((output + 1) / 2, (target + 1) / 2).mean().item(),
-        "l1": l1(output, target).mean().item(),
+        "l1": l1(output, target).mean().item() / 2,
         "sharpness": energy.mean().item(),
     }
 

@@ -219,7 +219,7 @@ class StepResult:
     def scalars(self) -> dict[str, Any]:
         """What is logged: nothing that depends on the clock, so that logs of equal runs are equal."""
         return {
-            "losses": self.losses,
+            "losses": {name: value if math.isfinite(value) else None for name, value in self.losses.items()},
             "accuracy": self.accuracy,
             "learning_rate": self.learning_rate,
             "skipped": self.skipped,
