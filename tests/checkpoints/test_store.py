@@ -131,14 +131,14 @@ def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path) -> None:
 def drop_tensor(folder: Path) -> None:
     file = folder / "generator.safetensors"
     tensors = safetensors.torch.load_file(file)
-    del tensors["head.1.weight"]
+    del tensors["head.weight"]
     safetensors.torch.save_file(tensors, file)
 
 
 def reshape_tensor(folder: Path) -> None:
     file = folder / "generator.safetensors"
     tensors = safetensors.torch.load_file(file)
-    tensors["head.1.weight"] = torch.zeros(7)
+    tensors["head.weight"] = torch.zeros(7)
     safetensors.torch.save_file(tensors, file)
 
 
@@ -179,10 +179,10 @@ def set_side(folder: Path, **changes: object) -> None:
         (lambda f: (f / "generator.safetensors").unlink(), r"generator\.safetensors cannot be read"),
         (lambda f: (f / "generator.safetensors").write_bytes(b""), r"generator\.safetensors is no safetens"),
         (cut_weights_short, r"generator\.safetensors is no safetensors file, or cut short"),
-        (drop_tensor, r"generator\.safetensors does not fit.*head\.1\.weight is missing"),
+        (drop_tensor, r"generator\.safetensors does not fit.*head\.weight is missing"),
         (
             reshape_tensor,
-            r"generator\.safetensors.*head\.1\.weight has shape \(7,\), expected \(1, 8, 3, 3\)",
+            r"generator\.safetensors.*head\.weight has shape \(7,\), expected \(1, 8, 3, 3\)",
         ),
         (add_tensor, r"generator\.safetensors does not fit.*extra is left over"),
     ],

@@ -80,12 +80,17 @@ def test_resize_convolution_has_no_checkerboard() -> None:
     assert spread["transposed"] > 0.5
 
 
-def test_resize_convolution_against_interpolate() -> None:
-    layer = upsample_conv(3, 5, kernel_size=4, upsampling="resize", bias=False)
-    x = torch.randn(2, 3, 6, 5)
-    (weight,) = layer.parameters()
-    expected = F.conv2d(x.repeat_interleave(2, 2).repeat_interleave(2, 3), weight, padding=1)
+@pytest.mark.parametrize("size", [(6, 5), (17, 16)])
+def test_resize_convolution_against_interpolate(size: tuple[int, int]) -> None:
+    """Small and large maps, which are computed in different ways, forward and backward."""
+    layer = upsample_conv(3, 5, kernel_size=4, upsampling="resize", bias=True).double()
+    x = torch.randn(2, 3, *size, dtype=torch.float64, requires_grad=True)
+    weight, bias = layer.parameters()
+    expected = F.conv2d(x.repeat_interleave(2, 2).repeat_interleave(2, 3), weight, bias, padding=1)
     torch.testing.assert_close(layer(x), expected)
+    pull = torch.randn_like(expected)
+    gradients = torch.autograd.grad(layer(x), (x, weight, bias), pull)
+    torch.testing.assert_close(gradients, torch.autograd.grad(expected, (x, weight, bias), pull))
 
 
 def test_unknown_upsampling_is_refused() -> None:
