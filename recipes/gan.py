@@ -28,7 +28,7 @@ from i2i.generators import DCGANGenerator, MLPGenerator
 from i2i.losses.adversarial import Objective, make_objective
 from i2i.methods.gan import GAN
 from i2i.training.config import TrainingSettings
-from i2i.training.loop import train
+from i2i.training.loop import on_cpu, train
 from i2i.training.report import RunFacts, recorded
 
 SAMPLES = 10_000
@@ -116,7 +116,7 @@ def main(settings: Settings) -> None:
     if settings.streets and settings.labels:
         raise InputError("The streets have no labels. Leave out --labels, or --streets.")
     torch.manual_seed(settings.training.seed)
-    with PartialState(cpu=settings.training.device == "cpu").main_process_first():
+    with PartialState(cpu=on_cpu(settings.training)).main_process_first():
         training_data, held_out, fingerprint = street_data(settings.size_px) if settings.streets else point_data()
     classes = len(GaussianGrid().centres) if settings.labels else 0
     generator, discriminator = networks(settings, classes)

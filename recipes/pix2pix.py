@@ -8,6 +8,7 @@ The same command goes on with a run that was interrupted. Start it through `acce
 several GPUs.
 """
 
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -24,6 +25,7 @@ from i2i.data.folders import (
     Direction,
     Pair,
     PairedImages,
+    SideInfo,
     find_pairs,
     fingerprint,
     has_phase,
@@ -41,7 +43,7 @@ from i2i.losses.adversarial import Objective, make_objective
 from i2i.methods.pix2pix import Pix2Pix
 from i2i.metrics import COLOUR_LEVELS, MeanPainter, colours_as_classes, painting_baseline
 from i2i.training.config import TrainingSettings
-from i2i.training.loop import train
+from i2i.training.loop import on_cpu, train
 from i2i.training.report import RunFacts, recorded
 
 TRAINING_STREETS = 2000
@@ -58,16 +60,23 @@ class Settings:
         out: folder of the run.
         data: folder of pairs: train/ and test/ (or val/) with A and B side by side in each file, or trainA/,
             trainB/, testA/, testB/ with equal names. None: the built-in streets.
-        input_dir, target_dir: two folders with equal names instead of `data`.
+        input_dir: in place of `data`: folder of input images.
+        target_dir: in place of `data`: folder of target images, with the same names.
         direction: which of A and B is the input.
-        load_size, crop_size: training images are resized to a square of `load_size`, then cropped at random to
-            one of `crop_size`; None: not resized, not cropped.
+        load_size: training images are first resized to a square of this side in px; None: not resized.
+        crop_size: training images are then cropped at random to a square of this side in px; None: not cropped.
         flip: mirror half of the training images.
-        input_range, target_range: values that mean black and white; None: those of the files' depth.
-        width, depth, norm, dropout, upsampling: of the U-Net; its input's sides are multiples of 2 ** depth.
+        input_range: values of input images that mean black and white; None: those of the files' depth.
+        target_range: likewise, of target images.
+        width: channels of the U-Net's first layer; deeper ones have up to 8 times as many.
+        depth: how often the U-Net halves the image; its sides must be multiples of 2 ** depth.
+        norm: normalisation in both networks.
+        dropout: drop half of the features in the U-Net's deepest blocks while training.
+        upsampling: of the U-Net; "resize" avoids checkerboard patterns.
         full_size_skip: the U-Net also sees the input at its last layer, for crisp edges.
         normalisation: BatchNorm at inference: running statistics ("eval") or those of each image ("per_image").
-        discriminator_width, discriminator_layers: of the PatchGAN; 3 layers see 70 x 70 px.
+        discriminator_width: channels of the PatchGAN's first layer.
+        discriminator_layers: strided layers of the PatchGAN; 3 judge patches of 70 x 70 px.
         objective: adversarial loss.
         l1_weight: weight of the L1 loss.
         training: settings of the loop.
@@ -98,6 +107,30 @@ class Settings:
         # 200 epochs of 400 pairs, as the paper trained on facades.
         default_factory=lambda: TrainingSettings(steps=80_000, best_metric="l1")
     )
+
+    def __post_init__(self) -> None:
+        if self.data is not None and (self.input_dir or self.target_dir):
+            raise InputError("--data and --input-dir with --target-dir exclude each other. Give one of the two.")
+        if (self.input_dir is None) != (self.target_dir is None):
+            raise InputError("--input-dir and --target-dir belong together. Give both, or --data.")
+        for name in ("width", "depth", "discriminator_width", "discriminator_layers", "load_size", "crop_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"--{name.replace('_', '-')} must be at least 1, and is {value}.")
+        if not 0 <= self.l1_weight < math.inf:
+            raise InputError(f"--l1-weight must be at least 0, and is {self.l1_weight}.")
+        side = self.crop_size or self.load_size
+        if side and side % 2**self.depth:
+            fits = max(depth for depth in range(self.depth) if side % 2**depth == 0)
+            raise InputError(
+                f"--depth {self.depth} needs images whose sides are multiples of {2**self.depth} px, and these will "
+                f"be {side} px: give --depth {fits}, or another --crop-size."
+            )
+        if side and side < 3 * 2**self.discriminator_layers:
+            raise InputError(
+                f"--discriminator-layers {self.discriminator_layers} needs images of at least "
+                f"{3 * 2**self.discriminator_layers} px, and these will be {side} px: give fewer layers."
+            )
 
 
 OWN_IMAGES = Settings()
@@ -141,7 +174,7 @@ class Task:
 
 def main(settings: Settings) -> int:
     # The first process makes and checks the data, and the others find it in the cache.
-    with PartialState(cpu=settings.training.device == "cpu").main_process_first():
+    with PartialState(cpu=on_cpu(settings.training)).main_process_first():
         streets = settings.data is None and settings.input_dir is None
         task = street_task(settings) if streets else folder_task(settings)
 
@@ -225,6 +258,14 @@ def folder_task(settings: Settings) -> Task:
         input_range=info.input.data_range,
         target_range=info.target.data_range,
     )
+    if settings.load_size is None and settings.crop_size is None and info.smallest_px != info.largest_px:
+        raise InputError(
+            f"The images' sides go from {min(info.smallest_px)} to {max(info.largest_px)} px. Batches need one size: "
+            f"give --crop-size, a multiple of {2**settings.depth}."
+        )
+    if PartialState().is_main_process:
+        print(f"{len(pairs)} pairs to learn from, {len(held_out_pairs)} held out")
+        print(f"input: {described(info.input)}; target: {described(info.target)}")
     transform = PairTransform(
         load_size=settings.load_size,
         crop_size=settings.crop_size,
@@ -239,7 +280,7 @@ def folder_task(settings: Settings) -> Task:
         return ((colours_as_classes(item["input"][None])[0], item["target"]) for item in items)
 
     baselines = {}
-    if info.input.channels <= 3:
+    if info.input.channels == 3 and info.input.dtype == "uint8":
         baselines["mean of each input colour"] = painting_baseline(
             MeanPainter(classes=COLOUR_LEVELS**info.input.channels),
             training=labelled(training, every=max(1, len(training) // 200)),
@@ -263,8 +304,7 @@ def folder_task(settings: Settings) -> Task:
 def find(settings: Settings) -> tuple[list[Pair], list[Pair]]:
     """Training and held-out pairs; without a held-out folder every tenth pair is held out."""
     if settings.data is None:
-        if settings.input_dir is None or settings.target_dir is None:
-            raise InputError("--input-dir and --target-dir belong together; give both, or --data.")
+        assert settings.input_dir is not None and settings.target_dir is not None
         pairs = pair_folders(settings.input_dir, settings.target_dir)
     else:
         pairs = find_pairs(settings.data, phase="train", direction=settings.direction)
@@ -274,6 +314,11 @@ def find(settings: Settings) -> tuple[list[Pair], list[Pair]]:
     if len(pairs) < 2:
         raise InputError(f"{pairs[0].input} is the only pair; at least two are needed, one of them to hold out.")
     return [pair for i, pair in enumerate(pairs) if i % 10], pairs[::10]
+
+
+def described(side: SideInfo) -> str:
+    channels = "1 channel" if side.channels == 1 else f"{side.channels} channels"
+    return f"{channels} of {side.dtype}, black at {side.data_range[0]:g} and white at {side.data_range[1]:g}"
 
 
 def print_figures(metrics: dict[str, float], baselines: dict[str, dict[str, float]]) -> None:
@@ -293,11 +338,16 @@ def gate(metrics: dict[str, float], baseline: dict[str, float]) -> int:
         missed.append(f"ssim {metrics['ssim']:.4f} is below {baseline['ssim']:.4f} + 0.03")
     if not 0.5 <= metrics["sharpness"] <= 1.5:
         missed.append(f"sharpness {metrics['sharpness']:.2f} is not between 0.5 and 1.5")
-    for line in missed:
-        print(f"Missed: {line}", file=sys.stderr)
+    if missed:
+        print(
+            f"The demo's goals, set for its {STREETS.training.steps} steps, are missed: {'; '.join(missed)}.",
+            file=sys.stderr,
+        )
     return 1 if missed else 0
 
 
 if __name__ == "__main__":
-    own_images = any(argument.startswith(("--data", "--input-dir")) for argument in sys.argv)
-    run(main, OWN_IMAGES if own_images else STREETS, description=__doc__)
+    own_images = any(argument.startswith(("--data", "--input-dir", "--target-dir")) for argument in sys.argv)
+    shown = "the paper's" if own_images else "those for the streets; with --data they are the paper's"
+    description = f"{__doc__}\nThe defaults shown are {shown}."
+    run(main, OWN_IMAGES if own_images else STREETS, description=description)

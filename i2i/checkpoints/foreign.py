@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from i2i.checkpoints.store import find_generator, load_generator
+from i2i.checkpoints.store import CONFIG, WEIGHTS, find_generator, load_generator
 from i2i.discriminators import PatchDiscriminator, PixelDiscriminator
 from i2i.errors import InputError
 from i2i.generators import ResNetGenerator, UNetGenerator
@@ -39,7 +39,8 @@ def load_network(path: str | Path, **overrides: Any) -> nn.Module:
     """Build the network that a file or folder holds, and load its weights.
 
     Args:
-        path: a weight file (.pth, .pt, .ckpt, .safetensors), or a generator's folder of ours. Only tensors
+        path: a weight file (.pth, .pt, .ckpt, .safetensors), or a generator's folder of ours
+            (or the weights in it). Only tensors
             are ever unpickled. Weights of any floating-point type become float32.
         overrides: arguments of the network's constructor that replace what was read from the tensors,
             where these cannot tell: `dropout=False` for a U-Net, whose files never say; `norm="none"` for
@@ -54,6 +55,8 @@ def load_network(path: str | Path, **overrides: Any) -> nn.Module:
             names the file.
     """
     path = Path(path)
+    if path.name == WEIGHTS and (path.parent / CONFIG).exists():
+        path = path.parent
     if path.is_dir():
         network, _ = load_generator(find_generator(path))
         if overrides:

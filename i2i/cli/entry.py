@@ -14,7 +14,7 @@ def run(main: Callable[[Settings], int | None], default: Settings, *, descriptio
     """Parse the command line over `default`'s fields, call `main` and exit.
 
     Exit codes: what `main` returns (None is 0); 2 for input that cannot be used or a file that cannot be written;
-    1 for a run that had to stop. Those are told in a sentence; `--debug` shows the traceback.
+    1 for a run that had to stop; 130 when interrupted. Those are told in a sentence; `--debug` shows the traceback.
 
     Args:
         main: takes the settings.
@@ -40,13 +40,16 @@ def run(main: Callable[[Settings], int | None], default: Settings, *, descriptio
         else:
             print(_sentence(error), file=sys.stderr)
         code = 1 if isinstance(error, RunStopped) else 2
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        code = 130
     sys.exit(code)
 
 
 def _sentence(error: Exception) -> str:
     if isinstance(error, OSError):
         return (
-            f"{error.strerror or error}: {error.filename or 'a file'}. What was saved before is intact; put it right "
-            "(free some space, or give another --out), then the same command goes on."
+            f"{error.strerror or error}: {error.filename or 'a file'}. Anything saved before is intact: put it right "
+            "(free some space, or give another --out), and the same command goes on."
         )
     return str(error)

@@ -107,6 +107,8 @@ def find_pairs(data: Path | str, *, phase: str, direction: Direction = "AtoB") -
         InputError: no such layout, an empty folder, or an image without its partner.
     """
     data = Path(data)
+    if not data.is_dir():
+        raise InputError(f"{data} is no folder; expected one that holds {phase}/, or {phase}A/ and {phase}B/")
     for a, b in (
         (data / f"{phase}A", data / f"{phase}B"),
         (data / "A" / phase, data / "B" / phase),

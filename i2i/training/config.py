@@ -1,5 +1,6 @@
 """The settings of the training loop, the same for every method."""
 
+import importlib.util
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -77,22 +78,28 @@ class TrainingSettings:
     trackers: tuple[Tracker, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in (
-            "steps",
-            "batch_size",
-            "accumulation",
-            "critic_steps",
-            "validate_every_steps",
-            "preview_images",
-            "save_every_steps",
-            "log_every_steps",
-            "keep_states",
-            "max_skipped_steps",
-        ):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, and is {getattr(self, name)}.")
-        if not 0 <= self.ema_decay < 1:
-            raise InputError(f"ema_decay must lie in [0, 1), and is {self.ema_decay}; 0.999 is common.")
+        at_least_one = (
+            "steps batch_size accumulation critic_steps validate_every_steps preview_images save_every_steps "
+            "log_every_steps keep_states max_skipped_steps"
+        )
+        wrong = [name for name in at_least_one.split() if getattr(self, name) < 1]
+        wrong += [name for name in ("seed", "workers", "warmup_steps") if getattr(self, name) < 0]
+        positive = ["generator_learning_rate", "discriminator_learning_rate"]
+        positive += [] if self.clip_norm is None else ["clip_norm"]
+        wrong += [name for name in positive if not 0 < getattr(self, name) < math.inf]
+        wrong += [] if 0 <= self.ema_decay < 1 else ["ema_decay"]
+        wrong += [] if 0 <= self.decay_from <= 1 else ["decay_from"]
+        wrong += [] if all(0 <= beta < 1 for beta in self.adam_betas) else ["adam_betas"]
+        if wrong:
+            name = wrong[0]
+            raise InputError(
+                f"--{name.replace('_', '-')} {getattr(self, name)} cannot be used: counts are at least 1 (seed, "
+                "workers and warm-up at least 0), learning rates and the clipping norm above 0, --decay-from in [0, 1], "
+                "--ema-decay and both --adam-betas in [0, 1)."
+            )
+        for tracker in self.trackers:
+            if importlib.util.find_spec(tracker) is None:
+                raise InputError(f"--trackers {tracker} needs a package that is not installed: pip install {tracker}")
 
 
 # A run may go on with other values of these: they change where and how long it runs, not what it computes.

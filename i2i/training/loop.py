@@ -5,9 +5,11 @@ or machines through `accelerate launch` or `torchrun`; the run's folder must the
 """
 
 import math
+import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -84,7 +86,7 @@ def train(
 
     # Whose folder is it, and how far did the run get?
     if is_main:
-        open_run(out, {"settings": facts.settings, "data": facts.fingerprint, "processes": processes})
+        open_run(out, {"settings": facts.settings, "data fingerprint": facts.fingerprint, "processes": processes})
     accelerator.wait_for_everyone()
     state = load_state(out)
     start = state.step if state is not None else 0
@@ -132,7 +134,8 @@ def train(
                 if step > 0 and record.is_best(value, settings.best_is):
                     record.export("best", method.generators, specs, step)
         record.pictures(step, pictures)
-        progress.say(f"step {step}: " + "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
+        if metrics:
+            progress.say(f"step {step}: " + "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
 
     def save(step: int) -> None:
         # The generators come first: a run that is killed before the state is there does this step again.
@@ -154,6 +157,8 @@ def train(
         stack.callback(trainer.release)
         interruptions = stack.enter_context(_interruptions())
         progress = stack.enter_context(Progress(start=start, total=settings.steps, show=is_main))
+        where = f"{processes} processes on {accelerator.device.type}" if processes > 1 else str(accelerator.device)
+        progress.say(f"{out}: {'goes on' if start else 'starts'} at step {start} of {settings.steps} ({where})")
         if start == 0:
             validate(0)
         for step in range(start, settings.steps):
@@ -188,6 +193,8 @@ def train(
 
         if start < settings.steps:
             progress.summarise()
+        if monitor.skipped_steps >= settings.steps:
+            raise RunStopped("Losses or gradients were not finite at any step, so nothing was learned.")
 
     if is_main:
         write_report(out, facts)
@@ -266,7 +273,10 @@ class Trainer:
         return network.to(self.accelerator.device).to(memory_format=layout)
 
     def _prepare(self, network: nn.Module) -> nn.Module:
-        prepared = self.accelerator.prepare_model(network.train())
+        with warnings.catch_warnings():
+            # accelerate passes on an argument of DistributedDataParallel under its old name.
+            warnings.simplefilter("ignore", FutureWarning)
+            prepared = self.accelerator.prepare_model(network.train())
         if self.settings.compile:
             prepared.compile()
         return prepared
@@ -492,12 +502,21 @@ def to_device(batch: Batch, device: torch.device, settings: TrainingSettings) ->
     return moved
 
 
+def on_cpu(settings: TrainingSettings) -> bool:
+    """Whether training runs on the CPU. accelerate has to be told, or its processes there would not find each other."""
+    return settings.device == "cpu" or not torch.accelerator.is_available()
+
+
 def make_accelerator(settings: TrainingSettings, out: Path) -> Accelerator:
-    """An accelerator as this loop needs it; stages of one program may differ in precision."""
+    """An accelerator as this loop needs it; stages of one program may differ in precision.
+
+    Raises:
+        InputError: the precision cannot be had here, or the launcher started more processes than take part.
+    """
     AcceleratorState._reset_state()
     try:
         accelerator = Accelerator(
-            cpu=settings.device == "cpu",
+            cpu=on_cpu(settings),
             mixed_precision="no" if settings.precision == "fp32" else settings.precision,
             log_with=list(settings.trackers) or None,
             project_dir=out,
@@ -509,6 +528,10 @@ def make_accelerator(settings: TrainingSettings, out: Path) -> Accelerator:
     if settings.precision == "fp16" and accelerator.device.type == "cpu":
         # accelerate would train in fp32 without a word.
         raise InputError("--precision fp16 cannot be used here: it needs a GPU; take bf16 or fp32.")
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched != accelerator.num_processes:
+        # Each would train on its own, all into one folder.
+        raise InputError(f"{launched} processes were launched, but {accelerator.num_processes} take part in training.")
     return accelerator
 
 

@@ -108,7 +108,7 @@ class Monitor:
         if accuracy is not None and accuracy >= self.WON:
             wrong["won"] = (
                 f"The discriminator has won: it ranks {accuracy:.2%} of real and generated pairs rightly, so "
-                "the generator learns little from it. Lower its learning rate, smooth its labels, or look whether "
+                "the generator learns little from it. Lower --discriminator-learning-rate, or look whether "
                 "something gives the real images away."
             )
         if accuracy is not None and abs(accuracy - 0.5) <= self.GUESSING and self._no_better():

@@ -4,8 +4,9 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+from rich.table import Column
 
 
 class Progress:
@@ -26,13 +27,13 @@ class Progress:
         self.begun = self.printed = time.perf_counter()
         self.losses: dict[str, float] = {}
         self.bar = Bar(
-            TextColumn("training"),
-            BarColumn(),
+            BarColumn(bar_width=20),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[text]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
             TimeRemainingColumn(),
+            TextColumn("left"),
+            # The rest of the line, however narrow the terminal.
+            TextColumn("{task.fields[text]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+            expand=True,
             console=self.console,
             disable=not (show and self.console.is_terminal),
         )
@@ -66,13 +67,13 @@ class Progress:
         if self.show and self.bar.disable and (now - self.printed >= self.every_s or self.done == self.total):
             self.printed = now
             left_s = (now - self.begun) / (self.done - self.start) * (self.total - self.done)
-            self._print(f"step {self.done}/{self.total}  {self._text()}  {left_s / 60:.1f} min left")
+            self._print(f"step {self.done}/{self.total}  {self._text()}  {_duration(left_s)} left")
 
     def summarise(self) -> None:
         """Tell how fast it went, evaluation and saving included."""
-        minutes = (time.perf_counter() - self.begun) / 60
+        seconds = time.perf_counter() - self.begun
         self.say(
-            f"{self.done - self.start} steps in {minutes:.1f} min: {self.images_per_s:.3g} images/s, "
+            f"{self.done - self.start} steps in {_duration(seconds)}: {self.images_per_s:.3g} images/s, "
             f"{self.waiting_share:.1%} of the time waiting for data"
         )
 
@@ -86,3 +87,7 @@ class Progress:
     def _text(self) -> str:
         losses = "  ".join(f"{name} {value:.3g}" for name, value in self.losses.items())
         return f"{self.images_per_s:.3g} images/s  waiting for data {self.waiting_share:.0%}  {losses}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
