@@ -94,8 +94,8 @@ class TrainingSettings:
             name = wrong[0]
             raise InputError(
                 f"--{name.replace('_', '-')} {getattr(self, name)} cannot be used: counts are at least 1 (seed, "
-                "workers and warm-up at least 0), learning rates and the clipping norm above 0, --decay-from in [0, 1], "
-                "--ema-decay and both --adam-betas in [0, 1)."
+                "workers and warm-up at least 0), learning rates and the clipping norm above 0, --decay-from "
+                "in [0, 1], --ema-decay and both --adam-betas in [0, 1)."
             )
         for tracker in self.trackers:
             if importlib.util.find_spec(tracker) is None:
