@@ -154,7 +154,8 @@ def settings_for(toy: str, **changes: Any) -> TrainingSettings:
         validate_every_steps=3,
         save_every_steps=2,
         workers=0,
-        device="cpu",
+        # Left to itself where there is but a CPU, as most people leave it; two processes must find one another then.
+        device="cpu" if torch.accelerator.is_available() else "auto",
     )
     return replace(settings, **changes)
 
