@@ -105,6 +105,38 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     assert "Traceback" not in error
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--width", "0"),
+        ("--crop-size", "0"),
+        ("--l1-weight", "nan"),
+        ("--depth", "6"),  # 32 px are no multiple of 64
+        ("--discriminator-layers", "4"),  # 32 px are fewer than 48
+        ("--input-dir", "elsewhere"),  # beside --data
+        ("--generator-learning-rate", "-1"),
+    ],
+)
+def test_options_that_cannot_be_used_are_named(
+    option: str, value: str, recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert recipe("--data", tmp_path, "--out", tmp_path / "run", *SMALL, option, value) == 2
+    error = capsys.readouterr().err
+    assert option in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_many_sizes_without_a_crop_are_refused(
+    recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_side_by_side(tmp_path / "data" / "train", count=3)
+    Image.new("RGB", (96, 56)).save(tmp_path / "data" / "train" / "other.png")
+    uncropped = ("--load-size", "None", "--crop-size", "None")
+    assert recipe("--data", tmp_path / "data", "--out", tmp_path / "run", *SMALL, *uncropped) == 2
+    assert "--crop-size" in capsys.readouterr().err
+
+
 def test_sizes_that_differ_within_a_pair(recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for side, size in (("a", 40), ("b", 44)):
         (tmp_path / side).mkdir()
