@@ -147,7 +147,7 @@ STREETS = replace(
     l1_weight=50.0,
     training=TrainingSettings(
         # For a few minutes on two cores: many small steps teach more than few large ones.
-        steps=3800,
+        steps=3000,
         batch_size=1,
         generator_learning_rate=1e-3,
         discriminator_learning_rate=4e-4,
