@@ -144,7 +144,7 @@ STREETS = replace(
     full_size_skip=True,
     normalisation="per_image",
     discriminator_width=24,
-    l1_weight=50.0,
+    l1_weight=70.0,
     training=TrainingSettings(
         # For a few minutes on two cores: many small steps teach more than few large ones.
         steps=3000,
