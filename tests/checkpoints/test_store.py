@@ -86,7 +86,7 @@ def test_loading_leaves_the_random_numbers_alone(folder: Path) -> None:
 def test_the_hub_reads_the_model_card(folder: Path) -> None:
     hub = pytest.importorskip("huggingface_hub")
     card = hub.ModelCard.load(folder / "README.md")
-    assert card.data.library_name == "i2i"
+    assert card.data.to_dict()["library_name"] == "i2i"
     assert card.data.pipeline_tag == "image-to-image"
     assert card.data.tags == ["image-to-image", "unet"]
     assert card.data.license is None
