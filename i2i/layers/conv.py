@@ -2,13 +2,15 @@
 
 from typing import Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from i2i.errors import InputError
 from i2i.layers.norm import Norm, make_norm
 
 Activation = Literal["relu", "leaky_relu", "none"]
+OutputActivation = Literal["tanh", "sigmoid", "none"]
 
 
 def conv_block(
@@ -48,6 +50,19 @@ def make_activation(kind: Activation, *, after: Norm) -> nn.Module:
             return nn.Identity()
         case _:
             raise InputError(f'expected activation to be "relu", "leaky_relu" or "none", got {kind!r}')
+
+
+def activate_output(images: Tensor, kind: OutputActivation) -> Tensor:
+    """What a generator's last convolution passes through: into (-1, 1), into (0, 1), or as it is."""
+    match kind:
+        case "tanh":
+            return torch.tanh(images)
+        case "sigmoid":
+            return torch.sigmoid(images)
+        case "none":
+            return images
+        case _:
+            raise InputError(f'expected output_activation to be "tanh", "sigmoid" or "none", got {kind!r}')
 
 
 def needs_bias(norm: Norm) -> bool:
