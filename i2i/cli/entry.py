@@ -1,49 +1,83 @@
 """How every command and recipe starts: typed settings from the command line, errors as sentences."""
 
+import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from i2i.errors import InputError, RunStopped
 
 Settings = TypeVar("Settings")
 
+DEBUG = "--debug"
+
 
 def run(main: Callable[[Settings], int | None], default: Settings, *, description: str) -> None:
-    """Parse the command line over `default`'s fields, call `main` and exit.
-
-    Exit codes: what `main` returns (None is 0); 2 for input that cannot be used or a file that cannot be written;
-    1 for a run that had to stop; 130 when interrupted. Those are told in a sentence; `--debug` shows the traceback.
+    """Parse a recipe's command line over `default`'s fields, call `main` and exit as `exit_code` says.
 
     Args:
         main: takes the settings.
         default: a dataclass instance; each field becomes an option.
         description: shown by `--help`.
     """
+    arguments = [argument for argument in sys.argv[1:] if argument != DEBUG]
+
+    def start() -> int | None:
+        return main(parse(type(default), arguments, default=default, description=description))
+
+    sys.exit(exit_code(start, debug=DEBUG in sys.argv[1:]))
+
+
+def parse(
+    settings: type[Settings],
+    arguments: Sequence[str],
+    *,
+    description: str,
+    default: Settings | None = None,
+    program: str | None = None,
+) -> Settings:
+    """Settings from command-line arguments; `--help` and unusable arguments end the process.
+
+    Args:
+        settings: a dataclass; each field becomes an option, or an argument where it is a `tyro.conf.Positional`.
+        arguments: without the program's name.
+        description: shown by `--help`.
+        default: values of the fields that are not given; None: those of the dataclass.
+        program: what `--help` calls the command; None: the script's name.
+    """
     import tyro
 
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    debug = len(arguments) < len(sys.argv) - 1
-    settings = tyro.cli(
-        type(default),
-        default=default,
+    return tyro.cli(
+        settings,
+        default=tyro.MISSING_NONPROP if default is None else default,
         args=arguments,
-        description=f"{description}\n\n--debug shows the traceback of an error.",
+        prog=program,
+        description=f"{description}\n\n{DEBUG} shows the traceback of an error.",
         config=(tyro.conf.OmitArgPrefixes,),
     )
+
+
+def exit_code(start: Callable[[], int | None], *, debug: bool) -> int:
+    """Call `start`, tell errors in a sentence, and return the code to exit with.
+
+    What `start` returns (None is 0); 2 for input that cannot be used or a file that cannot be written; 1 for a run
+    that had to stop; 130 when interrupted. With `debug`, errors show their traceback.
+    """
     try:
-        code = main(settings) or 0
+        return start() or 0
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at its exit
+        return 1
     except (InputError, RunStopped, OSError) as error:
         if debug:
             traceback.print_exc()
         else:
             print(_sentence(error), file=sys.stderr)
-        code = 1 if isinstance(error, RunStopped) else 2
+        return 1 if isinstance(error, RunStopped) else 2
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
-        code = 130
-    sys.exit(code)
+        return 130
 
 
 def _sentence(error: Exception) -> str:
