@@ -1,11 +1,11 @@
-"""Read a network out of a weight file, recognised from its tensors alone.
+"""Read a network out of a weight file of any project, recognised from its tensors alone.
 
-Knows the networks of pytorch-CycleGAN-and-pix2pix: ResNet and U-Net generators, PatchGAN and PixelGAN
-discriminators. Our networks name their tensors in their own way; the translation lives here.
+How each project names its tensors lies in `i2i.checkpoints.layouts`, a file a project.
 """
 
 import inspect
-import pickle
+import re
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,11 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from i2i.checkpoints.store import CONFIG, WEIGHTS, find_generator, load_generator
-from i2i.discriminators import PatchDiscriminator, PixelDiscriminator
+from i2i.checkpoints.layouts import FAMILIES
+from i2i.checkpoints.layouts.layout import Family, Finding, Layout, MissingTensor, WeightFile
+from i2i.checkpoints.store import CONFIG, WEIGHTS, GeneratorSpec, ImageSide, find_generator, load_generator
 from i2i.errors import InputError
-from i2i.generators import ResNetGenerator, UNetGenerator
-from i2i.layers.norm import Norm
+from i2i.generators import GENERATORS
 
 # Where files keep their state dict, most wanted first, and what they put in front of its keys.
 WRAPPERS = (
@@ -32,286 +32,258 @@ WRAPPERS = (
     "netG",
     "generator",
 )
-PREFIXES = ("module.", "netG.", "_orig_mod.")
+PREFIXES = (
+    "module.",
+    "_orig_mod.",
+    "generator_ema.",
+    "net_g_ema.",
+    "netG_ema.",
+    "netG.",
+    "net_g.",
+    "net_G.",
+    "generator.",
+)
+
+# How files that torch.save writes begin: a zip archive, before PyTorch 1.6 a pickle.
+ZIP = b"PK\x03\x04"
+PICKLE = b"\x80"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A weight file, understood.
+
+    Args:
+        family: what people call such files: "CycleGAN ResNet generator".
+        network: on the CPU, in eval mode, float32.
+        spec: what the network expects and returns, as `i2i.load` uses it; None for a discriminator.
+        findings: every argument of the network's constructor, and how it is known.
+    """
+
+    path: Path
+    family: str
+    network: nn.Module
+    spec: GeneratorSpec | None
+    findings: tuple[Finding, ...]
 
 
 def load_network(path: str | Path, **overrides: Any) -> nn.Module:
+    """The network that a file or folder holds; `open_checkpoint` says more."""
+    return open_checkpoint(path, **overrides).network
+
+
+def open_checkpoint(path: str | Path, **overrides: Any) -> Checkpoint:
     """Build the network that a file or folder holds, and load its weights.
 
     Args:
-        path: a weight file (.pth, .pt, .ckpt, .safetensors), or a generator's folder of ours
-            (or the weights in it). Only tensors
-            are ever unpickled. Weights of any floating-point type become float32.
+        path: a weight file (.pth, .pt, .ckpt, .safetensors), or a generator's folder of ours (or the weights in
+            it). Only tensors are ever unpickled. Weights of any floating-point type become float32.
         overrides: arguments of the network's constructor that replace what was read from the tensors,
             where these cannot tell: `dropout=False` for a U-Net, whose files never say; `norm="none"` for
             convolutions with biases and no norm, which read as instance norm.
 
     Returns:
-        The network, on the CPU and in eval mode. torch's random numbers are untouched.
+        The network and what is known about it. torch's random numbers are untouched.
 
     Raises:
         InputError: the file cannot be read, holds no network that is known, lacks a tensor, has one too
-            many or of the wrong shape, or an override is unknown or contradicts the tensors. The message
-            names the file.
+            many, of the wrong shape or with NaN in it, or an override is unknown or contradicts the tensors. The
+            message names the file.
     """
     path = Path(path)
     if path.name == WEIGHTS and (path.parent / CONFIG).exists():
         path = path.parent
     if path.is_dir():
-        network, _ = load_generator(find_generator(path))
-        if overrides:
-            arguments: dict[str, Any] = vars(network)["arguments"]
-            network = _build(path, type(network), arguments, network.state_dict(), overrides)
-        return network
+        return _open_ours(path, overrides)
+    return _open_foreign(path, overrides)
 
-    file = _WeightFile(path=path, tensors=_unwrap(_read(path)))
-    for recognise in (_recognise_unet, _recognise_resnet, _recognise_patch, _recognise_pixel):
-        layout = recognise(file)
-        if layout is not None:
-            return _load_foreign(file, layout, overrides)
+
+def _open_ours(path: Path, overrides: dict[str, Any]) -> Checkpoint:
+    folder = find_generator(path)
+    network, spec = load_generator(folder)
+    name = next(name for name, kind in GENERATORS.items() if type(network) is kind)
+    arguments: dict[str, Any] = vars(network)["arguments"]
+    file = WeightFile(path=folder / WEIGHTS, tensors=network.state_dict())
+    layout = Layout(
+        family=f"i2i {name}",
+        network=type(network),
+        findings=tuple(Finding(name=n, value=value, source=f"{CONFIG} says so") for n, value in arguments.items()),
+        keys={key: key for key in file.tensors},
+    )
+    findings = _complete(file, layout, overrides)
+    return Checkpoint(
+        path=folder, family=layout.family, network=_build(file, layout, findings), spec=spec, findings=findings
+    )
+
+
+def _open_foreign(path: Path, overrides: dict[str, Any]) -> Checkpoint:
+    file, layout = _recognise(WeightFile(path=path, tensors=_unwrap(_read(path))))
+    findings = _complete(file, layout, overrides)
+    network = _build(file, layout, findings)
+    spec = _make_spec(network) if layout.network in GENERATORS.values() else None
+    return Checkpoint(path=path, family=layout.family, network=network, spec=spec, findings=findings)
+
+
+def _recognise(file: WeightFile) -> tuple[WeightFile, Layout]:
+    """The layout, and the file without a prefix that stood before all names."""
+    inner: WeightFile | None = file
+    while inner is not None:
+        for family in FAMILIES:
+            try:
+                layout = family.recognise(inner)
+            except MissingTensor as error:
+                raise InputError(
+                    f"{file.path} reads as a {family.name}, but lacks {error.args[0]}; copy the file again, whole"
+                ) from error
+            if layout is not None:
+                return inner, layout
+        inner = _drop_common_prefix(inner)
+    raise InputError(_describe_unknown(file))
+
+
+def _drop_common_prefix(file: WeightFile) -> WeightFile | None:
+    # PyTorch Lightning, among others, names the attribute that holds the network before each tensor.
+    prefixes = {key.partition(".")[0] for key in file.tensors}
+    tensors = {key.partition(".")[2]: tensor for key, tensor in file.tensors.items()}
+    return WeightFile(path=file.path, tensors=tensors) if len(prefixes) == 1 and "" not in tensors else None
+
+
+def _describe_unknown(file: WeightFile) -> str:
+    if not file.tensors:
+        return f"{file.path} holds no tensors; expected the weights of a network, such as `network.state_dict()`"
     shapes = [f"{key} {tuple(tensor.shape)}" for key, tensor in file.tensors.items()]
-    raise InputError(
-        f"{path} holds no network that i2i knows: neither a U-Net or ResNet generator nor a PatchGAN or "
-        f"PixelGAN discriminator. It has {_listing(shapes) or 'no tensors at all'}"
-    )
+    unknown = f"{file.path} holds no network that i2i knows. It has {len(shapes)} tensors: {_listing(shapes)}"
+
+    def unlike(family: Family) -> list[str]:
+        return [key for key in file.tensors if not re.fullmatch(family.pattern, key)]
+
+    closest = min(FAMILIES, key=lambda family: len(unlike(family)))
+    others = unlike(closest)
+    alike = len(shapes) - len(others)
+    if not alike:
+        known = ", ".join(family.name for family in FAMILIES)
+        return f"{unknown}. No name is as in a file that it knows; these are: {known}"
+    difference = f"not {_listing(others, shown=4)}" if others else "but they do not make up one"
+    return f"{unknown}. It came closest to a {closest.name}: {alike} tensors are named as there, {difference}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class _WeightFile:
-    path: Path
-    tensors: dict[str, Tensor]
-
-    def has(self, prefix: str) -> bool:
-        return any(key.startswith(prefix) for key in self.tensors)
-
-    def is_conv(self, module: str) -> bool:
-        weight = self.tensors.get(f"{module}.weight")
-        return weight is not None and weight.ndim == 4
-
-    def size(self, conv: str, dimension: int) -> int:
-        if not self.is_conv(conv):
-            raise InputError(f"{self.path} lacks the convolution {conv}.weight; copy the file again, whole")
-        return self.tensors[f"{conv}.weight"].shape[dimension]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Layout:
-    """Which of our networks a file holds, and where it keeps each module.
-
-    Args:
-        arguments: of the network's constructor, less the norm.
-        convs, norms: our module's name → the file's.
-        biased: our names of the convolutions that have a bias in the file whatever the norm; the others
-            have one under instance norm only.
-    """
-
-    network: type[nn.Module]
-    arguments: dict[str, Any]
-    convs: dict[str, str]
-    norms: dict[str, str]
-    biased: tuple[str, ...]
-
-
-def _recognise_unet(file: _WeightFile) -> _Layout | None:
-    if not file.is_conv("model.model.0"):
-        return None
-    # Each level lies within the one above it.
-    levels = ["model.model.1"]
-    while file.has(f"{levels[-1]}.model.3.model."):
-        levels.append(f"{levels[-1]}.model.3")
-
-    convs = {"down.0.0": "model.model.0", "head": "model.model.3"}
-    norms = {}
-    for down, level in enumerate(levels, start=1):
-        up = len(levels) - down
-        innermost = up == 0
-        convs[f"down.{down}.0"] = f"{level}.model.1"
-        convs[f"up.{up}.0"] = f"{level}.model.{3 if innermost else 5}"
-        norms[f"up.{up}.1"] = f"{level}.model.{4 if innermost else 6}"
-        if not innermost:
-            norms[f"down.{down}.1"] = f"{level}.model.2"
-    return _Layout(
-        network=UNetGenerator,
-        arguments={
-            "in_channels": file.size("model.model.0", 1),
-            "out_channels": file.size("model.model.3", 1),
-            "width": file.size("model.model.0", 0),
-            "depth": 1 + len(levels),
-        },
-        convs=convs,
-        norms=norms,
-        biased=("head",),
-    )
-
-
-def _recognise_resnet(file: _WeightFile) -> _Layout | None:
-    if not all(file.is_conv(module) for module in ("model.1", "model.4", "model.7")):
-        return None
-    blocks = 0
-    while file.has(f"model.{10 + blocks}.conv_block."):
-        blocks += 1
-    dropout = file.is_conv("model.10.conv_block.6")
-    second = 6 if dropout else 5
-    up = 10 + blocks
-
-    convs = {"stem.0": "model.1", "down.0.0": "model.4", "down.1.0": "model.7"}
-    norms = {"stem.1": "model.2", "down.0.1": "model.5", "down.1.1": "model.8"}
-    for block in range(blocks):
-        theirs = f"model.{10 + block}.conv_block"
-        convs |= {f"blocks.{block}.first.0": f"{theirs}.1", f"blocks.{block}.second.0": f"{theirs}.{second}"}
-        norms |= {
-            f"blocks.{block}.first.1": f"{theirs}.2",
-            f"blocks.{block}.second.1": f"{theirs}.{second + 1}",
-        }
-    convs |= {"up.0.0": f"model.{up}", "up.1.0": f"model.{up + 3}", "head": f"model.{up + 7}"}
-    norms |= {"up.0.1": f"model.{up + 1}", "up.1.1": f"model.{up + 4}"}
-    return _Layout(
-        network=ResNetGenerator,
-        arguments={
-            "in_channels": file.size("model.1", 1),
-            "out_channels": file.size(convs["head"], 0),
-            "width": file.size("model.1", 0),
-            "blocks": blocks,
-            "dropout": dropout,
-        },
-        convs=convs,
-        norms=norms,
-        biased=("head",),
-    )
-
-
-def _recognise_patch(file: _WeightFile) -> _Layout | None:
-    if not all(file.is_conv(module) for module in ("model.0", "model.2", "model.5")):
-        return None
-    layers = 1
-    while file.has(f"model.{3 * layers + 5}."):
-        layers += 1
-    levels = range(1, layers + 1)
-    return _Layout(
-        network=PatchDiscriminator,
-        arguments={
-            "in_channels": file.size("model.0", 1),
-            "width": file.size("model.0", 0),
-            "layers": layers,
-        },
-        convs={
-            "blocks.0.0": "model.0",
-            **{f"blocks.{level}.0": f"model.{3 * level - 1}" for level in levels},
-            "head": f"model.{3 * layers + 2}",
-        },
-        norms={f"blocks.{level}.1": f"model.{3 * level}" for level in levels},
-        biased=("blocks.0.0", "head"),
-    )
-
-
-def _recognise_pixel(file: _WeightFile) -> _Layout | None:
-    if not all(file.is_conv(module) for module in ("net.0", "net.2", "net.5")):
-        return None
-    return _Layout(
-        network=PixelDiscriminator,
-        arguments={"in_channels": file.size("net.0", 1), "width": file.size("net.0", 0)},
-        convs={"blocks.0.0": "net.0", "blocks.1.0": "net.2", "head": "net.5"},
-        norms={"blocks.1.1": "net.3"},
-        biased=("blocks.0.0",),
-    )
-
-
-def _load_foreign(file: _WeightFile, layout: _Layout, overrides: dict[str, Any]) -> nn.Module:
-    norm = _recognise_norm(file, layout)
-    _check_complete(file, layout, norm)
-    # Biases beside instance norm find no place in our network: the norm subtracts them again.
-    ours = {}
-    for name, theirs in (layout.convs | layout.norms).items():
-        for leaf in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
-            tensor = file.tensors.get(f"{theirs}.{leaf}")
-            if tensor is not None:
-                ours[f"{name}.{leaf}"] = tensor
-    return _build(file.path, layout.network, {**layout.arguments, "norm": norm}, ours, overrides)
-
-
-def _recognise_norm(file: _WeightFile, layout: _Layout) -> Norm:
-    if any(f"{theirs}.weight" in file.tensors for theirs in layout.norms.values()):
-        return "batch"
-    # Instance norm leaves no tensors of its own, but only beside it have the convolutions biases.
-    beside_norm = (theirs for ours, theirs in layout.convs.items() if ours not in layout.biased)
-    return "instance" if any(f"{theirs}.bias" in file.tensors for theirs in beside_norm) else "none"
-
-
-def _check_complete(file: _WeightFile, layout: _Layout, norm: Norm) -> None:
-    required = {f"{theirs}.weight" for theirs in layout.convs.values()}
-    required |= {
-        f"{theirs}.bias" for ours, theirs in layout.convs.items() if norm == "instance" or ours in layout.biased
-    }
-    # Instance norms of PyTorch before 0.4 saved running statistics that they did not use.
-    optional = set()
-    for theirs in layout.norms.values():
-        optional.add(f"{theirs}.num_batches_tracked")
-        statistics = {f"{theirs}.running_mean", f"{theirs}.running_var"}
-        if norm == "batch":
-            required |= statistics | {f"{theirs}.weight", f"{theirs}.bias"}
-        else:
-            optional |= statistics
-
-    reading = f"{file.path} reads as a {layout.network.__name__} with norm {norm!r}"
-    missing = sorted(required - file.tensors.keys())
-    if missing:
-        raise InputError(f"{reading}, but lacks {_listing(missing)}; copy the file again, whole")
-    left_over = sorted(file.tensors.keys() - required - optional)
-    if left_over:
-        raise InputError(f"{reading}, but has tensors that such a network has not: {_listing(left_over)}")
-
-
-def _build(
-    path: Path,
-    network_class: type[nn.Module],
-    arguments: dict[str, Any],
-    tensors: dict[str, Tensor],
-    overrides: dict[str, Any],
-) -> nn.Module:
-    possible = inspect.signature(network_class).parameters.keys()
-    unknown = sorted(overrides.keys() - possible)
+def _complete(file: WeightFile, layout: Layout, overrides: dict[str, Any]) -> tuple[Finding, ...]:
+    """A finding for every argument of the network's constructor, in its order."""
+    parameters = inspect.signature(layout.network).parameters
+    unknown = sorted(overrides.keys() - parameters.keys())
     if unknown:
         raise InputError(
-            f"{path} holds a {network_class.__name__}, which has no argument {', '.join(unknown)}; "
-            f"possible are {', '.join(possible)}"
+            f"{file.path} holds a {layout.family} ({layout.network.__name__}), which has no argument "
+            f"{', '.join(unknown)}; possible are {', '.join(parameters)}"
         )
-    arguments = arguments | overrides
-    # On "meta" nothing is allocated or drawn before the shapes have been compared.
-    with torch.device("meta"):
-        network = network_class(**arguments)
+    found = {finding.name: finding for finding in layout.findings}
+    findings = []
+    for name, parameter in parameters.items():
+        if name in overrides:
+            findings.append(Finding(name=name, value=overrides[name], source="given by you"))
+        else:
+            usual = Finding(name=name, value=parameter.default, source="as in all files of this kind")
+            findings.append(found.get(name, usual))
+    return tuple(findings)
 
+
+def _build(file: WeightFile, layout: Layout, findings: tuple[Finding, ...]) -> nn.Module:
+    arguments = {finding.name: finding.value for finding in findings}
+    reading = f"{file.path} reads as a {layout.family} with {arguments}"
+    try:
+        # On "meta" nothing is allocated or drawn before the shapes have been compared.
+        with torch.device("meta"):
+            network = layout.network(**arguments)
+    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+        raise InputError(f"{reading}, but there is no such network: {error}") from error
+
+    expected = network.state_dict()
+    if faults := _find_faults(file, layout, expected):
+        raise InputError(f"{reading}, but {_listing(faults, shown=3)}; copy the file again, whole, or say what it is")
     weights = {}
-    for key, expected in network.state_dict().items():
-        tensor = tensors.get(key)
-        if tensor is None and key.endswith((".bias", ".num_batches_tracked")):
-            # Convolutions of other projects lack a bias in places where ours have one; PyTorch before 0.4
-            # did not count batches.
-            tensor = torch.zeros(expected.shape)
-        if tensor is None or tensor.shape != expected.shape:
-            found = "is missing" if tensor is None else f"has shape {tuple(tensor.shape)}"
+    for name, like in expected.items():
+        tensor = file.tensors.get(layout.keys.get(name, ""))
+        if tensor is None:
+            tensor = layout.defaults[name](like.shape)
+        weights[name] = tensor.to(like.dtype, copy=True, memory_format=torch.contiguous_format)
+        bad = int((~torch.isfinite(weights[name])).sum())
+        if bad:
             raise InputError(
-                f"{path} does not fit {network_class.__name__} with {arguments}: {key} {found}, expected "
-                f"shape {tuple(expected.shape)}"
+                f"{file.path}: {bad} of {like.numel()} values of {layout.keys.get(name, name)} are NaN or infinite "
+                "in float32; the training that wrote it went wrong, take an earlier checkpoint"
             )
-        weights[key] = tensor.to(expected.dtype, copy=True, memory_format=torch.contiguous_format)
     network.load_state_dict(weights, assign=True)
     return network.eval()
 
 
+def _find_faults(file: WeightFile, layout: Layout, expected: dict[str, Tensor]) -> list[str]:
+    faults = [
+        f"{key} is missing"
+        for name, key in layout.keys.items()
+        if key not in file.tensors and name not in layout.defaults
+    ]
+    faults += [
+        f"{name}, which it needs, is in no such file"
+        for name in expected
+        if name not in layout.keys and name not in layout.defaults
+    ]
+    used = {layout.keys[name]: tensor for name, tensor in expected.items() if name in layout.keys}
+    for key, tensor in file.tensors.items():
+        if key in used:
+            shape = tuple(used[key].shape)
+            if tuple(tensor.shape) != shape:
+                faults.append(f"{key} has shape {tuple(tensor.shape)}, expected {shape}")
+            elif tensor.is_floating_point() != used[key].is_floating_point() or tensor.layout != torch.strided:
+                faults.append(f"{key} has dtype {tensor.dtype} and layout {tensor.layout}, expected {used[key].dtype}")
+        elif key not in layout.ignored:
+            faults.append(f"{key} is left over")
+    return faults
+
+
+def _make_spec(network: nn.Module) -> GeneratorSpec:
+    """Other projects translate 8-bit images; their files do not say so."""
+
+    def side(channels: int, network_range: tuple[float, float]) -> ImageSide:
+        return ImageSide(channels=channels, dtype="uint8", data_range=(0, 255), network_range=network_range)
+
+    generator: Any = network
+    return GeneratorSpec(
+        input=side(generator.in_channels, generator.input_range),
+        output=side(generator.out_channels, generator.output_range),
+    )
+
+
 def _read(path: Path) -> Any:
     try:
-        if path.suffix == ".safetensors":
+        with path.open("rb") as stream:
+            head = stream.read(64)
+        if head[8:9] == b"{":
             return safetensors.torch.load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        if head.startswith(ZIP):
+            _refuse_torchscript(path)
+        elif not head.startswith(PICKLE):
+            raise InputError(f"{path} is no weight file: {f'it begins with {head[:24]!r}' if head else 'it is empty'}")
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=head.startswith(ZIP))
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-    except pickle.UnpicklingError as error:
-        raise InputError(
-            f"{path} is damaged, or holds more than tensors, which could run code when read. Save "
-            "`network.state_dict()` alone, with torch.save or as .safetensors"
-        ) from error
     except Exception as error:  # the readers fail in whatever way the damaged bytes lead them to
+        if code := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            raise InputError(
+                f"{path} holds more than tensors: reading it would run {code[1]}, which could do anything. Have "
+                "`network.state_dict()` alone saved, best as .safetensors"
+            ) from error
         raise InputError(f"{path} is no weight file, or is damaged: {error}; copy it again, whole") from error
+
+
+def _refuse_torchscript(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        if any(name.endswith("/constants.pkl") for name in archive.namelist()):
+            raise InputError(
+                f"{path} is a TorchScript program, not weights alone. If you trust it, save the weights with "
+                "torch.save(torch.jit.load(file).state_dict(), …) and give that file"
+            )
 
 
 def _unwrap(content: Any, *, levels: int = 3) -> dict[str, Tensor]:
