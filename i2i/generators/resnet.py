@@ -1,32 +1,40 @@
-"""The residual generator of CycleGAN (Zhu et al. 2017, §7.2), after Johnson et al. 2016."""
+"""The residual generator of CycleGAN (Zhu et al. 2017, §7.2), after Johnson et al. 2016.
 
-import torch
+pix2pixHD's global generator (Wang et al. 2018, §3.2) halves four times instead of twice; CUT's (Park et al. 2020)
+blurs as it resizes.
+"""
+
+from itertools import pairwise
+
 from torch import Tensor, nn
 
+from i2i.errors import InputError
 from i2i.layers.checks import check_images, constructor_arguments
-from i2i.layers.conv import conv_block, make_activation, needs_bias
+from i2i.layers.conv import OutputActivation, activate_output, conv_block, make_activation, needs_bias
 from i2i.layers.init import init_weights
 from i2i.layers.norm import Norm, make_norm
-from i2i.layers.resample import Upsampling, upsample_conv
+from i2i.layers.resample import BlurDownsample, Upsampling, upsample_conv
 
 
 class ResNetGenerator(nn.Module):
-    """Halve the image twice, pass it through residual blocks, double it twice.
+    """Halve the image `downsamplings` times, pass it through residual blocks, double it as often.
 
     (N, in_channels, H, W) → (N, out_channels, H, W), floating point, input as in training (usually
-    [-1, 1]), output in [-1, 1]. H and W must be multiples of `size_multiple` = 4 and at least 8, else
-    InputError.
+    [-1, 1]), output in [-1, 1] unless `output_activation` says otherwise. H and W must be multiples of
+    `size_multiple` = 2**downsamplings and at least `smallest_px`, twice that, else InputError.
 
     Args:
-        width: channels after the first convolution; the residual blocks have 4 × width.
-        blocks: how many residual blocks; the paper takes 6 for 128 px and 9 from 256 px on.
+        width: channels after the first convolution; they double with each halving.
+        blocks: how many residual blocks; CycleGAN's paper takes 6 for 128 px and 9 from 256 px on.
         dropout: drop half of the features inside each residual block.
-        upsampling: "resize" avoids checkerboard patterns.
+        upsampling: "resize" avoids checkerboard patterns; "bilinear" is CUT's.
+        downsamplings: how often the image is halved, at least once.
+        antialias: blur before halving, instead of convolutions of stride 2.
+        output_activation: bounds the output: "tanh" to [-1, 1], "sigmoid" to [0, 1], "none" leaves it unbounded.
     """
 
     scale = 1
-    size_multiple = 4
-    output_range = (-1.0, 1.0)
+    input_range = (-1.0, 1.0)
 
     def __init__(
         self,
@@ -38,14 +46,28 @@ class ResNetGenerator(nn.Module):
         norm: Norm = "instance",
         dropout: bool = False,
         upsampling: Upsampling = "transposed",
+        downsamplings: int = 2,
+        antialias: bool = False,
+        output_activation: OutputActivation = "tanh",
     ) -> None:
         super().__init__()
         self.arguments = constructor_arguments(locals())
+        if downsamplings < 1:
+            raise InputError(f"expected at least one downsampling, got {downsamplings}")
         self.in_channels = in_channels
         self.out_channels = out_channels
+        self.size_multiple = 2**downsamplings
+        # The residual blocks reflect at the border of the smallest maps, which takes two pixels.
+        self.smallest_px = 2 * self.size_multiple
+        self.output_activation = output_activation
+        self.output_range = (0.0, 1.0) if output_activation == "sigmoid" else (-1.0, 1.0)
 
         def down(in_width: int, out_width: int) -> nn.Sequential:
-            return conv_block(in_width, out_width, kernel_size=3, stride=2, padding=1, norm=norm, activation="relu")
+            stride = 1 if antialias else 2
+            block = conv_block(
+                in_width, out_width, kernel_size=3, stride=stride, padding=1, norm=norm, activation="relu"
+            )
+            return block.append(BlurDownsample()) if antialias else block
 
         def up(in_width: int, out_width: int) -> nn.Sequential:
             bias = needs_bias(norm)
@@ -64,16 +86,17 @@ class ResNetGenerator(nn.Module):
             norm=norm,
             activation="relu",
         )
-        self.down = nn.Sequential(down(width, 2 * width), down(2 * width, 4 * width))
-        self.blocks = nn.Sequential(*(ResidualBlock(4 * width, norm=norm, dropout=dropout) for _ in range(blocks)))
-        self.up = nn.Sequential(up(4 * width, 2 * width), up(2 * width, width))
+        widths = [width * 2**level for level in range(downsamplings + 1)]
+        self.down = nn.Sequential(*(down(*pair) for pair in pairwise(widths)))
+        self.blocks = nn.Sequential(*(ResidualBlock(widths[-1], norm=norm, dropout=dropout) for _ in range(blocks)))
+        self.up = nn.Sequential(*(up(*pair) for pair in pairwise(reversed(widths))))
         self.head = nn.Conv2d(width, out_channels, 7, padding=3, padding_mode="reflect")
         init_weights(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        # The residual blocks reflect at the border of maps a quarter of this size, which takes two pixels.
-        check_images(images, channels=self.in_channels, multiple=self.size_multiple, minimum=8)
-        return torch.tanh(self.head(self.up(self.blocks(self.down(self.stem(images))))))
+        check_images(images, channels=self.in_channels, multiple=self.size_multiple, minimum=self.smallest_px)
+        features = self.up(self.blocks(self.down(self.stem(images))))
+        return activate_output(self.head(features), self.output_activation)
 
 
 class ResidualBlock(nn.Module):

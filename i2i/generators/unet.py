@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from i2i.errors import InputError
 from i2i.layers.checks import check_images, constructor_arguments
-from i2i.layers.conv import conv_block, needs_bias
+from i2i.layers.conv import OutputActivation, activate_output, conv_block, needs_bias
 from i2i.layers.init import init_weights
 from i2i.layers.norm import Norm, make_norm
 from i2i.layers.resample import Upsampling, upsample_conv
@@ -16,7 +16,8 @@ class UNetGenerator(nn.Module):
     """Halve the image `depth` times, then double it as often; each size hands its features across.
 
     (N, in_channels, H, W) → (N, out_channels, H, W), floating point, input as in training (usually
-    [-1, 1]), output in [-1, 1]. H and W must be multiples of `size_multiple` = 2**depth, else InputError.
+    [-1, 1]), output in [-1, 1] unless `output_activation` says otherwise. H and W must be multiples of
+    `size_multiple` = 2**depth, else InputError.
 
     Args:
         width: channels after the first convolution; they double with each halving, up to 8 × width.
@@ -27,10 +28,11 @@ class UNetGenerator(nn.Module):
         upsampling: "resize" avoids checkerboard patterns.
         full_size_skip: hand the image itself across as well, so that the output's edges can be as crisp as the
             input's. The paper's largest skip is half the image's size.
+        output_activation: bounds the output: "tanh" to [-1, 1], "sigmoid" to [0, 1], "none" leaves it unbounded.
     """
 
     scale = 1
-    output_range = (-1.0, 1.0)
+    input_range = (-1.0, 1.0)
 
     def __init__(
         self,
@@ -43,6 +45,7 @@ class UNetGenerator(nn.Module):
         dropout: bool = True,
         upsampling: Upsampling = "transposed",
         full_size_skip: bool = False,
+        output_activation: OutputActivation = "tanh",
     ) -> None:
         super().__init__()
         self.arguments = constructor_arguments(locals())
@@ -51,6 +54,8 @@ class UNetGenerator(nn.Module):
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.size_multiple = 2**depth
+        self.output_activation = output_activation
+        self.output_range = (0.0, 1.0) if output_activation == "sigmoid" else (-1.0, 1.0)
 
         widths = [width * min(2**level, 8) for level in range(depth)]
         self.down = nn.ModuleList()
@@ -101,4 +106,4 @@ class UNetGenerator(nn.Module):
         skips.pop()  # the innermost features go straight up
         for up in self.up:
             features = F.relu(torch.cat([skips.pop(), up(features)], dim=1), inplace=True)
-        return torch.tanh(self.head(features))
+        return activate_output(self.head(features), self.output_activation)

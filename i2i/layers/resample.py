@@ -1,4 +1,4 @@
-"""Up-sampling by a factor of two that learns."""
+"""Halving and doubling of feature maps and label maps."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from i2i.errors import InputError
 
-Upsampling = Literal["transposed", "resize"]
+Upsampling = Literal["transposed", "resize", "bilinear"]
 
 
 def upsample_conv(
@@ -18,7 +18,8 @@ def upsample_conv(
 
     "transposed" is a transposed convolution of stride 2 with `kernel_size`. "resize" repeats every pixel
     and convolves by 3×3, whatever `kernel_size`: each output pixel then sees as many inputs as the next,
-    which avoids the checkerboard patterns of the transposed one (Odena et al. 2016).
+    which avoids the checkerboard patterns of the transposed one (Odena et al. 2016). "bilinear" interpolates
+    and convolves by 3×3, as CUT does.
     """
     match upsampling:
         case "transposed":
@@ -33,8 +34,10 @@ def upsample_conv(
             )
         case "resize":
             return ResizeConv2d(in_channels, out_channels, 3, padding=1, bias=bias)
+        case "bilinear":
+            return nn.Sequential(BlurUpsample(), nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=bias))
         case _:
-            raise InputError(f'expected upsampling to be "transposed" or "resize", got {upsampling!r}')
+            raise InputError(f'expected upsampling to be "transposed", "resize" or "bilinear", got {upsampling!r}')
 
 
 class ResizeConv2d(nn.Conv2d):
@@ -54,3 +57,41 @@ class ResizeConv2d(nn.Conv2d):
 def _merge_taps(weight: Tensor, dim: int) -> Tensor:
     first, middle, last = weight.unbind(dim)
     return torch.stack([last, middle + last, first + middle, first], dim)
+
+
+class BlurDownsample(nn.Module):
+    """Blur by [1 2 1] / 4 along either axis, then keep every other pixel: (N, C, H, W) → (N, C, ⌈H/2⌉, ⌈W/2⌉).
+
+    Without the blur, what is finer than the coarser grid turns up as patterns that were not there (Zhang 2019). The
+    border is mirrored, so H and W must be at least 2.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        padded = F.pad(features, (1, 1, 1, 1), mode="reflect")
+        # The mean of two neighbours, taken twice, weighs three of them by 1 2 1.
+        return F.avg_pool2d(F.avg_pool2d(padded, 2, stride=1), 2, stride=2)
+
+
+class BlurUpsample(nn.Module):
+    """Double the size by bilinear interpolation: (N, C, H, W) → (N, C, 2H, 2W).
+
+    Equal to spreading the pixels out and blurring by [1 3 3 1] / 4 along either axis, the border repeated.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        return F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+class PickEvery(nn.Module):
+    """Keep one pixel in `factor` along either axis, from the first on: (N, C, H, W) → (N, C, H/factor, W/factor).
+
+    Nearest-neighbour resizing by an integer, as label maps need, whose values must not mix. H and W must be
+    multiples of `factor`.
+    """
+
+    def __init__(self, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, labels: Tensor) -> Tensor:
+        return labels[..., :: self.factor, :: self.factor]

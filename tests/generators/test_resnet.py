@@ -1,5 +1,7 @@
 """The residual generator: shapes, gradients, sizes."""
 
+from typing import get_args
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,11 +10,15 @@ from torch import nn
 from i2i.errors import InputError
 from i2i.generators import ResNetGenerator
 from i2i.generators.resnet import ResidualBlock
+from i2i.layers.conv import OutputActivation
 
 
-@pytest.mark.parametrize("upsampling", ["transposed", "resize"])
+@pytest.mark.parametrize(
+    ("upsampling", "antialias", "downsamplings"),
+    [("transposed", False, 2), ("resize", False, 1), ("bilinear", True, 2), ("transposed", True, 3)],
+)
 @pytest.mark.parametrize("norm", ["batch", "instance", "none"])
-def test_forward_and_backward(norm: str, upsampling: str) -> None:
+def test_forward_and_backward(norm: str, upsampling: str, antialias: bool, downsamplings: int) -> None:
     network = ResNetGenerator(
         in_channels=1,
         out_channels=4,
@@ -21,9 +27,11 @@ def test_forward_and_backward(norm: str, upsampling: str) -> None:
         norm=norm,  # type: ignore[arg-type]
         dropout=True,
         upsampling=upsampling,  # type: ignore[arg-type]
+        antialias=antialias,
+        downsamplings=downsamplings,
     )
-    output = network(torch.randn(2, 1, 36, 20))
-    assert output.shape == (2, 4, 36, 20)
+    output = network(torch.randn(2, 1, 40, 24))
+    assert output.shape == (2, 4, 40, 24)
     assert output.abs().max() <= 1
     output.square().mean().backward()
     for name, parameter in network.named_parameters():
@@ -58,6 +66,27 @@ def test_dropout_only_where_asked() -> None:
         assert sum(isinstance(module, nn.Dropout) for module in network.modules()) == expected
 
 
+def test_widths_double_with_each_halving() -> None:
+    network = ResNetGenerator(in_channels=3, out_channels=3, width=2, blocks=1, downsamplings=4)
+    assert [block[0].out_channels for block in network.down] == [4, 8, 16, 32]
+    assert [block[0].out_channels for block in network.up] == [16, 8, 4, 2]
+
+
+def test_output_activation() -> None:
+    networks = {
+        kind: ResNetGenerator(in_channels=3, out_channels=3, width=2, blocks=1, output_activation=kind).eval()
+        for kind in get_args(OutputActivation)
+    }
+    for network in networks.values():
+        network.load_state_dict(networks["none"].state_dict())
+    x = torch.randn(1, 3, 16, 16)
+    raw = networks["none"](x)
+    torch.testing.assert_close(networks["tanh"](x), torch.tanh(raw))
+    torch.testing.assert_close(networks["sigmoid"](x), 1 / (1 + torch.exp(-raw)))
+    assert networks["sigmoid"].output_range == (0, 1)
+    assert networks["tanh"].output_range == networks["none"].output_range == (-1, 1)
+
+
 def test_wrong_sizes_are_refused() -> None:
     network = ResNetGenerator(in_channels=3, out_channels=3, width=1, blocks=1)
     assert network(torch.randn(1, 3, 8, 8)).shape == (1, 3, 8, 8)
@@ -65,3 +94,10 @@ def test_wrong_sizes_are_refused() -> None:
         network(torch.randn(1, 3, 21, 16))
     with pytest.raises(InputError, match="at least 8 px, got 4 x 16"):
         network(torch.randn(1, 3, 4, 16))
+    deep = ResNetGenerator(in_channels=3, out_channels=3, width=1, blocks=1, downsamplings=4)
+    assert (deep.size_multiple, deep.smallest_px) == (16, 32)
+    assert deep(torch.randn(1, 3, 32, 48)).shape == (1, 3, 32, 48)
+    with pytest.raises(InputError, match="at least 32 px, got 16 x 48"):
+        deep(torch.randn(1, 3, 16, 48))
+    with pytest.raises(InputError, match="at least one downsampling, got 0"):
+        ResNetGenerator(in_channels=3, out_channels=3, downsamplings=0)

@@ -10,7 +10,7 @@ from i2i.generators import UNetGenerator
 
 
 @pytest.mark.parametrize("full_size_skip", [False, True])
-@pytest.mark.parametrize("upsampling", ["transposed", "resize"])
+@pytest.mark.parametrize("upsampling", ["transposed", "resize", "bilinear"])
 @pytest.mark.parametrize("norm", ["batch", "instance", "none"])
 def test_forward_and_backward(norm: str, upsampling: str, full_size_skip: bool) -> None:
     network = UNetGenerator(
@@ -83,6 +83,17 @@ def test_dropout_in_the_wide_middle_blocks_only() -> None:
         assert places[1 : 1 + expected] == [True] * expected
     without = UNetGenerator(in_channels=1, out_channels=1, width=1, depth=8, dropout=False)
     assert not any(isinstance(module, nn.Dropout) for module in without.modules())
+
+
+def test_output_activation() -> None:
+    tanh, sigmoid = (
+        UNetGenerator(in_channels=1, out_channels=1, width=2, depth=3, norm="none", output_activation=kind)
+        for kind in ("tanh", "sigmoid")
+    )
+    sigmoid.load_state_dict(tanh.state_dict())
+    x = torch.randn(1, 1, 16, 16)
+    torch.testing.assert_close(sigmoid(x), 1 / (1 + torch.exp(-torch.atanh(tanh(x)))))
+    assert (tanh.output_range, sigmoid.output_range) == ((-1, 1), (0, 1))
 
 
 def test_the_smallest_image_is_one_pixel_innermost() -> None:

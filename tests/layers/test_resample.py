@@ -1,0 +1,38 @@
+"""Halving and doubling against filters written out."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from i2i.layers.resample import BlurDownsample, BlurUpsample, PickEvery
+
+
+def kernel(*taps: float) -> Tensor:
+    """(3, 1, n, n): the same separable filter, of sum one, for each of three channels."""
+    line = torch.tensor(taps, dtype=torch.float64)
+    return (line.outer(line) / line.sum() ** 2).expand(3, 1, -1, -1)
+
+
+@pytest.mark.parametrize("size", [(2, 2), (6, 9), (13, 4)])
+def test_blur_downsample_is_a_binomial_filter(size: tuple[int, int]) -> None:
+    x = torch.randn(2, 3, *size, dtype=torch.float64)
+    expected = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), kernel(1, 2, 1), stride=2, groups=3)
+    torch.testing.assert_close(BlurDownsample()(x), expected)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (6, 9), (13, 4)])
+def test_blur_upsample_spreads_and_blurs(size: tuple[int, int]) -> None:
+    """The transposed filter [1 3 3 1] on the edge-padded map, cut to twice the size about its centre."""
+    x = torch.randn(2, 3, *size, dtype=torch.float64)
+    spread = F.conv_transpose2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 4 * kernel(1, 3, 3, 1), stride=2, groups=3)
+    expected = spread[..., 3:-3, 3:-3]
+    assert expected.shape[2:] == (2 * size[0], 2 * size[1])
+    torch.testing.assert_close(BlurUpsample()(x), expected)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 8])
+def test_labels_are_picked_as_nearest_neighbours_are(factor: int) -> None:
+    labels = torch.randint(9, (2, 1, 16, 24)).float()
+    expected = F.interpolate(labels, size=(16 // factor, 24 // factor), mode="nearest")
+    assert torch.equal(PickEvery(factor)(labels), expected)
