@@ -40,15 +40,19 @@ class ImageSide:
             "float32" means that values are physical and are always taken as they are.
         data_range: (low, high) in the data's own units: (0, 255), (0, 4095), Hounsfield, reflectance …
         network_range: what the network calls low and high; `data_range` is mapped to it linearly.
+        labels: whether the side is a label map: one channel of class ids 0 … channels − 1, handed in as integers
+            and one-hot encoded inside; arrays of `channels` channels are taken as already encoded.
 
     Raises:
-        InputError: channels below 1, an unknown dtype, or a range that is not finite and increasing.
+        InputError: channels below 1, an unknown dtype, a range that is not finite and increasing, or labels that
+            are no integers.
     """
 
     channels: int
     dtype: ImageDtype
     data_range: tuple[float, float]
     network_range: tuple[float, float] = (-1.0, 1.0)
+    labels: bool = False
 
     def __post_init__(self) -> None:
         if self.channels < 1:
@@ -59,6 +63,10 @@ class ImageSide:
             low, high = getattr(self, name)
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
                 raise InputError(f"{name}: expected two finite numbers, low < high, got ({low}, {high})")
+        if not isinstance(self.labels, bool):
+            raise InputError(f"labels: expected true or false, got {self.labels!r}")
+        if self.labels and self.dtype == "float32":
+            raise InputError('labels: class ids are integers; expected dtype "uint8" or "uint16", got "float32"')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,6 +227,7 @@ def _parse_side(entry: dict[str, Any]) -> ImageSide:
         dtype=entry["dtype"],
         data_range=tuple(entry["data_range"]),
         network_range=tuple(entry["network_range"]),
+        labels=entry.get("labels", False),  # folders written before label maps were known lack it
     )
 
 

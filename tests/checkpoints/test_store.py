@@ -1,6 +1,7 @@
 import json
 import resource
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,20 @@ def test_config_says_how_to_use_the_network(folder: Path) -> None:
     assert config["scale"] == 1
     assert config["size_multiple"] == 4
     assert config["input"]["data_range"] == [0, 4095]
+
+
+def test_a_label_map_is_told_from_an_image(folder: Path) -> None:
+    labels = replace(SPEC, input=ImageSide(channels=5, dtype="uint8", data_range=(0, 1), labels=True))
+    save_generator(folder, network=small_unet(), spec=labels, card="")
+    assert load_generator(folder)[1] == labels
+
+
+def test_a_folder_that_says_nothing_of_labels_holds_images(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    for side in ("input", "output"):
+        del config[side]["labels"]
+    edit_config(folder, **config)
+    assert load_generator(folder)[1] == SPEC
 
 
 def test_channels_last_weights_are_stored_as_others(tmp_path: Path) -> None:
@@ -176,6 +191,7 @@ def set_side(folder: Path, **changes: object) -> None:
         (lambda f: set_side(f, data_range=[5, 5]), r"config\.json is garbled: data_range.*\(5, 5\)"),
         (lambda f: set_side(f, data_range=[5]), r"config\.json is garbled"),
         (lambda f: set_side(f, channels="three"), r"config\.json is garbled"),
+        (lambda f: set_side(f, labels="yes"), r"config\.json is garbled: labels.*'yes'"),
         (lambda f: (f / "generator.safetensors").unlink(), r"generator\.safetensors cannot be read"),
         (lambda f: (f / "generator.safetensors").write_bytes(b""), r"generator\.safetensors is no safetens"),
         (cut_weights_short, r"generator\.safetensors is no safetensors file, or cut short"),
@@ -218,7 +234,16 @@ def test_no_generator_is_said(tmp_path: Path) -> None:
             find_generator(path)
 
 
-@pytest.mark.parametrize("changes", [{"channels": 0}, {"data_range": (0, float("inf"))}, {"dtype": "int8"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"channels": 0},
+        {"data_range": (0, float("inf"))},
+        {"dtype": "int8"},
+        {"labels": 1},
+        {"labels": True, "dtype": "float32"},
+    ],
+)
 def test_an_impossible_side_is_refused(changes: dict) -> None:
     with pytest.raises(InputError, match=next(iter(changes))):
         ImageSide(**{"channels": 3, "dtype": "uint8", "data_range": (0, 255), **changes})
