@@ -53,7 +53,7 @@ def parse(
         default=tyro.MISSING_NONPROP if default is None else default,
         args=arguments,
         prog=program,
-        description=f"{description}\n\n{DEBUG} shows the traceback of an error.",
+        description=f"{description.strip()}\n\n{DEBUG} shows the traceback of an error.",
         config=(tyro.conf.OmitArgPrefixes,),
     )
 

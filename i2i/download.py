@@ -1,0 +1,212 @@
+"""Files from the internet: fetched once, resumed, verified, and there whole or not at all."""
+
+import hashlib
+import http.client
+import os
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from i2i import __version__
+from i2i.errors import InputError
+
+TIMEOUT_S = 30
+ATTEMPTS = 5
+FIRST_WAIT_S = 1.0  # doubles from one attempt to the next
+CHUNK_BYTES = 1 << 20
+TRANSIENT = {408, 429, 500, 502, 503, 504}  # HTTP statuses that another attempt may mend
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: `$I2I_CACHE`, or i2i's folder in the user's cache; it may not exist yet."""
+    if own := os.environ.get("I2I_CACHE"):
+        return Path(own)
+    match sys.platform:
+        case "darwin":
+            base = Path.home() / "Library" / "Caches"
+        case "win32":
+            base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+        case _:
+            base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "i2i"
+
+
+def download(url: str, path: Path, *, sha256: str | None = None, size_bytes: int | None = None) -> None:
+    """Fetch a file, showing progress on stderr; nothing happens where it is there already.
+
+    What a broken connection left in `path`.part is gone on with, if the server still has the same file. Of several
+    processes that ask for one file, one fetches it and the others wait. Proxies are taken from the environment.
+
+    Args:
+        url: http(s) address; redirects are followed.
+        path: where the file is put, once it is whole and verified; its folder is made.
+        sha256: of the file, in hexadecimal; None: not compared.
+        size_bytes: of the file; None: what the server says.
+
+    Raises:
+        InputError: the server cannot be reached, has no such file or another one. The message says which file to put
+            where by hand.
+        OSError: the file cannot be written.
+    """
+    with _alone(path):
+        if path.exists():
+            return
+        part = Path(f"{path}.part")
+        try:
+            _fetch_patiently(url, part, title=path.name, size_bytes=size_bytes)
+        except _Unreachable as error:
+            kept = " What came is kept, and the same command goes on from there." if part.exists() else ""
+            raise InputError(
+                f"{url} cannot be downloaded: {error}.{kept} Without a connection, fetch that file elsewhere and "
+                f"put it at {path.absolute()}"
+            ) from error
+        found = sha256_of(part)
+        if sha256 is not None and found != sha256:
+            _discard(part)
+            raise InputError(
+                f"{url} came with sha256 {found}, expected {sha256}: it was damaged on the way, or is another file by "
+                f"now. It was not kept: try again, or get the right file elsewhere and put it at {path.absolute()}"
+            )
+        part.replace(path)
+        _validator_file(part).unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """The file's sha256 in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class _Unreachable(Exception):
+    """The server did not give the file; the message says why, without a full stop."""
+
+    def __init__(self, reason: str, *, transient: bool = True) -> None:
+        super().__init__(reason)
+        self.transient = transient
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Let one process at a time at `path`. The system frees the lock of a process that dies."""
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"Waiting for another process that downloads {path.name} …", file=sys.stderr)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _fetch_patiently(url: str, part: Path, *, title: str, size_bytes: int | None) -> None:
+    wait_s = FIRST_WAIT_S
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return _fetch(url, part, title=title, size_bytes=size_bytes)
+        except _Unreachable as error:
+            if not error.transient or attempt == ATTEMPTS:
+                raise
+            print(f"{url}: {error}; trying again in {wait_s:g} s", file=sys.stderr)
+        time.sleep(wait_s)
+        wait_s *= 2
+
+
+def _fetch(url: str, part: Path, *, title: str, size_bytes: int | None) -> None:
+    """One attempt to complete `part`."""
+    with _open(url, part) as response:
+        start = part.stat().st_size if response.status == http.HTTPStatus.PARTIAL_CONTENT else 0
+        _check_answer(response, start=start, size_bytes=size_bytes)
+        remaining = response.headers.get("Content-Length")
+        total = start + int(remaining) if remaining else size_bytes
+        if start == 0:
+            # Gone before the first byte is written, so that no validator ever stands beside another file's bytes.
+            _discard(part)
+            validator = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
+            _validator_file(part).write_text(validator)
+        with part.open("ab") as file, _progress(title, start=start, total=total) as advance:
+            while chunk := _read(response):
+                file.write(chunk)
+                advance(len(chunk))
+            file.flush()
+            os.fsync(file.fileno())
+    size = part.stat().st_size
+    if total is not None and size != total:
+        raise _Unreachable(f"the connection broke off after {size:,} of {total:,} bytes")
+
+
+def _open(url: str, part: Path) -> http.client.HTTPResponse:
+    headers = {"User-Agent": f"i2i/{__version__}", "Accept-Encoding": "identity"}
+    validator = _validator_file(part).read_text() if part.exists() and _validator_file(part).exists() else ""
+    if validator:
+        # With If-Range, a server whose file has changed sends all of the new one (RFC 9110, section 13.1.5).
+        headers |= {"Range": f"bytes={part.stat().st_size}-", "If-Range": validator}
+    try:
+        return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and validator:
+            _discard(part)
+            raise _Unreachable("what came before does not belong to that file") from error
+        reason = f"the server answers {error.code} ({error.reason})"
+        raise _Unreachable(reason, transient=error.code in TRANSIENT) from error
+    except urllib.error.URLError as error:
+        # No such host, or nothing listening: waiting a few seconds would not help.
+        raise _Unreachable(
+            f"no connection ({error.reason})", transient=isinstance(error.reason, TimeoutError)
+        ) from error
+    except (OSError, http.client.HTTPException) as error:
+        raise _Unreachable(f"the connection broke off ({error!r})") from error
+
+
+def _check_answer(response: http.client.HTTPResponse, *, start: int, size_bytes: int | None) -> None:
+    if start and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+        raise _Unreachable("the server sends another part of the file than it was asked for", transient=False)
+    if response.headers.get_content_type() == "text/html":
+        raise _Unreachable("a web page comes in place of the file", transient=False)
+    remaining = response.headers.get("Content-Length")
+    if remaining and size_bytes is not None and start + int(remaining) != size_bytes:
+        raise _Unreachable(
+            f"the server's file has {start + int(remaining):,} bytes, expected {size_bytes:,}", transient=False
+        )
+
+
+def _read(response: http.client.HTTPResponse) -> bytes:
+    try:
+        return response.read(CHUNK_BYTES)
+    except (OSError, http.client.HTTPException) as error:
+        raise _Unreachable(f"the connection broke off ({error!r})") from error
+
+
+@contextmanager
+def _progress(title: str, *, start: int, total: int | None) -> Iterator[Callable[[int], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(f"Downloading {title}", total=total, completed=start)
+        yield lambda count: progress.advance(task, count)
+
+
+def _validator_file(part: Path) -> Path:
+    """Holds the ETag or date of the file that `part` is the beginning of."""
+    return Path(f"{part}.validator")
+
+
+def _discard(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    _validator_file(part).unlink(missing_ok=True)
