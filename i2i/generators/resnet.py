@@ -31,10 +31,11 @@ class ResNetGenerator(nn.Module):
         downsamplings: how often the image is halved, at least once.
         antialias: blur before halving, instead of convolutions of stride 2.
         output_activation: bounds the output: "tanh" to [-1, 1], "sigmoid" to [0, 1], "none" leaves it unbounded.
+        takes_labels: whether the input is a one-hot label map (0 and 1), as for pix2pixHD's street scenes, and no
+            image. The network is the same.
     """
 
     scale = 1
-    input_range = (-1.0, 1.0)
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class ResNetGenerator(nn.Module):
         downsamplings: int = 2,
         antialias: bool = False,
         output_activation: OutputActivation = "tanh",
+        takes_labels: bool = False,
     ) -> None:
         super().__init__()
         self.arguments = constructor_arguments(locals())
@@ -59,6 +61,8 @@ class ResNetGenerator(nn.Module):
         self.size_multiple = 2**downsamplings
         # The residual blocks reflect at the border of the smallest maps, which takes two pixels.
         self.smallest_px = 2 * self.size_multiple
+        self.takes_labels = takes_labels
+        self.input_range = (0.0, 1.0) if takes_labels else (-1.0, 1.0)
         self.output_activation = output_activation
         self.output_range = (0.0, 1.0) if output_activation == "sigmoid" else (-1.0, 1.0)
 

@@ -1,4 +1,4 @@
-"""Normalisation of feature maps (N, C, H, W): over the batch, over each image, or none."""
+"""Normalisation of feature maps (N, C, H, W): over the batch, over each image, told by a label map, or none."""
 
 from typing import Literal
 
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from i2i.errors import InputError
 
 Norm = Literal["batch", "instance", "none"]
+ParameterFreeNorm = Literal["batch", "instance"]
 Normalisation = Literal["eval", "per_image"]
 
 
@@ -59,6 +60,54 @@ def make_norm(kind: Norm, channels: int) -> nn.Module:
             return nn.Identity()
         case _:
             raise InputError(f'expected norm to be "batch", "instance" or "none", got {kind!r}')
+
+
+class SPADE(nn.Module):
+    """Normalise, then scale and shift every pixel by what a label map says there (Park et al. 2019, eq. 1).
+
+    Features (N, channels, h, w) and label maps of the same size (N, label_channels, h, w) → (N, channels, h, w):
+    norm(features) · (1 + γ(labels)) + β(labels), where γ and β share a first convolution.
+
+    Args:
+        norm: over the batch, with running statistics, or over each image; neither learns scale or shift of its own.
+        hidden_width: channels after the first convolution.
+        kernel_size: of all three convolutions, odd.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        label_channels: int,
+        norm: ParameterFreeNorm = "batch",
+        hidden_width: int = 128,
+        kernel_size: int = 3,
+    ) -> None:
+        super().__init__()
+        if kernel_size % 2 == 0:
+            raise InputError(f"expected an odd kernel size for SPADE, got {kernel_size}")
+
+        def conv(inputs: int, outputs: int) -> nn.Conv2d:
+            return nn.Conv2d(inputs, outputs, kernel_size, padding=kernel_size // 2)
+
+        self.norm = _parameter_free_norm(norm, channels)
+        self.shared = nn.Sequential(conv(label_channels, hidden_width), nn.ReLU(inplace=True))
+        self.gamma = conv(hidden_width, channels)
+        self.beta = conv(hidden_width, channels)
+
+    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
+        hidden = self.shared(labels)
+        return self.norm(features) * (1 + self.gamma(hidden)) + self.beta(hidden)
+
+
+def _parameter_free_norm(kind: ParameterFreeNorm, channels: int) -> nn.Module:
+    match kind:
+        case "batch":
+            return BatchNorm2d(channels, affine=False)
+        case "instance":
+            return InstanceNorm2d(channels)
+        case _:
+            raise InputError(f'expected norm to be "batch" or "instance", got {kind!r}')
 
 
 def set_inference_mode(network: nn.Module, *, normalisation: Normalisation, dropout: bool) -> None:

@@ -12,6 +12,7 @@ from i2i.generators import GENERATORS
 ARGUMENTS = {
     "unet": {"in_channels": 4, "out_channels": 2, "width": 3, "depth": 4, "norm": "instance"},
     "resnet": {"in_channels": 4, "out_channels": 2, "width": 3, "blocks": 2, "upsampling": "resize"},
+    "spade": {"in_channels": 4, "out_channels": 2, "width": 2, "num_upsampling_layers": "most", "hidden_width": 3},
     "patch": {"in_channels": 4, "width": 3, "layers": 2, "spectral": True},
     "pixel": {"in_channels": 4, "width": 3, "norm": "none"},
 }
@@ -35,6 +36,7 @@ def test_arguments_rebuild_the_network(kind: type[nn.Module], arguments: dict[st
     assert twin.arguments == network.arguments
     twin.load_state_dict(network.state_dict())
     latent = "latent_channels" in arguments or kind.__name__ == "MLPDiscriminator"
-    x = torch.randn(2, network.in_channels, *(() if latent else (16, 16)))
+    side = max(16, getattr(network, "size_multiple", 1))
+    x = torch.randn(2, network.in_channels, *(() if latent else (side, side)))
     torch.testing.assert_close(twin.eval()(x), network.eval()(x), rtol=0, atol=0)
     assert network.eval()(x).shape[1:2] in ((network.out_channels,), ())

@@ -87,6 +87,14 @@ def test_output_activation() -> None:
     assert networks["tanh"].output_range == networks["none"].output_range == (-1, 1)
 
 
+def test_a_label_map_is_zeros_and_ones() -> None:
+    images, labels = (
+        ResNetGenerator(in_channels=35, out_channels=3, width=1, blocks=1, takes_labels=takes_labels)
+        for takes_labels in (False, True)
+    )
+    assert (images.input_range, labels.input_range) == ((-1, 1), (0, 1))
+
+
 def test_wrong_sizes_are_refused() -> None:
     network = ResNetGenerator(in_channels=3, out_channels=3, width=1, blocks=1)
     assert network(torch.randn(1, 3, 8, 8)).shape == (1, 3, 8, 8)

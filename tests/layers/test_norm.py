@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from i2i.errors import InputError
-from i2i.layers.norm import BatchNorm2d, InstanceNorm2d, make_norm, set_inference_mode
+from i2i.layers.norm import SPADE, BatchNorm2d, InstanceNorm2d, make_norm, set_inference_mode
 
 
 def normalised(features: torch.Tensor, axes: tuple[int, ...], eps: float = 1e-5) -> np.ndarray:
@@ -90,6 +90,35 @@ def test_a_single_pixel_has_no_spread() -> None:
 def test_no_norm_is_the_identity() -> None:
     x = torch.randn(2, 4, 3, 3)
     assert torch.equal(make_norm("none", 4)(x), x)
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_spade_scales_and_shifts_by_the_labels(norm: str) -> None:
+    """Equation 1 of the paper; maps of one label everywhere leave the centre of the map without a border's effect."""
+    layer = SPADE(4, label_channels=3, norm=norm, hidden_width=5)  # type: ignore[arg-type]
+    x, labels = 3 + 2 * torch.randn(2, 4, 9, 9), torch.zeros(2, 3, 9, 9)
+    labels[:, 1] = 1
+
+    def per_label(layer: nn.Conv2d, values: np.ndarray) -> np.ndarray:
+        """A constant map through a convolution, away from the border."""
+        weight, bias = (p.detach().double().numpy() for p in layer.parameters())
+        return weight.sum((2, 3)) @ values + bias
+
+    hidden = np.maximum(per_label(layer.shared[0], np.array([0, 1, 0])), 0)
+    gamma, beta = (per_label(part, hidden)[:, None, None] for part in (layer.gamma, layer.beta))
+    normal = normalised(x, (0, 2, 3) if norm == "batch" else (2, 3))
+    expected = normal * (1 + gamma) + beta
+    np.testing.assert_allclose(layer(x, labels).detach()[..., 2:-2, 2:-2], expected[..., 2:-2, 2:-2], atol=1e-5)
+
+
+def test_spade_at_inference() -> None:
+    layer, x, labels = SPADE(4, label_channels=3, hidden_width=5), 3 + torch.randn(2, 4, 6, 6), torch.zeros(2, 3, 6, 6)
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    set_inference_mode(layer, normalisation="eval", dropout=False)
+    np.testing.assert_allclose(layer(x, labels).detach(), x / np.sqrt(1 + 1e-5), rtol=1e-5)
+    set_inference_mode(layer, normalisation="per_image", dropout=False)
+    np.testing.assert_allclose(layer(x, labels).detach(), normalised(x, (2, 3)), atol=1e-5)
 
 
 def test_dropout_stays_on_only_where_asked() -> None:
