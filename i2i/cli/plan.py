@@ -1,0 +1,172 @@
+"""Which image files a command reads and which it writes, settled before any work."""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from i2i.data.image_io import READABLE_SUFFIXES
+from i2i.errors import InputError
+from i2i.files import MARK
+
+GLOB_CHARACTERS = frozenset("*?[")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One image file to read and the one to write."""
+
+    source: Path
+    target: Path
+
+
+def plan_jobs(source: str, target: str, *, suffix: str = "", image_format: str | None = None) -> list[Job]:
+    """Find the images and name their results. Nothing is written, and no result takes the place of an image.
+
+    Args:
+        source: a file; a folder, searched with its subfolders; or a pattern such as "photos/**/*.png". In folders
+            and patterns, hidden files, files without an image's suffix and all that lies in `target` are left out.
+        target: for one file, a file name, whose suffix decides the format, or a folder (one that exists or a name
+            that ends in a slash); otherwise a folder, in which `source`'s subfolders are repeated.
+        suffix: appended to the names of results in a folder: "_x4" makes photo_x4.png.
+        image_format: of results in a folder, such as "png"; None: that of each image.
+
+    Returns:
+        The jobs in an order that depends on the names alone.
+
+    Raises:
+        InputError: no such image; a target that is no folder, or cannot be written to; two images with one result;
+            a result that is one of the images.
+    """
+    place = Path(source).expanduser()
+    folder = Path(target).expanduser()
+    if place.is_file() and not (folder.is_dir() or target.endswith(("/", os.sep))):
+        if suffix or image_format:
+            raise InputError(
+                f"{target} is a file name, which says all; --suffix and --format are for results in a folder: "
+                f"leave them out, or give {target}/"
+            )
+        if folder.suffix.lower() not in READABLE_SUFFIXES:
+            raise InputError(
+                f"{target} names no image format: expected a file name that ends in one of "
+                f"{', '.join(sorted(READABLE_SUFFIXES))}, or for a folder a slash at its end"
+            )
+        jobs = [Job(source=place, target=folder)]
+        folder = folder.parent
+    else:
+        base, images = (place.parent, [place]) if place.is_file() else _find_images(place, excluded=folder.resolve())
+        if folder.suffix.lower() in READABLE_SUFFIXES and not folder.is_dir():
+            raise InputError(f"{target} reads as the name of an image; expected a folder")
+        jobs = [
+            Job(source=image, target=_name_result(image, folder / image.relative_to(base), suffix, image_format))
+            for image in images
+        ]
+    _check_writable(folder)
+    _check_apart(jobs)
+    return jobs
+
+
+def remove_leftovers(jobs: Sequence[Job]) -> None:
+    """Remove the temporary files that a killed process left of these jobs' results, and no others."""
+    names: dict[Path, set[str]] = {}
+    for job in jobs:
+        names.setdefault(job.target.parent, set()).add(job.target.name)
+    for folder, results in names.items():
+        for file in folder.iterdir() if folder.is_dir() else ():
+            mark = re.fullmatch(rf"\.(.+)\.{MARK}\w{{8}}(\.\w+)?", file.name)
+            if mark and mark[1] in results:
+                file.unlink(missing_ok=True)
+
+
+def _find_images(place: Path, *, excluded: Path) -> tuple[Path, list[Path]]:
+    """The folder or pattern's images, and the folder that their names in the target are relative to."""
+    if place.is_dir():
+        base = place
+        found = _walk(place, above=())
+    elif GLOB_CHARACTERS.isdisjoint(str(place)):
+        raise InputError(f"{place} does not exist, or is neither a file nor a folder; check the path")
+    else:
+        base, pattern = _split_pattern(place)
+        found = (path for path in sorted(base.glob(pattern)) if _is_image(path.relative_to(base), path))
+
+    if base.resolve() == excluded:
+        raise InputError(
+            f"{excluded} holds the images themselves; give another folder for the results, such as "
+            f"{base / 'translated'}, so that none is taken for an image or written over one"
+        )
+    if excluded.is_relative_to(base.resolve()):
+        found = (path for path in found if not path.resolve().is_relative_to(excluded))
+    images = list(found)
+    if not images:
+        raise InputError(f"{place} has no image: expected files that end in {', '.join(sorted(READABLE_SUFFIXES))}")
+    return base, images
+
+
+def _walk(folder: Path, *, above: tuple[Path, ...]) -> Iterator[Path]:
+    real = folder.resolve()
+    if real in above:  # a link that leads back up
+        return
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and not path.name.startswith("."):
+            yield from _walk(path, above=(*above, real))
+        elif _is_image(path.relative_to(folder), path):
+            yield path
+
+
+def _split_pattern(pattern: Path) -> tuple[Path, str]:
+    """The part before the first wildcard, and the rest."""
+    first = next(i for i, part in enumerate(pattern.parts) if not GLOB_CHARACTERS.isdisjoint(part))
+    rest = pattern.parts[first:]
+    # Alone, ** stands for folders in some versions of pathlib and for files too in others.
+    return Path(*pattern.parts[:first]), "/".join([*rest, "*"] if rest[-1] == "**" else rest)
+
+
+def _is_image(name: Path, path: Path) -> bool:
+    hidden = any(part.startswith(".") for part in name.parts)
+    # A link to nowhere is kept, so that it is told of.
+    return not hidden and name.suffix.lower() in READABLE_SUFFIXES and (path.is_file() or path.is_symlink())
+
+
+def _name_result(image: Path, place: Path, suffix: str, image_format: str | None) -> Path:
+    ending = image.suffix if image_format is None else f".{image_format}"
+    if ending.lower() not in READABLE_SUFFIXES:
+        raise InputError(f"{image}: its suffix names no image format; say which the result shall have with --format")
+    return place.with_name(f"{image.stem}{suffix}{ending}")
+
+
+def _check_writable(folder: Path) -> None:
+    existing = folder
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise InputError(f"{folder} cannot be made: {existing} is a file; give another place for the results")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(f"{existing} may not be written to; give another place for the results, or its permissions")
+
+
+def _check_apart(jobs: list[Job]) -> None:
+    sources = {_identity(job.source): job.source for job in jobs}
+    first: dict[Path, Path] = {}
+    for job in jobs:
+        if job.target in first:
+            raise InputError(
+                f"{first[job.target]} and {job.source} would both become {job.target}; translate them one by one, "
+                "or keep their formats apart by leaving --format out"
+            )
+        first[job.target] = job.source
+        there = _identity(job.target)
+        if there is not None and there in sources:
+            raise InputError(
+                f"the result of {job.source} would overwrite the image {sources[there]}; give another place for the "
+                "results"
+            )
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What two names of one file share, whatever links lie between; None where no file can be seen."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
