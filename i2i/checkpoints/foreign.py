@@ -247,8 +247,12 @@ def _make_spec(network: nn.Module) -> GeneratorSpec:
         return ImageSide(channels=channels, dtype="uint8", data_range=(0, 255), network_range=network_range)
 
     generator: Any = network
+    takes_labels = getattr(generator, "takes_labels", False)
+    labels = ImageSide(
+        channels=generator.in_channels, dtype="uint8", data_range=(0, 1), network_range=(0, 1), labels=True
+    )
     return GeneratorSpec(
-        input=side(generator.in_channels, generator.input_range),
+        input=labels if takes_labels else side(generator.in_channels, generator.input_range),
         output=side(generator.out_channels, generator.output_range),
     )
 

@@ -2,18 +2,36 @@
 
 from torch import nn
 
+from i2i.generators.compact import CompactGenerator
 from i2i.generators.dcgan import DCGANGenerator
 from i2i.generators.mlp import MLPGenerator
 from i2i.generators.resnet import ResNetGenerator
+from i2i.generators.rrdb import RRDBGenerator
 from i2i.generators.spade import SPADEGenerator
+from i2i.generators.srresnet import MSRResNetGenerator, SRResNetGenerator
 from i2i.generators.unet import UNetGenerator
 
-__all__ = ["GENERATORS", "DCGANGenerator", "MLPGenerator", "ResNetGenerator", "SPADEGenerator", "UNetGenerator"]
+__all__ = [
+    "GENERATORS",
+    "CompactGenerator",
+    "DCGANGenerator",
+    "MLPGenerator",
+    "MSRResNetGenerator",
+    "RRDBGenerator",
+    "ResNetGenerator",
+    "SPADEGenerator",
+    "SRResNetGenerator",
+    "UNetGenerator",
+]
 
 GENERATORS: dict[str, type[nn.Module]] = {
     "unet": UNetGenerator,
     "resnet": ResNetGenerator,
     "spade": SPADEGenerator,
+    "rrdb": RRDBGenerator,
+    "srresnet": SRResNetGenerator,
+    "msrresnet": MSRResNetGenerator,
+    "compact": CompactGenerator,
     "dcgan": DCGANGenerator,
     "mlp": MLPGenerator,
 }

@@ -2,6 +2,7 @@
 
 from typing import TypeVar
 
+import torch
 from torch import nn
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -21,4 +22,20 @@ def init_weights(network: Network, *, std: float = 0.02) -> Network:
                     nn.init.zeros_(parameter)
                 else:
                     nn.init.normal_(parameter, mean, std)
+    return network
+
+
+def init_small(network: Network, *, scale: float = 0.1) -> Network:
+    """Draw convolution weights from N(0, scale² · 2 / fan-in); zero all biases.
+
+    He initialisation, scaled down: deep residual networks without normalisation then start close to the identity
+    (ESRGAN, Wang et al. 2018, §3.1). Changes `network` and returns it.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+            with torch.no_grad():
+                module.weight.mul_(scale)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
     return network

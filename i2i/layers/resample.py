@@ -40,6 +40,15 @@ def upsample_conv(
             raise InputError(f'expected upsampling to be "transposed", "resize" or "bilinear", got {upsampling!r}')
 
 
+def upsampling_factors(scale: int) -> list[int]:
+    """The steps in which super-resolution networks enlarge: 2 as often as needed for a power of two, or 3 once."""
+    if scale == 3:
+        return [3]
+    if scale < 1 or scale.bit_count() != 1:
+        raise InputError(f"expected a scale of 3 or a power of two, got {scale}")
+    return [2] * (scale.bit_length() - 1)
+
+
 class ResizeConv2d(nn.Conv2d):
     """Every pixel repeated 2×2, then this 3×3 convolution with padding 1: (N, in, H, W) → (N, out, 2H, 2W).
 
