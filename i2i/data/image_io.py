@@ -3,44 +3,101 @@
 Arrays are (H, W, C) and uint8, uint16 or float32; colour is RGB.
 """
 
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import BmpImagePlugin, Image, JpegImagePlugin, WebPImagePlugin
+from PIL import ImageFile as PillowFile
 from torch import Tensor
 
+from i2i.data.pixels import (
+    DtypeName,
+    ImageFile,
+    ImageHeader,
+    as_image,
+    check_claim,
+    cmyk_to_rgb,
+    colour_space,
+    dtype_notes,
+    header_of,
+    orientation_in,
+    upright,
+)
+from i2i.data.png import read_png, read_png_header, write_png
+from i2i.data.tiff import check_one_page, read_tiff, read_tiff_header, write_tiff
 from i2i.errors import InputError
 from i2i.files import replacing
 
-if TYPE_CHECKING:
-    from tifffile import TiffFile, TiffPageSeries
+__all__ = [
+    "READABLE_SUFFIXES",
+    "DtypeName",
+    "ImageFile",
+    "ImageHeader",
+    "dtype_range",
+    "read_header",
+    "read_image",
+    "read_image_file",
+    "rescale",
+    "write_image",
+    "write_image_file",
+]
 
 Values = TypeVar("Values", np.ndarray, Tensor)
-DtypeName = Literal["uint8", "uint16", "float32"]
 
 READABLE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".npy"})
 
+_LARGEST_SIDE = {".png": 2**31 - 1, ".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383}  # px
+# Pixels of one byte: JPEG's least is a bit for a block of 64, BMP's a run of 255 from two bytes.
+_MOST_EXPANDED = 2000
 
-class ImageHeader(NamedTuple):
-    """What `read_image` will return for a file, known without decoding it."""
 
-    height: int
-    width: int
-    channels: int
-    dtype: DtypeName
+def read_image_file(path: Path | str) -> ImageFile:
+    """Read an image at its full depth, with its transparency, its colour profile and all its pages.
+
+    PNG, JPEG, TIFF, WebP, BMP and NumPy's .npy ((H, W) or (H, W, C)). The content decides, not the name.
+
+    - Transparency becomes the last channel: grey with transparency has two channels, RGB four. A transparent
+      colour or palette entry counts as transparency.
+    - The orientation tag of JPEG, PNG, WebP and TIFF is applied.
+    - A palette becomes RGB; CMYK becomes RGB, through its colour profile where it has one; fewer than 8 bits are
+      stretched to 0–255; numbers that are neither uint8 nor uint16 (int16, float64 …) become float32. The notes
+      say so.
+    - Numbers that are not finite are left as they are.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Pages (H, W, C); uint8 in 0–255, uint16 in 0–65535, or float32 in the file's own units.
+
+    Raises:
+        InputError: the file is missing, truncated, no image, an animation, or larger than memory.
+    """
+    path = Path(path)
+    with _input_errors(path):
+        match _format(path):
+            case "npy":
+                # Mapped, so that a header which claims too much is refused before memory is taken.
+                array = np.load(path, allow_pickle=False, mmap_mode="r")
+                header_of(array.shape, array.dtype)
+                return ImageFile(pages=(as_image(np.array(array)),), notes=dtype_notes(array.dtype))
+            case "png":
+                image = read_png(path)
+            case "tiff":
+                image = read_tiff(path)
+            case "jpeg":
+                image = _read_jpeg(path)
+            case "webp" | "bmp" as name:
+                image = _read_with_pillow(path, name)
+        return replace(image, pages=tuple(as_image(page) for page in image.pages))
 
 
 def read_image(path: Path | str) -> np.ndarray:
-    """Read an image at its full depth.
-
-    PNG, JPEG, WebP, BMP, TIFF (any number of channels, planar or interleaved) and NumPy's .npy ((H, W) or
-    (H, W, C)). The content decides, not the name. Transparency becomes a fourth channel, a palette becomes
-    RGB, one bit becomes 0 or 255, and the orientation tag of PNG, JPEG and WebP is applied. Numbers that are
-    neither uint8 nor uint16 (int16, float64 …) become float32.
+    """The pixels of a file that holds one image; see `read_image_file`.
 
     Args:
         path: the file.
@@ -49,22 +106,12 @@ def read_image(path: Path | str) -> np.ndarray:
         (H, W, C); uint8 in 0–255, uint16 in 0–65535, or float32 in the file's own units.
 
     Raises:
-        InputError: the file is missing, truncated, or no image.
+        InputError: as `read_image_file`; and where the file has several pages.
     """
-    path = Path(path)
-    with _input_errors(path):
-        match _encoding(path):
-            case "npy":
-                image = np.load(path, allow_pickle=False)
-            case "tiff":
-                image = _read_tiff(path)
-            case "jpeg":
-                image = _read_jpeg(path)
-            case "png16":
-                image = _read_with_opencv(path)
-            case "png8" | "other":
-                image = _read_with_pillow(path)
-        return _as_height_width_channels(image)
+    pages = read_image_file(path).pages
+    with _input_errors(Path(path)):
+        check_one_page(pages)
+    return pages[0]
 
 
 def read_header(path: Path | str) -> ImageHeader:
@@ -77,54 +124,97 @@ def read_header(path: Path | str) -> ImageHeader:
         The header.
 
     Raises:
-        InputError: the file is missing, no image, or (PNG, JPEG, TIFF, .npy) its end is missing.
+        InputError: the file is missing, no image, of several pages, or its end is missing (not seen in BMP).
     """
     path = Path(path)
     with _input_errors(path):
-        match _encoding(path):
+        match _format(path):
             case "npy":
-                image = np.load(path, allow_pickle=False, mmap_mode="r")
-                return _header(image.shape, image.dtype)
+                array = np.load(path, allow_pickle=False, mmap_mode="r")
+                return header_of(array.shape, array.dtype)
+            case "png":
+                return read_png_header(path)
             case "tiff":
-                return _read_tiff_header(path)
+                return read_tiff_header(path)
             case "jpeg":
                 # Bytes after the end marker are rare but legal.
                 if _last_bytes(path, 2) != b"\xff\xd9":
                     _check_whole_jpeg(path.read_bytes())
-                return _read_pillow_header(path, depth=8)
-            case "png8" | "png16" as encoding:
-                if b"IEND" not in _last_bytes(path, 12) and b"IEND" not in path.read_bytes():
-                    raise InputError("the PNG is truncated; replace or remove the file")
-                return _read_pillow_header(path, depth=16 if encoding == "png16" else 8)
-            case "other":
-                return _read_pillow_header(path, depth=8)
+                with _open_with_pillow(path, "jpeg") as image:
+                    return _pillow_header(image)
+            case "webp" | "bmp" as name:
+                with _open_with_pillow(path, name) as image:
+                    return _pillow_header(image)
 
 
-def write_image(path: Path | str, image: np.ndarray) -> None:
+def write_image_file(path: Path | str, image: ImageFile) -> tuple[str, ...]:
     """Write an image so that the file appears whole or not at all. The folder is made where it is missing.
 
-    | suffix        | dtype                   | channels |                              |
-    |---------------|-------------------------|----------|------------------------------|
-    | .png          | uint8, uint16           | 1, 3, 4  | lossless                     |
-    | .tif, .tiff   | uint8, uint16, float32  | any      | lossless                     |
-    | .npy          | uint8, uint16, float32  | any      | lossless                     |
-    | .webp         | uint8                   | 3, 4     | lossless                     |
-    | .bmp          | uint8                   | 1, 3     | lossless                     |
-    | .jpg, .jpeg   | uint8                   | 1, 3     | quality 95                   |
+    | suffix        | dtype                   | channels       | pages | colour profile |                           |
+    |---------------|-------------------------|----------------|-------|----------------|---------------------------|
+    | .png          | uint8, uint16           | 1, 3 (+ alpha) | 1     | yes            | lossless                  |
+    | .tif, .tiff   | uint8, uint16, float32  | any            | any   | yes            | lossless                  |
+    | .npy          | uint8, uint16, float32  | any            | 1     | no             | lossless                  |
+    | .webp         | uint8                   | 3 (+ alpha)    | 1     | yes            | lossless                  |
+    | .bmp          | uint8                   | 1, 3           | 1     | no             | lossless                  |
+    | .jpg, .jpeg   | uint8                   | 1, 3           | 1     | yes            | quality 95, full chroma   |
+
+    A profile of another colour space than the image's (CMYK, or RGB for a grey image) is left out.
 
     Args:
         path: where to; the suffix decides the format.
-        image: (H, W) or (H, W, C); RGB order.
+        image: pages (H, W) or (H, W, C); RGB order. The notes are not written.
+
+    Returns:
+        What the file could not keep, in words; mostly nothing.
 
     Raises:
         InputError: the format cannot hold such an image.
         OSError: the disk is full or the place may not be written to.
     """
     path = Path(path)
-    data = _encode(path, _as_height_width_channels(image))
+    suffix = path.suffix.lower()
+    try:
+        image = replace(image, pages=tuple(as_image(page) for page in image.pages))
+        _check_format_holds(suffix, image)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    page = image.pages[0]
+    profile, notes = _profile_to_write(suffix, image)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
-        temporary.write_bytes(data)
+        match suffix:
+            case ".npy":
+                with temporary.open("wb") as file:
+                    np.save(file, page)
+            case ".tif" | ".tiff":
+                write_tiff(temporary, image, icc_profile=profile)
+            case ".png":
+                write_png(temporary, page, icc_profile=profile)
+            case ".jpg" | ".jpeg":
+                _to_pillow(page).save(temporary, "JPEG", quality=95, subsampling="4:4:4", icc_profile=profile)
+            case ".webp":
+                # exact: colours under full transparency are data too
+                _to_pillow(page).save(temporary, "WEBP", lossless=True, exact=True, icc_profile=profile)
+            case ".bmp":
+                _to_pillow(page).save(temporary, "BMP")
+    return notes
+
+
+def write_image(path: Path | str, image: np.ndarray) -> None:
+    """Write an array as `write_image_file` does.
+
+    Args:
+        path: where to; the suffix decides the format.
+        image: (H, W) or (H, W, C); RGB order. In PNG and WebP the last of 2 or 4 channels is transparency; in TIFF
+            all channels count alike, and `write_image_file` can say otherwise.
+
+    Raises:
+        InputError: the format cannot hold such an image.
+        OSError: the disk is full or the place may not be written to.
+    """
+    with_alpha = Path(path).suffix.lower() in (".png", ".webp") and image.ndim == 3 and image.shape[2] in (2, 4)
+    write_image_file(path, ImageFile(pages=(image,), alpha=with_alpha))
 
 
 def dtype_range(dtype: np.dtype | type | str) -> tuple[float, float] | None:
@@ -166,6 +256,8 @@ def _input_errors(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: {error}") from error
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise InputError(f"{path} cannot be read: {error.strerror}; check the path") from error
+    except MemoryError as error:
+        raise InputError(f"{path} needs more memory than there is ({error}); split the image or free memory") from error
     except Exception as error:  # damaged bytes make decoders raise nearly anything
         raise InputError(
             f"{path} is no readable image ({error or type(error).__name__}): it may be truncated or of "
@@ -173,9 +265,9 @@ def _input_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _encoding(path: Path) -> Literal["npy", "tiff", "jpeg", "png8", "png16", "other"]:
+def _format(path: Path) -> Literal["npy", "tiff", "jpeg", "png", "webp", "bmp"]:
     with path.open("rb") as file:
-        head = file.read(25)
+        head = file.read(16)
     if head.startswith(b"\x93NUMPY"):
         return "npy"
     if head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
@@ -183,9 +275,17 @@ def _encoding(path: Path) -> Literal["npy", "tiff", "jpeg", "png8", "png16", "ot
     if head.startswith(b"\xff\xd8\xff"):
         return "jpeg"
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        # Byte 24 is the bit depth. Pillow would cut 16-bit colour to 8.
-        return "png16" if head[24:] == b"\x10" else "png8"
-    return "other"
+        return "png"
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return "webp"
+    if head.startswith(b"BM"):
+        return "bmp"
+    if not head:
+        raise InputError("the file is empty; replace or remove it")
+    raise InputError(
+        f"it is no PNG, JPEG, TIFF, WebP, BMP or .npy, whatever its name: it begins with {head!r}; "
+        "convert, replace or remove the file"
+    )
 
 
 def _last_bytes(path: Path, count: int) -> bytes:
@@ -194,20 +294,27 @@ def _last_bytes(path: Path, count: int) -> bytes:
         return file.read()
 
 
-def _read_jpeg(path: Path) -> np.ndarray:
-    import cv2
+def _read_jpeg(path: Path) -> ImageFile:
+    import imagecodecs
 
     data = path.read_bytes()
     _check_whole_jpeg(data)
-    # OpenCV takes a third of Pillow's time here.
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYCOLOR)
-    if image is None:
-        raise ValueError("the JPEG decoder gave up")
-    return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    with _open_with_pillow(path, "jpeg") as image:
+        mode, info = image.mode, image.info
+    pixels = imagecodecs.jpeg8_decode(data)
+    pixels = pixels.reshape(*pixels.shape[:2], -1)
+    profile = info.get("icc_profile")
+    notes: tuple[str, ...] = ()
+    if mode == "CMYK":
+        # Adobe's programs, and all that follow them, store 255 for no ink.
+        pixels, note = cmyk_to_rgb(255 - pixels if "adobe" in info else pixels, profile)
+        profile, notes = None, (note,)
+    upright_pixels = upright(pixels, orientation_in(info.get("exif")))
+    return ImageFile(pages=(upright_pixels,), icc_profile=profile, notes=notes)
 
 
 def _check_whole_jpeg(data: bytes) -> None:
-    """Ask for an end marker after the first scan: some OpenCV versions fill what is missing with grey.
+    """Ask for an end marker after the first scan: the decoder fills what is missing with grey.
 
     The segments before it are stepped over because an embedded thumbnail has an end marker of its own.
     """
@@ -218,168 +325,99 @@ def _check_whole_jpeg(data: bytes) -> None:
         raise InputError("the JPEG is truncated; replace or remove the file")
 
 
-def _read_with_opencv(path: Path) -> np.ndarray:
-    import cv2
+def _open_with_pillow(path: Path, name: Literal["jpeg", "webp", "bmp"]) -> PillowFile.ImageFile:
+    """Read the header. Image.open would refuse large images, unless told otherwise for the whole process."""
+    size = path.stat().st_size
+    image: PillowFile.ImageFile
+    match name:
+        case "jpeg":
+            image = JpegImagePlugin.JpegImageFile(path)
+        case "webp":
+            if int.from_bytes(_first_bytes(path, 8)[4:], "little") + 8 > size:
+                raise InputError("the WebP is truncated; replace or remove the file")
+            image = WebPImagePlugin.WebPImageFile(path)
+        case "bmp":
+            image = BmpImagePlugin.BmpImageFile(path)
+    if name != "webp":  # whose sides are short, and which packs an even image into a few bytes
+        check_claim(image.width * image.height, held=size, expansion=_MOST_EXPANDED)
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise InputError(f"expected one image, got an animation of {frames} frames; save each as a file of its own")
+    return image
 
-    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    if image is None:
-        raise ValueError("the decoder gave up")
-    match image.shape[2:]:
-        case (3,):
-            return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-        case (4,):
-            return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA)
-        case _:
-            return image
+
+def _first_bytes(path: Path, count: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(count)
 
 
-def _read_with_pillow(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
-        upright = ImageOps.exif_transpose(image) if "exif" in image.info else image
-        return np.asarray(upright.convert(_pillow_mode(upright)))
+def _pillow_header(image: PillowFile.ImageFile) -> ImageHeader:
+    channels = len(Image.getmodebands(_pillow_mode(image)) * "x")
+    orientation = orientation_in(image.info.get("exif"))
+    return header_of((image.height, image.width, channels), np.dtype("uint8"), orientation=orientation)
 
 
-def _pillow_mode(image: Image.Image) -> str:
-    if image.mode == "F" or image.mode.startswith("I"):
-        return image.mode
+def _read_with_pillow(path: Path, name: Literal["webp", "bmp"]) -> ImageFile:
+    with _open_with_pillow(path, name) as image:
+        mode = _pillow_mode(image)
+        notes = ("palette became RGB",) if image.mode == "P" else ()
+        pixels = np.array(image if image.mode == mode else image.convert(mode))
+        info = image.info
+    pixels = upright(pixels.reshape(*pixels.shape[:2], -1), orientation_in(info.get("exif")))
+    return ImageFile(pages=(pixels,), alpha=mode == "RGBA", icc_profile=info.get("icc_profile"), notes=notes)
+
+
+def _pillow_mode(image: PillowFile.ImageFile) -> str:
+    """The mode that the image is read in: L, RGB or RGBA."""
     if image.has_transparency_data:
         return "RGBA"
     return "L" if image.mode in ("1", "L") else "RGB"
 
 
-def _read_pillow_header(path: Path, *, depth: int) -> ImageHeader:
-    with Image.open(path) as image:
-        width, height = image.size
-        # Without the first condition Pillow would decode a whole PNG in search of the tag.
-        if "exif" in image.info and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5:
-            width, height = height, width
-        mode = _pillow_mode(image)
-    channels = {"RGB": 3, "RGBA": 4}.get(mode, 1)
-    if mode in ("F", "I"):
-        return ImageHeader(height, width, channels, "float32")
-    wide = depth == 16 or mode.startswith("I;16")
-    return ImageHeader(height, width, channels, "uint16" if wide else "uint8")
+def _to_pillow(image: np.ndarray) -> Image.Image:
+    return Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
 
 
-def _read_tiff(path: Path) -> np.ndarray:
-    import tifffile
-
-    with tifffile.TiffFile(path) as tiff:
-        if _needs_colour_map(tiff):
-            return _read_with_pillow(path)
-        series = tiff.series[0]
-        try:
-            return np.moveaxis(series.asarray(), _tiff_channel_axis(series), -1)
-        except ValueError as error:
-            if "imagecodecs" not in str(error):
-                raise
-            one_page = len(series.pages) == 1
-    # Compressions such as LZW and JPEG: OpenCV knows them, for the usual channels.
-    if one_page and _read_tiff_header(path).channels in (1, 3, 4):
-        return _read_with_opencv(path)
-    raise InputError("its compression needs another package: pip install imagecodecs")
-
-
-def _read_tiff_header(path: Path) -> ImageHeader:
-    import tifffile
-
-    with tifffile.TiffFile(path) as tiff:
-        if _needs_colour_map(tiff):
-            return _read_pillow_header(path, depth=8)
-        series = tiff.series[0]
-        for page in series.pages:
-            ends = (start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=True))
-            if max(ends) > tiff.filehandle.size:
-                raise InputError("the TIFF is truncated; replace or remove the file")
-        shape = list(series.shape)
-        shape.append(shape.pop(_tiff_channel_axis(series)))
-        return _header(tuple(shape), series.dtype)
-
-
-def _needs_colour_map(tiff: "TiffFile") -> bool:
-    """Whether the numbers in the file are not the brightness, which tifffile leaves to its caller."""
-    return tiff.pages[0].photometric.name in ("PALETTE", "MINISWHITE")
-
-
-def _tiff_channel_axis(series: "TiffPageSeries") -> int:
-    """The axis of the channels; -1 for a plain (H, W) image."""
-    axes = series.axes
-    if len(axes) == 2:
-        return -1
-    if len(axes) > 3:
-        raise InputError(f"expected one image, got several (axes {axes}, shape {series.shape}); split the file")
-    named = [axis for axis in range(3) if axes[axis] in "SC"]
-    # Pages without a name, or an array written without saying what its axes are: channels are the fewest.
-    return named[0] if named else int(np.argmin(series.shape))
-
-
-def _header(shape: tuple[int, ...], dtype: np.dtype) -> ImageHeader:
-    if len(shape) not in (2, 3) or 0 in shape:
-        raise InputError(f"expected an image (H, W) or (H, W, C), got an array of shape {shape}")
-    return ImageHeader(shape[0], shape[1], shape[2] if len(shape) == 3 else 1, _dtype_in_memory(dtype))
-
-
-def _as_height_width_channels(image: np.ndarray) -> np.ndarray:
-    header = _header(image.shape, image.dtype)
-    if image.dtype == bool:
-        image = image * np.uint8(255)
-    return np.ascontiguousarray(image, dtype=header.dtype).reshape(header.height, header.width, header.channels)
-
-
-def _dtype_in_memory(dtype: np.dtype) -> DtypeName:
-    if dtype.kind == "b" or dtype == np.uint8:
-        return "uint8"
-    if dtype == np.uint16 or dtype == np.dtype(np.uint16).newbyteorder():
-        return "uint16"
-    if dtype.kind in "iuf":
-        return "float32"
-    raise InputError(f"expected an image of numbers, got an array of {dtype}")
-
-
-def _encode(path: Path, image: np.ndarray) -> bytes:
-    """The bytes of the file. Raises InputError where the format cannot hold the image."""
-    suffix = path.suffix.lower()
-    match suffix, image.dtype.name, image.shape[2]:
-        case ".npy", _, _:
-            buffer = io.BytesIO()
-            np.save(buffer, image)
-            return buffer.getvalue()
-        case ".tif" | ".tiff", _, _:
-            return _encode_tiff(image)
-        case (".png", "uint8" | "uint16", 1 | 3 | 4) | (".bmp" | ".jpg" | ".jpeg", "uint8", 1 | 3):
-            return _encode_with_opencv(suffix, image)
-        case ".webp", "uint8", 3 | 4:
-            buffer = io.BytesIO()
-            # exact: colours under full transparency are data too
-            Image.fromarray(image).save(buffer, "WEBP", lossless=True, exact=True)
-            return buffer.getvalue()
-        case ".png" | ".bmp" | ".jpg" | ".jpeg" | ".webp", dtype, channels:
-            raise InputError(f"{path}: {suffix} cannot hold {channels} channels of {dtype}; .tiff holds them all")
+def _check_format_holds(suffix: str, image: ImageFile) -> None:
+    if not image.pages:
+        raise InputError("expected an image, got no pages")
+    page = image.pages[0]
+    channels = page.shape[2]
+    colours = channels - image.alpha
+    if colours == 0:
+        raise InputError("expected colours beside the transparency, got one channel")
+    match suffix, page.dtype.name, colours:
+        case (".tif" | ".tiff", _, _):
+            return
+        case (".npy", _, _) | (".png", "uint8" | "uint16", 1 | 3) | (".webp", "uint8", 3):
+            pass
+        case ".jpg" | ".jpeg" | ".bmp", "uint8", 1 | 3:
+            if image.alpha:
+                raise InputError(f"{suffix} cannot hold transparency; .png, .tiff and (with RGB) .webp can")
+        case ".png" | ".bmp" | ".jpg" | ".jpeg" | ".webp", dtype, _:
+            beside = " and transparency" if image.alpha else ""
+            raise InputError(f"{suffix} cannot hold {colours} channels{beside} of {dtype}; .tiff holds them all")
         case _:
-            raise InputError(f"{path}: {suffix!r} is not known; use one of {sorted(READABLE_SUFFIXES)}")
+            raise InputError(f"{suffix!r} is no image format known here; use one of {sorted(READABLE_SUFFIXES)}")
+    if len(image.pages) > 1:
+        raise InputError(f"{suffix} cannot hold {len(image.pages)} pages; .tiff can")
+    if max(page.shape[:2]) > _LARGEST_SIDE.get(suffix, np.inf):
+        height, width, _ = page.shape
+        raise InputError(f"{suffix} cannot hold {width} x {height} px; .tiff can")
 
 
-def _encode_tiff(image: np.ndarray) -> bytes:
-    import tifffile
-
-    buffer = io.BytesIO()
-    if image.shape[2] == 1:
-        tifffile.imwrite(buffer, image[..., 0], photometric="minisblack", compression="zlib")
-    elif image.shape[2] in (3, 4):
-        extra = ["unassalpha"] * (image.shape[2] - 3)
-        tifffile.imwrite(buffer, image, photometric="rgb", extrasamples=extra, compression="zlib")
-    else:
-        tifffile.imwrite(buffer, image, photometric="minisblack", planarconfig="contig", compression="zlib")
-    return buffer.getvalue()
-
-
-def _encode_with_opencv(suffix: str, image: np.ndarray) -> bytes:
-    import cv2
-
-    match image.shape[2]:
-        case 3:
-            image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-        case 4:
-            image = cv2.cvtColor(image, cv2.COLOR_RGBA2BGRA)
-    _, data = cv2.imencode(suffix, image)
-    return data.tobytes()
+def _profile_to_write(suffix: str, image: ImageFile) -> tuple[bytes | None, tuple[str, ...]]:
+    """The profile if the file can have it, and what it cannot keep."""
+    lost = []
+    profile = image.icc_profile
+    if profile and suffix in (".bmp", ".npy"):
+        lost.append(f"{suffix} cannot hold the colour profile")
+        profile = None
+    colours = image.pages[0].shape[2] - image.alpha
+    needed = {"GRAY": 1, "RGB": 3, "CMYK": 4}.get(colour_space(profile), colours) if profile else colours
+    if profile and (needed != colours or needed == 4):
+        lost.append(f"the colour profile is for {colour_space(profile)} and was left out")
+        profile = None
+    if image.alpha and suffix == ".npy":
+        lost.append(".npy cannot say that the last channel is transparency")
+    return profile, tuple(lost)

@@ -1,0 +1,123 @@
+"""PNG at its full depth, 8 or 16 bit, with its colour profile, transparency and orientation.
+
+Source: Portable Network Graphics, third edition (W3C 2025). The codec decodes and encodes the pixels; the chunks that
+say how to see them are read and written here.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from i2i.data.pixels import ImageFile, ImageHeader, check_claim, header_of, orientation_in, upright
+from i2i.errors import InputError
+
+LARGEST_SIDE = 2**31 - 1
+
+_SIGNATURE_BYTES = 8
+_HEADER_END = 33  # the signature, then IHDR's length, kind, 13 bytes and check sum
+_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # by colour type; 3 is a palette, which becomes RGB
+_MOST_DEFLATED = 1032  # bytes that deflate can pack into one
+_LARGEST_PROFILE = 1 << 24  # bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Chunks:
+    """What the chunks say about the pixels."""
+
+    height: int
+    width: int
+    bits: int
+    colour_type: int
+    transparent: bool  # has tRNS: a transparent colour, or an alpha for each colour of the palette
+    orientation: int
+    icc_profile: bytes | None
+
+    @property
+    def header(self) -> ImageHeader:
+        shape = (self.height, self.width, _CHANNELS[self.colour_type] + self.transparent)
+        return header_of(shape, np.dtype("uint16" if self.bits == 16 else "uint8"), orientation=self.orientation)
+
+
+def read_png_header(path: Path) -> ImageHeader:
+    """See `i2i.data.image_io.read_header`."""
+    return _read_chunks(path).header
+
+
+def read_png(path: Path) -> ImageFile:
+    """See `i2i.data.image_io.read_image_file`. Grey with transparency has two channels."""
+    import imagecodecs
+
+    chunks = _read_chunks(path)
+    pixels = imagecodecs.png_decode(path.read_bytes())
+    notes = []
+    if chunks.colour_type == 3:
+        notes.append("palette became RGB")
+    elif chunks.bits < 8:
+        notes.append(f"{chunks.bits} bit became 8 bit")
+    return ImageFile(
+        pages=(upright(pixels.reshape(*pixels.shape[:2], -1), chunks.orientation),),
+        alpha=chunks.transparent or chunks.colour_type in (4, 6),
+        icc_profile=chunks.icc_profile,
+        notes=tuple(notes),
+    )
+
+
+def write_png(path: Path, image: np.ndarray, *, icc_profile: bytes | None) -> None:
+    """Write (H, W, C), uint8 or uint16; C of 1, 2 (grey, alpha), 3 or 4 (RGB, alpha)."""
+    import imagecodecs
+
+    data = imagecodecs.png_encode(image, level=3)
+    with path.open("wb") as file:
+        file.write(data[:_HEADER_END])
+        if icc_profile:
+            body = b"iCCP" + b"ICC profile\0\0" + zlib.compress(icc_profile)
+            file.write(struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body)))
+        file.write(memoryview(data)[_HEADER_END:])
+
+
+def _read_chunks(path: Path) -> _Chunks:
+    small: dict[bytes, bytes] = {}
+    with path.open("rb") as file:
+        for kind, length in _walk(file):
+            if kind in (b"IHDR", b"tRNS", b"acTL", b"eXIf", b"iCCP"):
+                small[kind] = file.read(length)
+    width, height, bits, colour_type = struct.unpack(">IIBB", small[b"IHDR"][:10])
+    if b"acTL" in small:
+        frames = int.from_bytes(small[b"acTL"][:4])
+        raise InputError(f"expected one image, got an animation of {frames} frames; save each as a file of its own")
+    channels = 1 if colour_type == 3 else _CHANNELS[colour_type]
+    check_claim(height * (width * bits * channels // 8), held=path.stat().st_size, expansion=_MOST_DEFLATED)
+    return _Chunks(
+        height=height,
+        width=width,
+        bits=bits,
+        colour_type=colour_type,
+        transparent=b"tRNS" in small and colour_type in (0, 2, 3),
+        orientation=orientation_in(small.get(b"eXIf")),
+        icc_profile=_profile(small[b"iCCP"]) if b"iCCP" in small else None,
+    )
+
+
+def _walk(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Kind and length of every chunk, with the file at its data; the end mark must come."""
+    position = _SIGNATURE_BYTES
+    kind = b""
+    while kind != b"IEND":
+        file.seek(position)
+        start = file.read(8)
+        if len(start) < 8:
+            raise InputError("the PNG is truncated; replace or remove the file")
+        length, kind = struct.unpack(">I4s", start)
+        yield kind, length
+        position += 8 + length + 4
+
+
+def _profile(chunk: bytes) -> bytes:
+    """The profile in an iCCP chunk: a name that ends in 0, the method 0, deflated bytes."""
+    deflated = chunk[chunk.index(0) + 2 :]
+    return zlib.decompressobj().decompress(deflated, _LARGEST_PROFILE)
