@@ -2,6 +2,7 @@
 
     python tools/benchmark.py train
     python tools/benchmark.py train --precision bf16 --channels-last --compile
+    python tools/benchmark.py inference
 
 Readings of all variants alternate, in an order that rotates, so that whatever else the machine does meets all alike.
 """
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,6 +34,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
+from i2i.checkpoints.store import GeneratorSpec, ImageSide
 from i2i.data.folders import PairedImages, find_pairs, probe_pairs
 from i2i.data.image_io import write_image
 from i2i.data.sampler import DrawSampler, worker_init
@@ -39,7 +42,8 @@ from i2i.data.streets import make_scene
 from i2i.data.transforms import PairTransform
 from i2i.discriminators import PatchDiscriminator
 from i2i.errors import InputError
-from i2i.generators import UNetGenerator
+from i2i.generators import ResNetGenerator, UNetGenerator
+from i2i.inference.translator import Translator
 from i2i.layers.resample import Upsampling
 from i2i.methods.base import Batch
 from i2i.methods.pix2pix import Pix2Pix
@@ -153,20 +157,19 @@ def train(work: TrainingWork) -> None:
             f"{statistics.median(ratios):.3f}",
             "not measured" if peaks[variant] is None else f"{peaks[variant]:.0f} MiB",
         )
-    console = Console(width=None if sys.stdout.isatty() else 120, soft_wrap=True, highlight=False)
-    console.print(table)
+    console().print(table)
 
     memory = "resident in the whole process" if device.type == "cpu" else "allocated on the device"
     product_rate = product_flop / statistics.median(seconds["matrix product"])
-    console.print(f"Peak memory: {memory}, each variant in a process of its own.")
-    console.print(
+    console().print(f"Peak memory: {memory}, each variant in a process of its own.")
+    console().print(
         f"Waiting for data: {waiting:.1%} of i2i's step, with {work.settings().workers} workers that read, resize, "
         f"crop and flip {IMAGES_ON_DISK} PNG pairs on disk."
     )
-    console.print(f"Matrix product in {work.precision}: {product_rate / 1e9:.0f} GFLOP/s.")
+    console().print(f"Matrix product in {work.precision}: {product_rate / 1e9:.0f} GFLOP/s.")
     for variant in (PLAIN, "i2i"):
         rate = step_flop / statistics.median(seconds[variant])
-        console.print(
+        console().print(
             f"{variant}: {step_flop / 1e9:.1f} GFLOP a step, {rate / 1e9:.0f} GFLOP/s, "
             f"{rate / product_rate:.0%} of the matrix product's."
         )
@@ -352,6 +355,116 @@ def _peak_memory_of_this_process(work: TrainingWork, variant: Variant) -> float 
             return torch.accelerator.max_memory_allocated() / 2**20
 
 
+@dataclass(frozen=True, kw_only=True)
+class InferenceWork:
+    """CycleGAN's ResNet over many small images and over one large one.
+
+    Attributes:
+        device: "auto" takes an accelerator where there is one.
+        precision: of the network, in all variants.
+        compile: compile the network, in all variants.
+        width: channels after the first convolution.
+        blocks: residual blocks.
+        images: how many small ones, 8-bit RGB arrays.
+        size_px: their side; a multiple of 4.
+        large_px: height and width of the large image; multiples of 4.
+        tile_px: what the large image is cut into.
+        readings: of each variant.
+        threads: of PyTorch on the CPU; None: PyTorch decides.
+    """
+
+    device: Literal["auto", "cpu"] = "auto"
+    precision: Precision = "fp32"
+    compile: bool = False
+    width: int = 64
+    blocks: int = 9
+    images: int = 100
+    size_px: int = 256
+    large_px: tuple[int, int] = (768, 704)
+    tile_px: int = 256
+    readings: int = 5
+    threads: int | None = None
+
+    def translator(self) -> Translator:
+        side = ImageSide(channels=3, dtype="uint8", data_range=(0, 255))
+        torch.manual_seed(0)
+        return Translator(
+            generator=ResNetGenerator(in_channels=3, out_channels=3, width=self.width, blocks=self.blocks),
+            spec=GeneratorSpec(input=side, output=side),
+            precision=self.precision,
+            compile=self.compile,
+        ).to(make_accelerator(TrainingSettings(steps=1, device=self.device), Path()).device)
+
+
+@torch.no_grad()
+def inference(work: InferenceWork) -> None:
+    """Time i2i's translator next to its network alone: many images in one call, and a large one in pieces."""
+    if work.threads is not None:
+        torch.set_num_threads(work.threads)
+    t = work.translator()
+    rng = np.random.default_rng(0)
+    images = list(rng.integers(0, 256, (work.images, work.size_px, work.size_px, 3), np.uint8))
+    encoded = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(t.device).float() / 127.5 - 1
+    network = torch.compile(t.generator) if work.compile else t.generator
+    autocast = torch.autocast(t.device.type, dtype=arithmetic(work.precision), enabled=work.precision != "fp32")
+
+    def network_alone(inputs: Tensor, batch_size: int) -> Tensor:
+        with autocast:
+            return [network(batch) for batch in inputs.split(batch_size)][-1]
+
+    few = encoded[:16]
+    probes = {str(2**n): partial(network_alone, few, 2**n) for n in range(5) if 2**n <= len(few)}
+    seconds = time_in_turns(probes, readings=2, device=t.device)
+    best = min(probes, key=lambda size: min(seconds[size]))
+    alone = f"network alone, batches of {best}"
+    print_readings(
+        f"{work.images} images of {work.size_px} px",
+        time_in_turns(
+            {alone: partial(network_alone, encoded, int(best)), "t(list)": partial(t, images)},
+            readings=work.readings,
+            device=t.device,
+        ),
+        pixels=work.images * work.size_px**2,
+        device=t.device,
+    )
+
+    large = rng.integers(0, 256, (*work.large_px, 3), np.uint8)
+    inputs = torch.from_numpy(large).permute(2, 0, 1)[None].to(t.device).float() / 127.5 - 1
+    whole = "network alone, whole"
+    variants = {whole: partial(network_alone, inputs, 1)}
+    for name, exact in (("in tiles that fade into each other", False), ("exact", True)):
+        variants[name] = partial(t, large, tile_px=work.tile_px, exact=exact)
+    height, width = work.large_px
+    print_readings(
+        f"one image of {height} x {width} px",
+        time_in_turns(variants, readings=work.readings, device=t.device),
+        pixels=height * width,
+        device=t.device,
+    )
+    values = large.astype(np.float32) / 255
+    expected = (network_alone(torch.from_numpy(values).permute(2, 0, 1)[None].to(t.device) * 2 - 1, 1)[0] + 1) / 2
+    difference = np.abs(t(values, tile_px=work.tile_px, exact=True) - expected.permute(1, 2, 0).cpu().numpy()).max()
+    console().print(f"Exact: {t.work}; at most {difference:.1e} of the range from the whole image's result.")
+
+
+def print_readings(title: str, seconds: dict[str, list[float]], *, pixels: int, device: torch.device) -> None:
+    """A table of variants; the first one is what the others are compared with."""
+    first, *_ = seconds
+    readings = len(seconds[first])
+    table = Table(title=f"ResNet: {title}", caption=f"median of {readings} readings in turns; {machine(device)}")
+    for column in ("", "s", "megapixels/s", "time against the network's"):
+        table.add_column(column, justify="right" if column else "left")
+    for variant, mine in seconds.items():
+        ratios = [a / b for a, b in zip(mine, seconds[first], strict=True)]
+        median = statistics.median(mine)
+        table.add_row(variant, f"{median:.2f}", f"{pixels / median / 1e6:.2f}", f"{statistics.median(ratios):.3f}")
+    console().print(table)
+
+
+def console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else 120, soft_wrap=True, highlight=False)
+
+
 def title(work: TrainingWork) -> str:
     layout = ", channels_last" if work.channels_last else ""
     compiled = ", i2i compiled" if work.compile else ""
@@ -375,6 +488,7 @@ def machine(device: torch.device) -> str:
 
 if __name__ == "__main__":
     try:
-        tyro.extras.subcommand_cli_from_dict({"train": train}, description=__doc__, config=(tyro.conf.OmitArgPrefixes,))
+        commands = {"train": train, "inference": inference}
+        tyro.extras.subcommand_cli_from_dict(commands, description=__doc__, config=(tyro.conf.OmitArgPrefixes,))
     except InputError as error:
         sys.exit(str(error))

@@ -1,0 +1,141 @@
+"""Between images in the data's own units and what a network takes and returns."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from i2i.checkpoints.store import ImageSide
+from i2i.data.image_io import dtype_range, rescale
+from i2i.errors import InputError
+from i2i.inference.pictures import Picture, dtype_name, round_to
+
+# Networks mirror at the border of maps that they have halved; smaller images would leave nothing to mirror.
+SMALLEST_PX = 8
+
+
+class Codec:
+    """Encodes images for a network and decodes its results, whole or piece by piece.
+
+    Args:
+        input, output: what the network was trained on and trained to return.
+        size_multiple: the network takes sides that are multiples of it, in pixels.
+        scale: how many times larger its results are.
+    """
+
+    def __init__(self, *, input: ImageSide, output: ImageSide, size_multiple: int, scale: int) -> None:
+        self.input = input
+        self.output = output
+        self.size_multiple = size_multiple
+        self.scale = scale
+
+    def padded_size(self, height: int, width: int) -> tuple[int, int]:
+        """The smallest size not below `height` and `width` that the network takes."""
+        height, width = max(height, SMALLEST_PX), max(width, SMALLEST_PX)
+        return height + -height % self.size_multiple, width + -width % self.size_multiple
+
+    def result_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        """In which dtype the translation of an image of `dtype` comes back."""
+        physical = "float32" in (self.input.dtype, self.output.dtype)
+        integers = not dtype.is_floating_point
+        if self.input.labels:
+            return getattr(torch, self.output.dtype)
+        return torch.float32 if integers and physical else dtype
+
+    def encode(self, image: Tensor, rows: range, columns: range, device: torch.device) -> Tensor:
+        """A piece of an image for the network.
+
+        Args:
+            image: (C, H, W), on any device.
+            rows, columns: which; beyond the image's last pixel it is continued as in a mirror.
+            device: where the result is wanted.
+
+        Returns:
+            float32 (C', rows, columns) in the network's own range.
+        """
+        piece = image[:, rows.start : rows.stop, columns.start : columns.stop]
+        if piece.shape[1:] != (len(rows), len(columns)):
+            y, x = _mirror(rows, image.shape[1]), _mirror(columns, image.shape[2])
+            piece = image[:, y[:, None], x]
+        # Integers cross to the device at their own depth; float64 does not exist on Apple's.
+        piece = (piece.float() if piece.is_floating_point() else piece).to(device)
+        if self.input.labels and len(piece) == 1:
+            return F.one_hot(piece[0].long(), self.input.channels).permute(2, 0, 1).float()
+        return rescale(piece, source=_range_of(self.input, image.dtype), target=self.input.network_range)
+
+    def decode(self, values: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """The translation of an image of `dtype`, on `device`, out of the network's values of any shape."""
+        result = self.result_dtype(dtype)
+        values = rescale(values, source=self.output.network_range, target=_range_of(self.output, result))
+        if result.is_floating_point:
+            return values.to(device).to(result)
+        return round_to(values, result).to(device)
+
+    def check(self, picture: Picture) -> None:
+        """Raise InputError unless the network can take the picture."""
+        side, images, name = self.input, picture.images, picture.name
+        if 0 in images.shape:
+            raise InputError(f"{name} has no pixels: its shape is {picture.shape}")
+        if side.labels and images.shape[1] == 1:
+            self._check_labels(images, name)
+            return
+        if images.shape[1] != side.channels:
+            raise InputError(
+                f"{name} has {images.shape[1]} channels (shape {picture.shape}); the network was trained on "
+                f"{side.channels}. Arrays are (H, W, C) or (H, W), tensors (C, H, W) or (N, C, H, W); "
+                "convert the image"
+            )
+        if images.dtype.is_floating_point:
+            self._check_floats(images, name)
+        elif side.dtype != "float32" and images.dtype not in (torch.uint8, torch.uint16):
+            raise InputError(
+                f"{name} is {dtype_name(images.dtype)}; expected uint8, uint16, or float in [0, 1], "
+                f"for the network was trained on {side.dtype} images; convert it"
+            )
+
+    def _check_labels(self, images: Tensor, name: str) -> None:
+        if images.dtype.is_floating_point:
+            raise InputError(f"{name} is {dtype_name(images.dtype)}; expected class ids, which are integers")
+        ids, counts = images.to(torch.int64).unique(return_counts=True)
+        for label, count in zip(ids.tolist(), counts.tolist(), strict=True):
+            if not 0 <= label < self.input.channels:
+                raise InputError(
+                    f"{name} has the class id {label} in {count} pixels; the network knows 0 to "
+                    f"{self.input.channels - 1}: map it to one of these"
+                )
+
+    def _check_floats(self, images: Tensor, name: str) -> None:
+        # Half the memory of looking at each value: NaN and infinity carry over to the extremes.
+        low, high = (limit.item() for limit in images.aminmax())
+        if not (abs(low) < float("inf") and abs(high) < float("inf")):
+            bad = int((~images.isfinite()).sum())
+            raise InputError(
+                f"{name} has {bad} NaN or infinite values among {images.numel()}; "
+                "expected finite values: replace them first"
+            )
+        # Resampling overshoots a little; values of another convention, such as 0 to 255, go far beyond.
+        if self.input.dtype != "float32" and not (low >= -0.5 and high <= 1.5):
+            raise InputError(
+                f"{name} is float and goes from {low:g} to {high:g}; expected [0, 1], for the network was "
+                f"trained on {self.input.dtype} images: rescale it, convert it to that dtype, or say what the network "
+                "calls black and white (input_range and output_range)"
+            )
+
+
+def _range_of(side: ImageSide, dtype: torch.dtype) -> tuple[float, float]:
+    """The values that stand for the side's data_range in an image of this dtype."""
+    if side.dtype in ("float32", dtype_name(dtype)):
+        return side.data_range
+    if dtype.is_floating_point:
+        return (0.0, 1.0)
+    full = dtype_range(dtype_name(dtype))
+    assert full is not None
+    return full
+
+
+def _mirror(places: range, length: int) -> Tensor:
+    """The places of an axis continued beyond its end by mirroring, or by its last pixel where it is too short."""
+    index = torch.arange(places.start, places.stop)
+    beyond = places.stop - length
+    if beyond < length:
+        return torch.where(index < length, index, 2 * (length - 1) - index)
+    return index.clamp(max=length - 1)
