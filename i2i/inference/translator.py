@@ -60,7 +60,7 @@ def load(
         raise InputError(f"{weights} is a {checkpoint.family}, which translates no images")
     spec = replace(
         checkpoint.spec,
-        input=_with_range(checkpoint.spec.input, input_range),
+        input=checkpoint.spec.input and _with_range(checkpoint.spec.input, input_range),
         output=_with_range(checkpoint.spec.output, output_range),
         normalisation=checkpoint.spec.normalisation if normalisation is None else normalisation,
         dropout=checkpoint.spec.dropout if dropout is None else dropout,
@@ -194,8 +194,7 @@ class Translator(nn.Module):
         """
         if batch_size is not None and batch_size < 1:
             raise InputError(f"batch_size: expected at least 1, got {batch_size}")
-        several = isinstance(images, (list, tuple))
-        if several:
+        if isinstance(images, (list, tuple)):
             pictures = [open_picture(image, f"images[{i}]") for i, image in enumerate(images)]
         else:
             pictures = [open_picture(images, "the image")]
@@ -206,7 +205,7 @@ class Translator(nn.Module):
             progress=progress,
         )
         results = self._translate(pictures, options)
-        return results if several else results[0]
+        return results if isinstance(images, (list, tuple)) else results[0]
 
     @torch.no_grad()
     def translate_file(
@@ -265,11 +264,9 @@ def _like(file: ImageFile, pages: tuple[np.ndarray, ...]) -> ImageFile:
     return ImageFile(pages=pages, alpha=alpha, icc_profile=profile, notes=tuple(notes))
 
 
-def _with_range(side: ImageSide | None, data_range: tuple[float, float] | None) -> ImageSide:
+def _with_range(side: ImageSide, data_range: tuple[float, float] | None) -> ImageSide:
     """The side with values in physical units that reach from one end of `data_range` to the other."""
-    if side is None or data_range is None:
-        return side
-    return replace(side, dtype="float32", data_range=tuple(data_range))
+    return side if data_range is None else replace(side, dtype="float32", data_range=data_range)
 
 
 def _find_device(device: str | torch.device | None) -> torch.device:
