@@ -199,13 +199,17 @@ def _build(file: WeightFile, layout: Layout, findings: tuple[Finding, ...]) -> n
 
     expected = network.state_dict()
     if faults := _find_faults(file, layout, expected):
-        raise InputError(f"{reading}, but {_listing(faults, shown=3)}; copy the file again, whole, or say what it is")
+        raise InputError(
+            f"{reading}, but {_listing(faults, shown=3)}; copy the file again, whole, or say by keyword what it is"
+        )
     weights = {}
     for name, like in expected.items():
         tensor = file.tensors.get(layout.keys.get(name, ""))
         if tensor is None:
             tensor = layout.defaults[name](like.shape)
         weights[name] = tensor.to(like.dtype, copy=True, memory_format=torch.contiguous_format)
+        if name in layout.subtracted:
+            weights[name] -= file.tensors[layout.subtracted[name]]
         bad = int((~torch.isfinite(weights[name])).sum())
         if bad:
             raise InputError(
@@ -222,38 +226,46 @@ def _find_faults(file: WeightFile, layout: Layout, expected: dict[str, Tensor]) 
         for name, key in layout.keys.items()
         if key not in file.tensors and name not in layout.defaults
     ]
+    faults += [f"{key} is missing" for key in layout.subtracted.values() if key not in file.tensors]
     faults += [
         f"{name}, which it needs, is in no such file"
         for name in expected
         if name not in layout.keys and name not in layout.defaults
     ]
     used = {layout.keys[name]: tensor for name, tensor in expected.items() if name in layout.keys}
+    used |= {key: expected[name] for name, key in layout.subtracted.items() if name in expected}
     for key, tensor in file.tensors.items():
         if key in used:
             shape = tuple(used[key].shape)
             if tuple(tensor.shape) != shape:
                 faults.append(f"{key} has shape {tuple(tensor.shape)}, expected {shape}")
-            elif tensor.is_floating_point() != used[key].is_floating_point() or tensor.layout != torch.strided:
-                faults.append(f"{key} has dtype {tensor.dtype} and layout {tensor.layout}, expected {used[key].dtype}")
+            elif tensor.is_floating_point() != used[key].is_floating_point():
+                faults.append(f"{key} holds {tensor.dtype}, expected {used[key].dtype}")
+            elif tensor.layout != torch.strided or tensor.is_meta:
+                faults.append(f"{key} is a sparse or empty tensor, expected all values")
         elif key not in layout.ignored:
-            faults.append(f"{key} is left over")
+            faults.append(f"{key} {tuple(tensor.shape)} is left over")
     return faults
 
 
 def _make_spec(network: nn.Module) -> GeneratorSpec:
-    """Other projects translate 8-bit images; their files do not say so."""
-
-    def side(channels: int, network_range: tuple[float, float]) -> ImageSide:
-        return ImageSide(channels=channels, dtype="uint8", data_range=(0, 255), network_range=network_range)
-
+    """Other projects translate 8-bit images, or one-hot label maps; their files do not say so."""
     generator: Any = network
-    takes_labels = getattr(generator, "takes_labels", False)
-    labels = ImageSide(
-        channels=generator.in_channels, dtype="uint8", data_range=(0, 1), network_range=(0, 1), labels=True
-    )
+    labels = getattr(generator, "takes_labels", False)
     return GeneratorSpec(
-        input=labels if takes_labels else side(generator.in_channels, generator.input_range),
-        output=side(generator.out_channels, generator.output_range),
+        input=ImageSide(
+            channels=generator.in_channels,
+            dtype="uint8",
+            data_range=(0, 1) if labels else (0, 255),
+            network_range=generator.input_range,
+            labels=labels,
+        ),
+        output=ImageSide(
+            channels=generator.out_channels,
+            dtype="uint8",
+            data_range=(0, 255),
+            network_range=generator.output_range,
+        ),
     )
 
 
@@ -264,10 +276,9 @@ def _read(path: Path) -> Any:
         if head[8:9] == b"{":
             return safetensors.torch.load_file(path)
         if head.startswith(ZIP):
-            _refuse_torchscript(path)
-        elif not head.startswith(PICKLE):
-            raise InputError(f"{path} is no weight file: {f'it begins with {head[:24]!r}' if head else 'it is empty'}")
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=head.startswith(ZIP))
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=_can_be_mapped(path))
+        if head.startswith(PICKLE):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except InputError:
         raise
     except OSError as error:
@@ -279,15 +290,20 @@ def _read(path: Path) -> Any:
                 "`network.state_dict()` alone saved, best as .safetensors"
             ) from error
         raise InputError(f"{path} is no weight file, or is damaged: {error}; copy it again, whole") from error
+    beginning = f"begins with {head[:24]!r}" if head else "is empty"
+    raise InputError(f"{path} is no weight file: it {beginning}; expected what torch.save wrote, or safetensors")
 
 
-def _refuse_torchscript(path: Path) -> None:
+def _can_be_mapped(path: Path) -> bool:
     with zipfile.ZipFile(path) as archive:
-        if any(name.endswith("/constants.pkl") for name in archive.namelist()):
-            raise InputError(
-                f"{path} is a TorchScript program, not weights alone. If you trust it, save the weights with "
-                "torch.save(torch.jit.load(file).state_dict(), …) and give that file"
-            )
+        entries = archive.infolist()
+    if any(entry.filename.endswith("/constants.pkl") for entry in entries):
+        raise InputError(
+            f"{path} is a TorchScript program, not weights alone. If you trust it, save the weights with "
+            "torch.save(torch.jit.load(file).state_dict(), …) and give that file"
+        )
+    # torch.save does not compress, but some public files were packed anew by other programs.
+    return all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
 
 
 def _unwrap(content: Any, *, levels: int = 3) -> dict[str, Tensor]:

@@ -1,4 +1,6 @@
-"""Files of pytorch-CycleGAN-and-pix2pix: U-Net and ResNet generators, PatchGAN and PixelGAN discriminators.
+"""Files of pytorch-CycleGAN-and-pix2pix: U-Net generators, PatchGAN and PixelGAN discriminators.
+
+Its ResNet generator is in `resnet`, with those of its descendants.
 
 A convolution beside a norm has a bias in such files only when the norm is instance norm, which leaves no tensors of
 its own. Ours has none there, since the norm subtracts it again.
@@ -9,7 +11,7 @@ from torch import nn
 
 from i2i.checkpoints.layouts.layout import Family, Finding, Layout, WeightFile
 from i2i.discriminators import PatchDiscriminator, PixelDiscriminator
-from i2i.generators import ResNetGenerator, UNetGenerator
+from i2i.generators import UNetGenerator
 
 
 def _recognise_unet(file: WeightFile) -> Layout | None:
@@ -30,7 +32,7 @@ def _recognise_unet(file: WeightFile) -> Layout | None:
         norms[f"up.{up}.1"] = f"{level}.model.{4 if innermost else 6}"
         if not innermost:
             norms[f"down.{down}.1"] = f"{level}.model.2"
-    return _layout(
+    return make_layout(
         file,
         family=UNET,
         network=UNetGenerator,
@@ -52,45 +54,6 @@ def _recognise_unet(file: WeightFile) -> Layout | None:
     )
 
 
-def _recognise_resnet(file: WeightFile) -> Layout | None:
-    if not all(file.is_conv(module) for module in ("model.1", "model.4", "model.7")):
-        return None
-    blocks = 0
-    while file.has(f"model.{10 + blocks}.conv_block."):
-        blocks += 1
-    dropout = file.is_conv("model.10.conv_block.6")
-    second = 6 if dropout else 5
-    up = 10 + blocks
-
-    convs = {"stem.0": "model.1", "down.0.0": "model.4", "down.1.0": "model.7"}
-    norms = {"stem.1": "model.2", "down.0.1": "model.5", "down.1.1": "model.8"}
-    for block in range(blocks):
-        theirs = f"model.{10 + block}.conv_block"
-        convs |= {f"blocks.{block}.first.0": f"{theirs}.1", f"blocks.{block}.second.0": f"{theirs}.{second}"}
-        norms |= {f"blocks.{block}.first.1": f"{theirs}.2", f"blocks.{block}.second.1": f"{theirs}.{second + 1}"}
-    convs |= {"up.0.0": f"model.{up}", "up.1.0": f"model.{up + 3}", "head": f"model.{up + 7}"}
-    norms |= {"up.0.1": f"model.{up + 1}", "up.1.1": f"model.{up + 4}"}
-    return _layout(
-        file,
-        family=RESNET,
-        network=ResNetGenerator,
-        findings=(
-            file.finding("in_channels", "model.1.weight", 1),
-            file.finding("out_channels", f"{convs['head']}.weight", 0),
-            file.finding("width", "model.1.weight", 0),
-            Finding(name="blocks", value=blocks, source=f"{blocks} conv_blocks from model.10 on"),
-            Finding(
-                name="dropout",
-                value=dropout,
-                source=f"a block's second convolution is conv_block.{second}; dropout before it would make it 6",
-            ),
-        ),
-        convs=convs,
-        norms=norms,
-        biased=("head",),
-    )
-
-
 def _recognise_patch(file: WeightFile) -> Layout | None:
     if not all(file.is_conv(module) for module in ("model.0", "model.2", "model.5")):
         return None
@@ -98,7 +61,7 @@ def _recognise_patch(file: WeightFile) -> Layout | None:
     while file.has(f"model.{3 * layers + 5}."):
         layers += 1
     levels = range(1, layers + 1)
-    return _layout(
+    return make_layout(
         file,
         family=PATCH,
         network=PatchDiscriminator,
@@ -120,7 +83,7 @@ def _recognise_patch(file: WeightFile) -> Layout | None:
 def _recognise_pixel(file: WeightFile) -> Layout | None:
     if not all(file.is_conv(module) for module in ("net.0", "net.2", "net.5")):
         return None
-    return _layout(
+    return make_layout(
         file,
         family=PIXEL,
         network=PixelDiscriminator,
@@ -131,7 +94,7 @@ def _recognise_pixel(file: WeightFile) -> Layout | None:
     )
 
 
-def _layout(
+def make_layout(
     file: WeightFile,
     *,
     family: str,
@@ -141,18 +104,23 @@ def _layout(
     norms: dict[str, str],
     biased: tuple[str, ...],
 ) -> Layout:
-    """The layout of a network whose convolutions have biases as this project gives them.
+    """The layout of a network whose convolutions have biases as this project, or pix2pixHD, gives them.
+
+    pix2pixHD keeps them before batch norm too, where all they do is to move the mean.
 
     Args:
         convs, norms: our module's name → the file's.
         biased: our names of the convolutions that have a bias in the file whatever the norm.
     """
-    norm = _find_norm(file, convs=convs, norms=norms, biased=biased)
+    beside_norm = (f"{theirs}.bias" for ours, theirs in convs.items() if ours not in biased)
+    bias = next((key for key in beside_norm if key in file.tensors), None)
+    norm = _find_norm(file, norms, bias)
     has_bias = [ours for ours in convs if norm.value == "instance" or ours in biased]
     keys = {f"{ours}.weight": f"{theirs}.weight" for ours, theirs in convs.items()}
     keys |= {f"{ours}.bias": f"{convs[ours]}.bias" for ours in has_bias}
     defaults = {f"{ours}.bias": torch.zeros for ours in convs if ours not in has_bias}
-    ignored = {f"{convs[ours]}.bias" for ours in has_bias}
+    subtracted = {}
+    ignored = {f"{convs[ours]}.bias" for ours in has_bias if _bias_fits(file, convs[ours])}
     for ours, theirs in norms.items():
         # PyTorch before 0.4 did not count batches, and saved statistics of instance norms that it did not use.
         defaults[f"{ours}.num_batches_tracked"] = torch.zeros
@@ -161,6 +129,9 @@ def _layout(
         if norm.value == "batch":
             affine = {f"{ours}.{leaf}": f"{theirs}.{leaf}" for leaf in ("weight", "bias")}
             keys |= affine | statistics | counter
+            if bias:
+                before, _, number = theirs.rpartition(".")
+                subtracted[f"{ours}.running_mean"] = f"{before}.{int(number) - 1}.bias"
         else:
             ignored.update(statistics.values(), counter.values())
     return Layout(
@@ -169,16 +140,21 @@ def _layout(
         findings=(*findings, norm),
         keys=keys,
         defaults=defaults,
+        subtracted=subtracted,
         ignored=frozenset(ignored),
     )
 
 
-def _find_norm(file: WeightFile, *, convs: dict[str, str], norms: dict[str, str], biased: tuple[str, ...]) -> Finding:
+def _bias_fits(file: WeightFile, conv: str) -> bool:
+    """Whether a bias is as long as the convolution's output: the weight's first dimension or, transposed, second."""
+    bias, weight = (file.tensors.get(f"{conv}.{leaf}") for leaf in ("bias", "weight"))
+    return bias is not None and weight is not None and bias.ndim == 1 and len(bias) in weight.shape[:2]
+
+
+def _find_norm(file: WeightFile, norms: dict[str, str], bias: str | None) -> Finding:
     affine = next((f"{theirs}.weight" for theirs in norms.values() if f"{theirs}.weight" in file.tensors), None)
     if affine:
         return Finding(name="norm", value="batch", source=f"norms have weights, such as {affine}")
-    beside_norm = (f"{theirs}.bias" for ours, theirs in convs.items() if ours not in biased)
-    bias = next((key for key in beside_norm if key in file.tensors), None)
     if bias:
         return Finding(
             name="norm",
@@ -190,7 +166,6 @@ def _find_norm(file: WeightFile, *, convs: dict[str, str], norms: dict[str, str]
 
 
 UNET = "pix2pix U-Net generator"
-RESNET = "CycleGAN ResNet generator"
 PATCH = "pix2pix PatchGAN discriminator"
 PIXEL = "pix2pix PixelGAN discriminator"
 
@@ -202,7 +177,6 @@ FAMILIES = (
         pattern=rf"model\.model\.([03]|1(\.model\.3)*\.model\.[1-6])\.{_LEAF}",
         recognise=_recognise_unet,
     ),
-    Family(name=RESNET, pattern=rf"model\.\d+\.(conv_block\.\d\.)?{_LEAF}", recognise=_recognise_resnet),
     Family(name=PATCH, pattern=rf"model\.\d+\.{_LEAF}", recognise=_recognise_patch),
     Family(name=PIXEL, pattern=rf"net\.[0235]\.{_LEAF}", recognise=_recognise_pixel),
 )

@@ -37,6 +37,8 @@ class Layout:
         keys: our tensor's name → the file's. Every tensor of the network must be named, but for those that
             `defaults` fills.
         defaults: our tensors that such files lack, and how to make each from its shape.
+        subtracted: our tensor's name → the name of the file's tensor to be subtracted from it. A bias before batch
+            norm, which ours has not, is the same as a running mean that much lower.
         ignored: names in the file that have no effect and find no place in our network.
     """
 
@@ -45,6 +47,7 @@ class Layout:
     findings: tuple[Finding, ...]
     keys: dict[str, str]
     defaults: dict[str, Callable[..., Tensor]] = field(default_factory=dict)
+    subtracted: dict[str, str] = field(default_factory=dict)
     ignored: frozenset[str] = frozenset()
 
 
