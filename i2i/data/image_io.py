@@ -50,7 +50,7 @@ Values = TypeVar("Values", np.ndarray, Tensor)
 
 READABLE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".npy"})
 
-_LARGEST_SIDE = {".png": 2**31 - 1, ".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383}  # px
+_LARGEST_SIDE = {".png": 1_000_000, ".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383}  # px
 # Pixels of one byte: JPEG's least is a bit for a block of 64, BMP's a run of 255 from two bytes.
 _MOST_EXPANDED = 2000
 
@@ -282,10 +282,7 @@ def _format(path: Path) -> Literal["npy", "tiff", "jpeg", "png", "webp", "bmp"]:
         return "bmp"
     if not head:
         raise InputError("the file is empty; replace or remove it")
-    raise InputError(
-        f"it is no PNG, JPEG, TIFF, WebP, BMP or .npy, whatever its name: it begins with {head!r}; "
-        "convert, replace or remove the file"
-    )
+    raise ValueError(f"it begins with {head!r}, unlike PNG, JPEG, TIFF, WebP, BMP and .npy")
 
 
 def _last_bytes(path: Path, count: int) -> bytes:

@@ -4,6 +4,7 @@ Source: Portable Network Graphics, third edition (W3C 2025). The codec decodes a
 say how to see them are read and written here.
 """
 
+import os
 import struct
 import zlib
 from collections.abc import Iterator
@@ -16,9 +17,7 @@ import numpy as np
 from i2i.data.pixels import ImageFile, ImageHeader, check_claim, header_of, orientation_in, upright
 from i2i.errors import InputError
 
-LARGEST_SIDE = 2**31 - 1
-
-_SIGNATURE_BYTES = 8
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER_END = 33  # the signature, then IHDR's length, kind, 13 bytes and check sum
 _CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # by colour type; 3 is a palette, which becomes RGB
 _MOST_DEFLATED = 1032  # bytes that deflate can pack into one
@@ -53,7 +52,7 @@ def read_png(path: Path) -> ImageFile:
     import imagecodecs
 
     chunks = _read_chunks(path)
-    pixels = imagecodecs.png_decode(path.read_bytes())
+    pixels = imagecodecs.png_decode(_for_decoder(path))
     notes = []
     if chunks.colour_type == 3:
         notes.append("palette became RGB")
@@ -103,9 +102,20 @@ def _read_chunks(path: Path) -> _Chunks:
     )
 
 
+def _for_decoder(path: Path) -> bytearray:
+    """The file without what only describes its pixels: the decoder prints warnings about damage there to stderr."""
+    kept = bytearray(_SIGNATURE)
+    with path.open("rb") as file:
+        for kind, length in _walk(file):
+            if kind in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"):
+                file.seek(-8, os.SEEK_CUR)
+                kept += file.read(length + 12)
+    return kept
+
+
 def _walk(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
     """Kind and length of every chunk, with the file at its data; the end mark must come."""
-    position = _SIGNATURE_BYTES
+    position = len(_SIGNATURE)
     kind = b""
     while kind != b"IEND":
         file.seek(position)
