@@ -1,6 +1,7 @@
 """One process's share of the work, where a launcher started several (torchrun, accelerate launch, srun …)."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -40,28 +41,31 @@ class Share:
         return f"{accelerator.type}:{self.local_rank % torch.accelerator.device_count()}"
 
     @contextmanager
-    def beside_others(self, file: Path) -> Iterator[Callable[[], None]]:
+    def beside_others(self, folder: Path) -> Iterator[Callable[[], None]]:
         """Give a function that waits until all other processes have left this block or ended.
 
         torchrun stops every process as soon as one exits with an error, so one with bad news waits before it leaves.
 
         Args:
-            file: the same for all, only to lock it: the system takes locks back however a process ends. Where locks
-                do not work, nothing waits.
+            folder: the same for all, only to lock it: the system takes locks back however a process ends. Where
+                folders cannot be locked (network drives, Windows), nothing waits.
         """
-        if self.world_size == 1:
+        if self.world_size == 1 or sys.platform == "win32":
             yield lambda: None
             return
         import fcntl
 
         def wait() -> None:
             with suppress(OSError):
-                fcntl.flock(handle, fcntl.LOCK_EX)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
 
-        with file.open("rb") as handle:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
             with suppress(OSError):
-                fcntl.flock(handle, fcntl.LOCK_SH)
+                fcntl.flock(descriptor, fcntl.LOCK_SH)
             yield wait
+        finally:
+            os.close(descriptor)
 
 
 def find_share(environment: Mapping[str, str] = os.environ) -> Share:

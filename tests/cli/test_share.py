@@ -62,7 +62,7 @@ import sys, time
 from pathlib import Path
 from i2i.cli.share import Share
 rank, folder = int(sys.argv[1]), Path(sys.argv[2])
-with Share(rank=rank, world_size=2, local_rank=rank).beside_others(folder / "file") as wait:
+with Share(rank=rank, world_size=2, local_rank=rank).beside_others(folder / "images") as wait:
     (folder / f"begun{rank}").touch()
     if rank == 0:
         while not (folder / "go").exists():
@@ -76,7 +76,7 @@ with Share(rank=rank, world_size=2, local_rank=rank).beside_others(folder / "fil
 @pytest.mark.skipif(sys.platform == "win32", reason="no such locks")
 @pytest.mark.parametrize("end", ["finishes", "is killed"])
 def test_one_waits_for_the_other(tmp_path: Path, end: str) -> None:
-    (tmp_path / "file").touch()
+    (tmp_path / "images").mkdir()
 
     def wait_for(name: str) -> None:
         deadline = time.monotonic() + 60
