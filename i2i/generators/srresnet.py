@@ -5,9 +5,8 @@ from torch import Tensor, nn
 
 from i2i.errors import InputError
 from i2i.layers.checks import check_images, constructor_arguments
-from i2i.layers.conv import OutputActivation, activate_output
+from i2i.layers.conv import OutputActivation, activate_output, conv_block
 from i2i.layers.init import init_small
-from i2i.layers.norm import make_norm
 from i2i.layers.resample import upsampling_factors
 
 
@@ -51,8 +50,7 @@ class SRResNetGenerator(nn.Module):
 
         self.stem = nn.Sequential(nn.Conv2d(in_channels, width, 9, padding=4), nn.PReLU(slopes))
         self.blocks = nn.Sequential(*(NormalisedBlock(width, slopes=slopes) for _ in range(blocks)))
-        # Some of the public weights have a bias beside the norm, which running statistics don't take away.
-        self.trunk = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), make_norm("batch", width))
+        self.trunk = conv_block(width, width, kernel_size=3, padding=1, norm="batch")
         self.up = nn.Sequential(
             *(ShuffleUp(width, factor=factor, activation=nn.PReLU(slopes)) for factor in upsampling_factors(scale))
         )
@@ -71,16 +69,12 @@ class NormalisedBlock(nn.Module):
 
     def __init__(self, channels: int, *, slopes: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1),
-            make_norm("batch", channels),
-            nn.PReLU(slopes),
-            nn.Conv2d(channels, channels, 3, padding=1),
-            make_norm("batch", channels),
-        )
+        self.first = conv_block(channels, channels, kernel_size=3, padding=1, norm="batch")
+        self.activation = nn.PReLU(slopes)
+        self.second = conv_block(channels, channels, kernel_size=3, padding=1, norm="batch")
 
     def forward(self, features: Tensor) -> Tensor:
-        return features + self.body(features)
+        return features + self.second(self.activation(self.first(features)))
 
 
 class MSRResNetGenerator(nn.Module):

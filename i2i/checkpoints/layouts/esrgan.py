@@ -1,12 +1,10 @@
-"""Files of ESRGAN, Real-ESRGAN, BasicSR and SRGAN: RRDB networks in four namings, the compact network, SRResNets."""
+"""Files of ESRGAN, Real-ESRGAN and BasicSR: RRDB networks in three namings, MSRResNet, the compact network."""
 
 import math
 import re
 
-import torch
-
 from i2i.checkpoints.layouts.layout import Family, Finding, Layout, MissingTensor, WeightFile
-from i2i.generators import CompactGenerator, MSRResNetGenerator, RRDBGenerator, SRResNetGenerator
+from i2i.generators import CompactGenerator, MSRResNetGenerator, RRDBGenerator
 
 
 def _recognise_old_rrdb(file: WeightFile) -> Layout | None:
@@ -186,99 +184,13 @@ def _recognise_msrresnet(file: WeightFile) -> Layout | None:
             file.finding("out_channels", "conv_last.weight", 0),
             file.finding("width", "conv_first.weight", 0),
             Finding(name="blocks", value=blocks, source=f"{blocks} blocks such as {body}.0 follow each other"),
-            _shuffled_scale(file, [f"upconv{number + 1}" for number in range(ups)]),
+            shuffled_scale(file, [f"upconv{number + 1}" for number in range(ups)]),
         ),
         keys=_conv_keys(modules),
     )
 
 
-def _recognise_srresnet(file: WeightFile) -> Layout | None:
-    modules = list(dict.fromkeys(key.rpartition(".")[0] for key in file.tensors))
-    # Projects name these modules in many ways, but always in the order in which images pass through them. A
-    # .safetensors file has forgotten that order; the names of two projects bring it back.
-    for ordered in (modules, sorted(modules, key=_place)):
-        kinds = "".join(_kind(file, module) for module in ordered)
-        if match := re.fullmatch("cp((?:cnpcn)+)cn((?:cp)*)c", kinds):
-            return _srresnet(file, ordered, blocks=len(match[1]) // 5, ups=len(match[2]) // 2)
-    return None
-
-
-def _srresnet(file: WeightFile, modules: list[str], *, blocks: int, ups: int) -> Layout:
-    ours = ["stem.0", "stem.1"]
-    ours += [f"blocks.{block}.body.{layer}" for block in range(blocks) for layer in range(5)]
-    ours += ["trunk.0", "trunk.1"]
-    ours += [f"up.{number}.{layer}" for number in range(ups) for layer in ("conv", "activation")]
-    ours += ["head"]
-
-    keys, defaults = {}, {}
-    for name, theirs in zip(ours, modules, strict=True):
-        match _kind(file, theirs):
-            case "c":
-                keys[f"{name}.weight"] = f"{theirs}.weight"
-                if f"{theirs}.bias" in file.tensors:
-                    keys[f"{name}.bias"] = f"{theirs}.bias"
-                else:
-                    defaults[f"{name}.bias"] = torch.zeros
-            case "n":
-                for leaf in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
-                    keys[f"{name}.{leaf}"] = f"{theirs}.{leaf}"
-                defaults[f"{name}.num_batches_tracked"] = torch.zeros
-            case _:
-                keys[f"{name}.weight"] = f"{theirs}.weight"
-    slope = f"{modules[1]}.weight"
-    tanh = modules[0].startswith("block1.")
-    return Layout(
-        family=SRRESNET,
-        network=SRResNetGenerator,
-        findings=(
-            file.finding("in_channels", f"{modules[0]}.weight", 1),
-            file.finding("out_channels", f"{modules[-1]}.weight", 0),
-            file.finding("width", f"{modules[0]}.weight", 0),
-            Finding(name="blocks", value=blocks, source=f"{blocks} blocks of two convolutions with norms"),
-            _shuffled_scale(file, [modules[ours.index(f"up.{number}.conv")] for number in range(ups)]),
-            Finding(
-                name="shared_slope",
-                value=file.shape(slope) == (1,),
-                source=f"{slope} has shape {file.shape(slope)}",
-            ),
-            Finding(
-                name="output_activation",
-                value="tanh" if tanh else "none",
-                source="a guess: names such as block1 are those of a project that ends in (tanh(x) + 1) / 2"
-                if tanh
-                else "a guess, for it leaves no tensors: SRGAN's paper has none",
-                certain=False,
-            ),
-        ),
-        keys=keys,
-        defaults=defaults,
-    )
-
-
-def _kind(file: WeightFile, module: str) -> str:
-    """Convolution, norm, PReLU or anything else, as a letter."""
-    if file.is_conv(module):
-        return "c"
-    if f"{module}.running_mean" in file.tensors:
-        return "n"
-    slope = file.tensors.get(f"{module}.weight")
-    return "p" if slope is not None and slope.ndim == 1 else "?"
-
-
-def _place(module: str) -> list[tuple[int, int]]:
-    """Where a module stands in the network, by the names of two projects.
-
-    https://github.com/leftthomas/SRGAN has block1, block2 …, in a block conv1, bn1, prelu, conv2, bn2, or conv,
-    prelu; https://github.com/Lornatang/SRGAN-PyTorch conv1, trunk, conv2, upsampling, conv3 or conv_block1 ….
-    """
-    order = ["conv", "conv1", "conv_block1", "bn1", "prelu", "trunk", "conv2", "conv_block2", "bn2", "upsampling"]
-    parts = module.split(".")
-    places = [order.index(part) if part in order else len(order) for part in parts]
-    numbers = [int(re.sub(r"\D", "", part) or 0) for part in parts]
-    return list(zip(places, numbers, strict=True))
-
-
-def _shuffled_scale(file: WeightFile, convs: list[str]) -> Finding:
+def shuffled_scale(file: WeightFile, convs: list[str]) -> Finding:
     """The scale, by how many times more channels come out of the convolutions before pixel shuffles than go in."""
     factors = []
     for conv in convs:
@@ -299,7 +211,6 @@ RRDB_2018 = "ESRGAN generator of the 2018 layout"
 BASICSR_RRDB = "ESRGAN generator of BasicSR and Real-ESRGAN"
 COMPACT = "Real-ESRGAN compact generator"
 MSRRESNET = "BasicSR MSRResNet generator"
-SRRESNET = "SRGAN generator"
 
 _LEAF = r"\.(weight|bias)"
 
@@ -325,10 +236,4 @@ FAMILIES = (
         recognise=_recognise_msrresnet,
     ),
     Family(name=COMPACT, pattern=rf"body\.\d+{_LEAF}", recognise=_recognise_compact),
-    Family(
-        name=SRRESNET,
-        pattern=r"(block\d+|conv\d|conv_block\d|trunk\.\d+|upsampling\.\d+)\.([\w.]+\.)?"
-        r"(weight|bias|running_mean|running_var|num_batches_tracked)",
-        recognise=_recognise_srresnet,
-    ),
 )
