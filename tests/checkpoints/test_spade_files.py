@@ -135,8 +135,8 @@ def assert_same(reference: Reference, file: Path, **overrides: Any) -> None:
     [
         {"labels": 2, "width": 3, "kind": "instance", "spectral": False},
         {"labels": 7, "kernel": 5, "hidden": 6, "grid": (1, 3)},
-        {"layers": "most", "kernel": 1, "latents": 6, "grid": (2, 4)},
-        {"kind": "instance", "latents": 3, "grid": (3, 3)},
+        {"layers": "most", "kernel": 1, "hidden": 9, "latents": 6, "grid": (1, 2)},
+        {"kind": "instance", "hidden": 9, "latents": 3, "grid": (3, 3)},
     ],
 )
 def test_any_generator_without_a_word(arguments: dict[str, Any], tmp_path: Path) -> None:
