@@ -74,7 +74,7 @@ def _print_table() -> None:
     for known in CATALOGUE:
         size = f"{known.size_bytes / 1e6:.0f} MB" if known.size_bytes else ""
         downloaded = "yes" if known.path.exists() else ""
-        table.add_row(known.name, f"×{known.scale}", size, known.licence, downloaded, known.about)
+        table.add_row(known.name, f"x{known.scale}", size, known.licence, downloaded, known.about)
     # Whole lines for `grep` and the like.
     console = Console() if sys.stdout.isatty() else Console(width=200)
     console.print(table)

@@ -1,0 +1,136 @@
+"""Say what a weight file holds, and how that is known.
+
+    i2i inspect latest_net_G.pth
+    i2i inspect RealESRGAN_x4plus --json
+    i2i inspect spade.pth --set num_upsampling_layers=more
+
+What the tensors cannot tell is guessed, and marked; `--set name=value` says better, here and for the other commands.
+"""
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import nn
+from tyro.conf import Positional, UseAppendAction
+
+from i2i.checkpoints.catalogue import find_weights
+from i2i.checkpoints.foreign import Checkpoint, open_checkpoint
+from i2i.checkpoints.layouts.layout import Finding
+from i2i.cli.overrides import parse_overrides
+from i2i.errors import InputError
+from i2i.inference.graph import receptive_radius
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What to look into.
+
+    Attributes:
+        file: a weight file of any project, a generator's folder, a name that `i2i weights` lists, or a repository
+            "owner/name" of the Hugging Face Hub.
+        json: print as JSON.
+        set: name=value, an argument of the network that its file cannot tell.
+    """
+
+    file: Positional[str]
+    json: bool = False
+    set: UseAppendAction[tuple[str, ...]] = ()
+
+
+def main(settings: Settings) -> None:
+    """Print the description of the checkpoint."""
+    checkpoint = open_checkpoint(find_weights(settings.file), **parse_overrides(settings.set))
+    if settings.json:
+        print(json.dumps(describe(checkpoint), indent=2, ensure_ascii=False))
+    else:
+        _print_tables(describe(checkpoint))
+
+
+def describe(checkpoint: Checkpoint) -> dict[str, Any]:
+    """All that is known about a checkpoint, as JSON holds it; what a network has not is left out.
+
+    "findings" lists the arguments of the network's constructor, then what `i2i.load` takes for the images, each with
+    its source; those that are not "certain" are guesses.
+    """
+    network: Any = checkpoint.network
+    spec = checkpoint.spec
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    description: dict[str, Any] = {
+        "path": str(checkpoint.path),
+        "family": checkpoint.family,
+        "network": type(network).__name__,
+        "parameters": parameters,
+        "megabytes": round(parameters * 4 / 1e6, 1),
+        "in_channels": network.in_channels,
+    }
+    if spec is not None:
+        description |= {"out_channels": network.out_channels} | asdict(spec)
+    if spec is not None and spec.input is not None:
+        description |= {"scale": network.scale, "size_multiple": network.size_multiple}
+        with contextlib.suppress(InputError):  # a network that cannot be taken apart
+            description["receptive_radius_px"] = receptive_radius(network)
+    findings = [*checkpoint.findings, *_about_images(checkpoint)]
+    return description | {"findings": [asdict(finding) for finding in findings]}
+
+
+def _about_images(checkpoint: Checkpoint) -> list[Finding]:
+    spec = checkpoint.spec
+    if spec is None or spec.input is None:
+        return []
+    values: dict[str, Any] = {"output_range": spec.output.data_range}
+    if not spec.input.labels:
+        values = {"input_range": spec.input.data_range} | values
+    modules = list(checkpoint.network.modules())
+    if any(isinstance(module, nn.BatchNorm2d) for module in modules):
+        values["normalisation"] = spec.normalisation
+    if any(isinstance(module, nn.Dropout) for module in modules):
+        values["dropout at inference"] = spec.dropout
+    ours = checkpoint.path.is_dir()
+    source = "config.json says so" if ours else "a guess, the most usual; i2i.load and i2i translate take another"
+    return [Finding(name=name, value=value, source=source, certain=ours) for name, value in values.items()]
+
+
+def _print_tables(description: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    facts = Table.grid(padding=(0, 2))
+    for name, text in _facts(description):
+        facts.add_row(name, Text(text))
+    findings = Table(Column("argument", no_wrap=True), "value", "how it is known", box=None, pad_edge=False)
+    for finding in description["findings"]:
+        value = json.dumps(finding["value"], ensure_ascii=False)
+        findings.add_row(finding["name"], value if finding["certain"] else f"{value} ?", Text(finding["source"]))
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+    console.print(facts, "", findings, highlight=False)
+    if not all(finding["certain"] for finding in description["findings"]):
+        print("\n? marks guesses. If you know better, say --set name=value, or name=value to i2i.load.")
+
+
+def _facts(description: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "file", description["path"]
+    yield "family", f"{description['family']} ({description['network']})"
+    yield "parameters", f"{description['parameters']:,}, {description['megabytes']} MB in float32"
+    for side in ("input", "output"):
+        if description.get(side):
+            yield side, _side(description[side])
+    if "output" not in description:
+        yield "input", f"{description['in_channels']} channels"
+    if "scale" in description:
+        yield "scale", f"x{description['scale']}"
+        yield "sizes", f"multiples of {description['size_multiple']} px; others are padded"
+    if "receptive_radius_px" in description:
+        radius = description["receptive_radius_px"]
+        yield "receptive field", "whole image (global statistics)" if radius is None else f"{radius} px to each side"
+
+
+def _side(side: dict[str, Any]) -> str:
+    low, high = side["data_range"]
+    values = "one-hot class labels" if side["labels"] else f"{side['dtype']} from {low:g} to {high:g}"
+    network_low, network_high = side["network_range"]
+    return f"{side['channels']} channels, {values}; {network_low:g} to {network_high:g} inside the network"
