@@ -13,6 +13,10 @@ ARGUMENTS = {
     "unet": {"in_channels": 4, "out_channels": 2, "width": 3, "depth": 4, "norm": "instance"},
     "resnet": {"in_channels": 4, "out_channels": 2, "width": 3, "blocks": 2, "upsampling": "resize"},
     "spade": {"in_channels": 4, "out_channels": 2, "width": 2, "num_upsampling_layers": "most", "hidden_width": 3},
+    "rrdb": {"in_channels": 4, "out_channels": 2, "width": 3, "growth": 2, "blocks": 1, "unshuffle": 2, "plus": True},
+    "srresnet": {"in_channels": 4, "out_channels": 2, "width": 3, "blocks": 1, "scale": 2, "output_activation": "tanh"},
+    "msrresnet": {"in_channels": 1, "out_channels": 2, "width": 3, "blocks": 1, "scale": 3},
+    "compact": {"in_channels": 2, "out_channels": 2, "width": 3, "convs": 1, "scale": 3, "activation": "relu"},
     "patch": {"in_channels": 4, "width": 3, "layers": 2, "spectral": True},
     "pixel": {"in_channels": 4, "width": 3, "norm": "none"},
 }
