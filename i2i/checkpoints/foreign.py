@@ -30,6 +30,8 @@ WRAPPERS = (
     "model",
     "net",
     "netG",
+    "net_g",
+    "g_ema",
     "generator",
 )
 PREFIXES = (

@@ -331,6 +331,24 @@ def test_srgan_with_names_of_its_own(tmp_path: Path) -> None:
     assert_same(tmp_path / "own.pth", reference, torch.rand(1, 3, 7, 6))
 
 
+@pytest.mark.parametrize("suffix", [".pth", ".ckpt", ".safetensors"])
+@pytest.mark.parametrize("prefix", ["", "module.", "net_g.", "generator.", "model.", "generator.model."])
+@pytest.mark.parametrize("names", [old_names, basicsr_names])
+def test_prefixes_in_each_format(
+    names: Callable[..., dict[str, Tensor]], prefix: str, suffix: str, tmp_path: Path
+) -> None:
+    reference = esrgan(blocks=1)
+    file = tmp_path / f"net{suffix}"
+    tensors = {prefix + key: tensor for key, tensor in names(reference.state_dict()).items()}
+    if suffix == ".safetensors":
+        safetensors.torch.save_file(tensors, file)
+    elif suffix == ".ckpt":
+        torch.save({"epoch": 3, "state_dict": tensors}, file)
+    else:
+        torch.save(tensors, file, _use_new_zipfile_serialization=False)
+    assert_same(file, reference, torch.rand(1, 3, 6, 5))
+
+
 NETWORKS: dict[str, Callable[[], dict[str, Tensor]]] = {
     "old": lambda: old_names(esrgan(blocks=1).state_dict()),
     "2018": lambda: names_2018(esrgan(blocks=1, plus=True).state_dict()),

@@ -1,6 +1,8 @@
 """Foreign weight files against golden outputs, and against networks laid out as INTEROP's facts say."""
 
 import pickle
+import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from i2i.checkpoints import GeneratorSpec, ImageSide, load_network, save_generator
+from i2i.checkpoints import GeneratorSpec, ImageSide, load_network, open_checkpoint, save_generator
 from i2i.errors import InputError
 from i2i.generators import UNetGenerator
 
@@ -196,7 +198,9 @@ def test_any_pixelgan(norm: str, tmp_path: Path) -> None:
     assert network.arguments == {"in_channels": 7, "width": 5, "norm": norm}
 
 
-@pytest.mark.parametrize("prefix", ["module.", "netG.", "_orig_mod.", "module._orig_mod.", "netG.module."])
+@pytest.mark.parametrize(
+    "prefix", ["module.", "netG.", "_orig_mod.", "module._orig_mod.", "netG.module.", "generator.", "net_g.", "model."]
+)
 @pytest.mark.parametrize("wrapper", [None, "params_ema", "params-ema", "state_dict", "model", "net", "generator"])
 def test_wrappers_and_prefixes(wrapper: str | None, prefix: str, tmp_path: Path) -> None:
     reference = resnet(3, 3, 4, 2, "instance", False)
@@ -219,6 +223,14 @@ def test_generator_among_other_networks_of_one_file(tmp_path: Path) -> None:
     tensors |= {f"netG.{key}": value for key, value in state(generator).items()}
     torch.save({"state_dict": tensors}, tmp_path / "lightning.ckpt")
     assert_same(tmp_path / "lightning.ckpt", generator, torch.randn(1, 3, 16, 16))
+
+
+def test_averaged_generator_goes_before_the_raw_one(tmp_path: Path) -> None:
+    raw, averaged = (resnet(3, 3, 4, 1, "batch", False).eval() for _ in range(2))
+    tensors = {f"generator.{key}": value for key, value in state(raw).items()}
+    tensors |= {f"generator_ema.{key}": value for key, value in state(averaged).items()}
+    torch.save({"state_dict": tensors}, tmp_path / "net.pth")
+    assert_same(tmp_path / "net.pth", averaged, torch.randn(1, 3, 16, 16))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -267,6 +279,35 @@ def test_loading_leaves_random_numbers_alone_and_weights_trainable(tmp_path: Pat
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 
+def test_what_is_known_about_a_checkpoint(tmp_path: Path) -> None:
+    torch.save(state(unet(4, 3, 4, 6, "instance")), tmp_path / "net_G.pth")
+    checkpoint = open_checkpoint(tmp_path / "net_G.pth", dropout=False)
+    assert checkpoint.path == tmp_path / "net_G.pth"
+    assert checkpoint.family == "pix2pix U-Net generator"
+    sources = {finding.name: finding.source for finding in checkpoint.findings}
+    assert sources.keys() == checkpoint.network.arguments.keys()
+    assert sources["in_channels"] == "model.model.0.weight has shape (4, 4, 4, 4)"
+    assert sources["dropout"] == "given by you"
+    guesses = {finding.name for finding in checkpoint.findings if not finding.certain}
+    assert "norm" in guesses and "dropout" not in guesses
+
+    def side(channels: int) -> ImageSide:
+        return ImageSide(channels=channels, dtype="uint8", data_range=(0, 255), network_range=(-1, 1))
+
+    assert checkpoint.spec == GeneratorSpec(input=side(4), output=side(3))
+
+    torch.save(state(patch(3, 4, 3, "batch")), tmp_path / "net_D.pth")
+    discriminator = open_checkpoint(tmp_path / "net_D.pth")
+    assert discriminator.family == "pix2pix PatchGAN discriminator"
+    assert discriminator.spec is None
+
+
+def test_weights_do_not_depend_on_the_file_any_more(tmp_path: Path) -> None:
+    torch.save(state(patch(3, 4, 3, "batch")), tmp_path / "net_D.pth")
+    for parameter in load_network(tmp_path / "net_D.pth").parameters():
+        assert parameter.untyped_storage().filename is None  # None but for memory-mapped tensors
+
+
 def test_overrides(tmp_path: Path) -> None:
     file = tmp_path / "net_G.pth"
     torch.save(state(unet(3, 3, 4, 6, "batch")), file)
@@ -293,6 +334,10 @@ def test_our_own_folder(tmp_path: Path) -> None:
     for overrides in ({}, {"dropout": False}):
         loaded = assert_same(tmp_path / "generator", network, torch.randn(1, 3, 64, 64), **overrides)
         assert loaded.arguments == network.arguments | overrides
+    checkpoint = open_checkpoint(tmp_path / "generator", dropout=False)
+    assert (checkpoint.family, checkpoint.spec) == ("i2i unet", spec)
+    sources = {finding.name: finding.source for finding in checkpoint.findings}
+    assert (sources["depth"], sources["dropout"]) == ("config.json says so", "given by you")
     with pytest.raises(InputError, match="no argument blocks"):
         load_network(tmp_path / "generator", blocks=9)
 
@@ -328,6 +373,69 @@ def test_unknown_network_is_told_by_its_tensors(tmp_path: Path) -> None:
         load_network(tmp_path / "linear.pth")
 
 
+def test_unknown_network_comes_closest_to_another(tmp_path: Path) -> None:
+    tensors = state(unet(3, 3, 2, 5, "batch"))
+    del tensors["model.model.0.weight"]
+    torch.save(tensors | {"attention.weight": torch.ones(3, 3)}, tmp_path / "net.pth")
+    alike = len(tensors)
+    closest = rf"closest to a pix2pix U-Net generator: {alike} tensors are named as there, not attention\.weight"
+    with pytest.raises(InputError, match=rf"net\.pth holds no network.* {alike + 1} tensors.*{closest}"):
+        load_network(tmp_path / "net.pth")
+
+
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor")
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda weight: weight.index_fill(0, torch.tensor([1]), torch.nan), "64 of 256 values .* are NaN or infinite"),
+        (lambda weight: weight.double() * 1e200, "256 of 256 values .* are NaN or infinite in float32"),
+        (lambda weight: weight.to(torch.int8), "holds torch.int8, expected torch.float32"),
+        (lambda weight: weight.to_sparse(), "sparse or empty"),
+        (lambda weight: weight.to("meta"), "sparse or empty"),
+    ],
+    ids=["nan", "overflow", "integers", "sparse", "meta"],
+)
+def test_weights_without_proper_values_are_refused(
+    spoil: Callable[[Tensor], Tensor], message: str, tmp_path: Path
+) -> None:
+    tensors = state(patch(4, 4, 1, "none"))
+    tensors["model.0.weight"] = spoil(tensors["model.0.weight"])
+    torch.save(tensors, tmp_path / "net.pth")
+    with pytest.raises(InputError, match=r"net\.pth") as caught:
+        load_network(tmp_path / "net.pth")
+    assert "model.0.weight" in str(caught.value)
+    assert re.search(message, str(caught.value))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"version https://git-lfs.github.com/spec/v1", b"<!DOCTYPE html>", b"\x89PNG\r\n\x1a\n" + bytes(99)],
+)
+def test_other_files_are_no_weight_files(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "net.pth").write_bytes(content)
+    with pytest.raises(InputError, match=r"net\.pth is no weight file: it (is empty|begins with)"):
+        load_network(tmp_path / "net.pth")
+
+
+def test_file_that_was_compressed(tmp_path: Path) -> None:
+    reference = trained(patch(3, 4, 3, "batch"))
+    torch.save(state(reference), tmp_path / "net.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "net.pth") as plain,
+        zipfile.ZipFile(tmp_path / "small.pth", "w", zipfile.ZIP_DEFLATED) as small,
+    ):
+        for name in plain.namelist():
+            small.writestr(name, plain.read(name))
+    assert_same(tmp_path / "small.pth", reference, torch.randn(1, 3, 64, 64))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:")
+def test_torchscript_is_told(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.trace(nn.Conv2d(3, 3, 3), torch.ones(1, 3, 8, 8)), tmp_path / "net.pt")
+    with pytest.raises(InputError, match=r"net\.pt is a TorchScript program"):
+        load_network(tmp_path / "net.pt")
+
+
 class Payload:
     """Unpickling this would leave a file behind."""
 
@@ -343,7 +451,7 @@ def test_code_in_a_file_never_runs(tmp_path: Path) -> None:
     torch.save({"state_dict": {}, "payload": Payload(trace)}, tmp_path / "evil.pth")
     (tmp_path / "plain.pth").write_bytes(pickle.dumps(Payload(trace), protocol=2))
     for name in ("evil.pth", "plain.pth"):
-        with pytest.raises(InputError, match=f"{name}.*more than tensors"):
+        with pytest.raises(InputError, match=f"{name} holds more than tensors: reading it would run .*safetensors"):
             load_network(tmp_path / name)
     assert not trace.exists()
 

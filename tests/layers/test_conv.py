@@ -7,7 +7,7 @@ from torch import nn
 
 from i2i.errors import InputError
 from i2i.layers.conv import add_spectral_norm, conv_block
-from i2i.layers.init import init_weights
+from i2i.layers.init import init_small, init_weights
 from i2i.layers.resample import upsample_conv
 
 
@@ -51,6 +51,12 @@ def test_initial_statistics() -> None:
         assert weight.mean().item() == pytest.approx(mean, abs=5 * 0.02 / weight.numel() ** 0.5)
         assert weight.std().item() == pytest.approx(0.02, rel=0.06)
         assert not layer.bias.any()
+
+
+def test_small_initial_weights() -> None:
+    conv = init_small(nn.Conv2d(64, 128, 3), scale=0.5)
+    assert conv.weight.std().item() == pytest.approx(0.5 * (2 / (64 * 9)) ** 0.5, rel=0.02)
+    assert conv.bias is not None and not conv.bias.any()
 
 
 def test_initialisation_reaches_spectrally_normalised_weights() -> None:

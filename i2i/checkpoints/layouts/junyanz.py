@@ -15,7 +15,7 @@ from i2i.generators import UNetGenerator
 
 
 def _recognise_unet(file: WeightFile) -> Layout | None:
-    if not file.is_conv("model.model.0"):
+    if not (file.is_conv("model.model.0") and file.has("model.model.1.model.")):
         return None
     # Each level lies within the one above it.
     levels = ["model.model.1"]
