@@ -9,9 +9,6 @@ from i2i.data.image_io import dtype_range, rescale
 from i2i.errors import InputError
 from i2i.inference.pictures import Picture, dtype_name, round_to
 
-# Networks mirror at the border of maps that they have halved; smaller images would leave nothing to mirror.
-SMALLEST_PX = 8
-
 
 class Codec:
     """Encodes images for a network and decodes its results, whole or piece by piece.
@@ -19,18 +16,22 @@ class Codec:
     Args:
         input, output: what the network was trained on and trained to return.
         size_multiple: the network takes sides that are multiples of it, in pixels.
+        smallest_px: and sides that are no smaller.
         scale: how many times larger its results are.
     """
 
-    def __init__(self, *, input: ImageSide, output: ImageSide, size_multiple: int, scale: int) -> None:
+    def __init__(
+        self, *, input: ImageSide, output: ImageSide, size_multiple: int, smallest_px: int, scale: int
+    ) -> None:
         self.input = input
         self.output = output
         self.size_multiple = size_multiple
+        self.smallest_px = smallest_px
         self.scale = scale
 
     def padded_size(self, height: int, width: int) -> tuple[int, int]:
         """The smallest size not below `height` and `width` that the network takes."""
-        height, width = max(height, SMALLEST_PX), max(width, SMALLEST_PX)
+        height, width = max(height, self.smallest_px), max(width, self.smallest_px)
         return height + -height % self.size_multiple, width + -width % self.size_multiple
 
     def result_dtype(self, dtype: torch.dtype) -> torch.dtype:

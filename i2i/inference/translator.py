@@ -20,6 +20,10 @@ from i2i.inference.pictures import AnyImage, Picture, fit_channels, open_page, o
 from i2i.inference.precision import Precision, SafeRunner
 from i2i.layers.norm import Normalisation, set_inference_mode
 
+# Networks mirror at the border of maps that they have halved; smaller images would leave nothing to mirror. Those that
+# need more say so.
+SMALLEST_PX = 8
+
 
 def load(
     weights: str | Path,
@@ -148,7 +152,13 @@ class Translator(nn.Module):
         self.exact = exact
         self.work = Work()
         self._restores: bool = getattr(generator, "restores", False)
-        self._codec = Codec(input=spec.input, output=spec.output, size_multiple=size_multiple, scale=scale)
+        self._codec = Codec(
+            input=spec.input,
+            output=spec.output,
+            size_multiple=size_multiple,
+            smallest_px=getattr(generator, "smallest_px", SMALLEST_PX),
+            scale=scale,
+        )
         self._engine = Engine(
             network=generator, codec=self._codec, run=SafeRunner(generator, precision=precision, compile=compile)
         )
