@@ -4,8 +4,9 @@ Source: TIFF 6.0 (Adobe 1992) and its technical notes; BigTIFF, ImageJ and OME-T
 """
 
 import logging
+import mmap
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,12 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 _MOST_COMPRESSED = 40_000  # bytes that one can become, in zstd of an even area
 _LARGEST_CLASSIC = 2**32 - 2**25  # bytes; offsets are of 32 bits, and some are needed beside the pixels
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # values of ExtraSamples
+# tifffile's decoders for these read beyond their memory where data are damaged.
+_THROUGH_LIBTIFF = frozenset({"LZW", "JPEG"})
+_THROUGH_TIFFFILE = frozenset(
+    {"NONE", "CCITTRLE", "CCITTFAX3", "CCITTFAX4", "ADOBE_DEFLATE", "DEFLATE", "LZMA", "ZSTD", "PACKBITS", "WEBP"}
+    | {"JPEG2000", "APERIO_JP2000_YCBC", "APERIO_JP2000_RGB", "LERC", "JPEGXL"}
+)
 # Whose further series are labels, thumbnails and the like, not pages.
 _SLIDE_SCANNERS = ("svs", "ndpi", "scn", "bif", "avs", "philips", "qpi", "lsm")
 
@@ -77,7 +84,7 @@ def read_tiff(path: Path) -> ImageFile:
         profile = images[0].keyframe.tags.valueof("InterColorProfile")
         for image in images:
             keyframe = image.keyframe
-            for page in _split(image.asarray(), image.axes):
+            for page in _split(_decode(image), image.axes):
                 seen, what = _as_seen(page, keyframe, profile)
                 notes.update(dict.fromkeys([*what, *dtype_notes(seen.dtype)]))
                 pages.append(as_image(upright(seen, keyframe.tags.valueof("Orientation", 1))))
@@ -126,11 +133,10 @@ def _images(file: "TiffFile") -> "list[TiffPage | TiffPageSeries]":
     if kind in ("generic", "uniform"):
         # tifffile would sort IFDs by shape, and take a page of half the size for an overview.
         found = [file.pages.get(index) for index in range(len(file.pages))]
-        _check_whole(found, size=size)
     else:
         found = series[:1] if kind in _SLIDE_SCANNERS else series
-        for image in found:
-            _check_whole(image.pages, size=size)
+    for image in found:
+        _check_readable(image)
     full = [image for image in found if not (image.keyframe.is_reduced or image.keyframe.is_mask)]
     images = full or found
     if not images:
@@ -140,13 +146,45 @@ def _images(file: "TiffFile") -> "list[TiffPage | TiffPageSeries]":
     return images
 
 
-def _check_whole(directories: "Iterable[TiffPage | None]", *, size: int) -> None:
-    for directory in directories:
-        if directory is None:
-            raise InputError("planes that the TIFF speaks of are not in it; put its other files beside it")
+def _directories(image: "TiffPage | TiffPageSeries") -> "Sequence[TiffPage]":
+    """The IFDs that an image lies in, which may be of several files."""
+    import tifffile
+
+    directories = image.pages if isinstance(image, tifffile.TiffPageSeries) else [image]
+    if None in directories:
+        raise InputError("planes that the TIFF speaks of are not in it; put its other files beside it")
+    return directories
+
+
+def _check_readable(image: "TiffPage | TiffPageSeries") -> None:
+    compression = image.keyframe.compression.name
+    if compression not in _THROUGH_LIBTIFF | _THROUGH_TIFFFILE:
+        raise InputError(f"its compression {compression} is not read; save the file with another one")
+    for directory in _directories(image):
         ends = map(operator.add, directory.dataoffsets, directory.databytecounts)
-        if max(ends, default=0) > size:
+        if max(ends, default=0) > directory.parent.filehandle.size:
             raise InputError("the TIFF is truncated; replace or remove the file")
+
+
+def _decode(image: "TiffPage | TiffPageSeries") -> np.ndarray:
+    """The pixels as they are stored, of the image's shape and axes."""
+    if image.keyframe.compression.name in _THROUGH_TIFFFILE:
+        return image.asarray()
+    pages = [_decode_with_libtiff(directory) for directory in _directories(image)]
+    return (pages[0] if len(pages) == 1 else np.stack(pages)).reshape(image.shape)
+
+
+def _decode_with_libtiff(directory: "TiffPage") -> np.ndarray:
+    import imagecodecs
+
+    with (
+        Path(directory.parent.filehandle.path).open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+    ):
+        pixels = imagecodecs.tiff_decode(data, index=directory.index)
+    # Planes of JPEG come interleaved, all others as they are stored.
+    planes = directory.compression.name == "JPEG" and directory.axes == "SYX"
+    return np.moveaxis(pixels, -1, 0) if planes else pixels
 
 
 def _split(array: np.ndarray, axes: str) -> np.ndarray:

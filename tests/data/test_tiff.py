@@ -263,6 +263,45 @@ def test_overviews_thumbnails_and_masks_are_no_pages(tmp_path: Path):
     np.testing.assert_array_equal(read_checked(tmp_path / "x.tif"), image)
 
 
+@pytest.mark.parametrize("compression", ["lzw", "jpeg"])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("tile", [None, (16, 16)])
+@pytest.mark.parametrize("pages", [1, 3])
+def test_what_goes_through_libtiff_is_what_tifffile_sees(
+    tmp_path: Path, compression: str, planar: str, tile: tuple[int, int] | None, pages: int
+):
+    images = random_image("uint8", pages, 40, 50, 3)
+    with tifffile.TiffWriter(tmp_path / "x.tif") as file:
+        for image in images if planar == "contig" else images.transpose(0, 3, 1, 2):
+            file.write(image, photometric="rgb", planarconfig=planar, tile=tile, compression=compression, metadata=None)
+    read = read_image_file(tmp_path / "x.tif").pages
+    with tifffile.TiffFile(tmp_path / "x.tif") as file:
+        for page, wanted in zip(read, file.pages, strict=True):
+            seen = wanted.asarray()
+            np.testing.assert_array_equal(page, seen if planar == "contig" else seen.transpose(1, 2, 0))
+
+
+def test_lzw_that_speaks_of_what_it_has_not_said(tmp_path: Path):
+    """The first code after a clear must be a plain byte; imagecodecs' own LZW decoder crashes here."""
+    tifffile.imwrite(tmp_path / "x.tif", random_image("uint8", 70, 90), compression="lzw")
+    with tifffile.TiffFile(tmp_path / "x.tif") as file:
+        (start, *_) = file.pages[0].dataoffsets
+    data = bytearray((tmp_path / "x.tif").read_bytes())
+    codes = int.from_bytes(data[start : start + 4])
+    assert codes >> 23 == 256  # clear; codes are of nine bits here
+    data[start : start + 4] = (256 << 23 | 300 << 14 | 258 << 5 | codes & 0b11111).to_bytes(4)
+    (tmp_path / "x.tif").write_bytes(data)
+    with pytest.raises(InputError, match=r"x\.tif"):
+        read_image(tmp_path / "x.tif")
+
+
+def test_a_compression_that_is_not_read_is_named(tmp_path: Path):
+    tifffile.imwrite(tmp_path / "x.tif", random_image("uint8", 20, 30), compression="png")
+    for read in (read_image, read_header):
+        with pytest.raises(InputError, match=r"x\.tif: its compression PNG is not read; save"):
+            read(tmp_path / "x.tif")
+
+
 def test_bigtiff_is_written_where_offsets_need_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     image = random_image("uint8", 20, 30, 3)
     starts = []
