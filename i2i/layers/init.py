@@ -1,4 +1,8 @@
-"""Initial weights."""
+"""Initial weights.
+
+Nothing is drawn on the "meta" device, where networks are built that a file will fill: there is nothing to fill there,
+and PyTorch would import its compiler for it, which takes seconds.
+"""
 
 from typing import TypeVar
 
@@ -18,6 +22,8 @@ def init_weights(network: Network, *, std: float = 0.02) -> Network:
             mean = 1.0 if isinstance(module, nn.BatchNorm2d) else 0.0
             # By name, since a spectrally normalised weight lives deeper than `module.weight`.
             for name, parameter in module.named_parameters():
+                if parameter.is_meta:
+                    continue
                 if name == "bias":
                     nn.init.zeros_(parameter)
                 else:
@@ -32,7 +38,7 @@ def init_small(network: Network, *, scale: float = 0.1) -> Network:
     (ESRGAN, Wang et al. 2018, §3.1). Changes `network` and returns it.
     """
     for module in network.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
             nn.init.kaiming_normal_(module.weight)
             with torch.no_grad():
                 module.weight.mul_(scale)

@@ -1,6 +1,8 @@
 """Files of super-resolution networks against golden outputs, spandrel, and SRGAN's generators written out."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -396,3 +398,9 @@ def test_other_floating_point_types(suffix: str, dtype: torch.dtype, tmp_path: P
         torch.save({"params": state}, file)
     checkpoint = assert_same(file, reference.float(), torch.rand(1, 3, 6, 5))
     assert {parameter.dtype for parameter in checkpoint.network.parameters()} == {torch.float32}
+
+
+def test_reading_does_not_import_the_compiler(tmp_path: Path) -> None:
+    torch.save(esrgan(blocks=1).state_dict(), tmp_path / "net.pth")
+    code = "import sys, i2i.checkpoints as c; c.load_network(sys.argv[1]); sys.exit('torch._dynamo' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code, tmp_path / "net.pth"], check=True)

@@ -11,8 +11,8 @@ def _recognise_old_rrdb(file: WeightFile) -> Layout | None:
     if not file.has("model.1.sub.0.RDB1."):
         return None
     # In the sequence an enlarging step takes three places, and two lie between the last convolutions.
-    last = max(int(key.split(".")[1]) for key in file.tensors if re.fullmatch(r"model\.\d+\.\w+", key))
-    ups = max(last - 4, 0) // 3
+    numbers = [int(key.split(".")[1]) for key in file.tensors if re.fullmatch(r"model\.\d+\.\w+", key)]
+    ups = (max(numbers, default=4) - 4) // 3
     blocks = file.count("model.1.sub.") - 1
     return _rrdb(
         file,
@@ -135,7 +135,7 @@ def _recognise_compact(file: WeightFile) -> Layout | None:
     slopes = range(1, last, 2)
     learnt = any(file.has(f"body.{number}.") for number in slopes)
     inputs = file.finding("in_channels", "body.0.weight", 1)
-    made = file.finding("", f"body.{last}.weight", 0).value
+    made = file.finding("out_channels", f"body.{last}.weight", 0).value
     # The input is added to the output, so that as many channels come out as go in, unless one goes in.
     outputs = inputs.value
     if outputs == 1 and math.isqrt(made) ** 2 != made:

@@ -1,6 +1,6 @@
 """How a project lays out a network in its weight files, and what can be told from the tensors."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,14 +111,3 @@ class Family:
     name: str
     pattern: str
     recognise: Callable[[WeightFile], Layout | None]
-
-
-def module_keys(modules: dict[str, str], tensors: Iterable[str]) -> dict[str, str]:
-    """Tensor by tensor what `modules` says module by module (our name → the file's), for the names in `tensors`."""
-    theirs = {name: ours for ours, name in modules.items()}
-    keys = {}
-    for key in tensors:
-        module, _, leaf = key.rpartition(".")
-        if module in theirs:
-            keys[f"{theirs[module]}.{leaf}"] = key
-    return keys
