@@ -184,9 +184,14 @@ def _complete(file: WeightFile, layout: Layout, overrides: dict[str, Any]) -> tu
         if name in overrides:
             findings.append(Finding(name=name, value=overrides[name], source="given by you"))
         else:
-            usual = Finding(name=name, value=parameter.default, source="as in all files of this kind")
-            findings.append(found.get(name, usual))
+            findings.append(found.get(name, _usual(name, parameter.default)))
     return tuple(findings)
+
+
+def _usual(name: str, default: Any) -> Finding:
+    if name == "output_activation":
+        return Finding(name=name, value=default, source="a guess, for it leaves no tensors: as published", certain=False)
+    return Finding(name=name, value=default, source="as in all files of this kind")
 
 
 def _build(file: WeightFile, layout: Layout, findings: tuple[Finding, ...]) -> nn.Module:

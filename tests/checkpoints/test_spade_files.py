@@ -146,9 +146,10 @@ def test_any_generator_without_a_word(arguments: dict[str, Any], tmp_path: Path)
 def test_what_the_tensors_cannot_tell(tmp_path: Path) -> None:
     file = tmp_path / "latest_net_G.pth"
     assert_same(trained(layers="more", hidden=5), file, num_upsampling_layers="more")
-    assert guesses(file) == {"num_upsampling_layers": "normal"}
+    assert guesses(file) == {"num_upsampling_layers": "normal", "output_activation": "tanh"}
     assert_same(trained(latents=3, hidden=5, grid=(4, 1)), file, latent_height=4, latent_width=1)
-    assert guesses(file) == {"num_upsampling_layers": "normal", "latent_height": 2, "latent_width": 2}
+    expected = {"num_upsampling_layers": "normal", "latent_height": 2, "latent_width": 2, "output_activation": "tanh"}
+    assert guesses(file) == expected
     with pytest.raises(InputError, match=r"latest_net_G\.pth reads as a SPADE generator .*fc\.weight has shape"):
         load_network(file, latent_height=3)
 
