@@ -266,8 +266,7 @@ def _input_errors(path: Path) -> Iterator[None]:
 
 
 def _format(path: Path) -> Literal["npy", "tiff", "jpeg", "png", "webp", "bmp"]:
-    with path.open("rb") as file:
-        head = file.read(16)
+    head = _first_bytes(path, 16)
     if head.startswith(b"\x93NUMPY"):
         return "npy"
     if head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
@@ -283,6 +282,11 @@ def _format(path: Path) -> Literal["npy", "tiff", "jpeg", "png", "webp", "bmp"]:
     if not head:
         raise InputError("the file is empty; replace or remove it")
     raise ValueError(f"it begins with {head!r}, unlike PNG, JPEG, TIFF, WebP, BMP and .npy")
+
+
+def _first_bytes(path: Path, count: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(count)
 
 
 def _last_bytes(path: Path, count: int) -> bytes:
@@ -330,6 +334,7 @@ def _open_with_pillow(path: Path, name: Literal["jpeg", "webp", "bmp"]) -> Pillo
         case "jpeg":
             image = JpegImagePlugin.JpegImageFile(path)
         case "webp":
+            # A WebP says after four letters how many bytes follow the first eight.
             if int.from_bytes(_first_bytes(path, 8)[4:], "little") + 8 > size:
                 raise InputError("the WebP is truncated; replace or remove the file")
             image = WebPImagePlugin.WebPImageFile(path)
@@ -343,13 +348,8 @@ def _open_with_pillow(path: Path, name: Literal["jpeg", "webp", "bmp"]) -> Pillo
     return image
 
 
-def _first_bytes(path: Path, count: int) -> bytes:
-    with path.open("rb") as file:
-        return file.read(count)
-
-
 def _pillow_header(image: PillowFile.ImageFile) -> ImageHeader:
-    channels = len(Image.getmodebands(_pillow_mode(image)) * "x")
+    channels = Image.getmodebands(_pillow_mode(image))
     orientation = orientation_in(image.info.get("exif"))
     return header_of((image.height, image.width, channels), np.dtype("uint8"), orientation=orientation)
 

@@ -4,6 +4,7 @@ Source: TIFF 6.0 (Adobe 1992) and its technical notes; BigTIFF, ImageJ and OME-T
 """
 
 import logging
+import math
 import mmap
 import operator
 from collections.abc import Iterable, Sequence
@@ -141,7 +142,7 @@ def _images(file: "TiffFile") -> "list[TiffPage | TiffPageSeries]":
     images = full or found
     if not images:
         raise InputError("the TIFF holds no image; replace or remove the file")
-    claimed = sum(int(np.prod(image.shape, dtype=object)) * image.dtype.itemsize for image in images)
+    claimed = sum(math.prod(image.shape) * image.dtype.itemsize for image in images)
     check_claim(claimed, held=size, expansion=_MOST_COMPRESSED)
     return images
 
@@ -160,9 +161,13 @@ def _check_readable(image: "TiffPage | TiffPageSeries") -> None:
     compression = image.keyframe.compression.name
     if compression not in _THROUGH_LIBTIFF | _THROUGH_TIFFFILE:
         raise InputError(f"its compression {compression} is not read; save the file with another one")
+    segments, page_bytes = math.prod(image.keyframe.chunked), image.keyframe.nbytes
     for directory in _directories(image):
         ends = map(operator.add, directory.dataoffsets, directory.databytecounts)
-        if max(ends, default=0) > directory.parent.filehandle.size:
+        beyond_the_end = max(ends, default=0) > directory.parent.filehandle.size
+        # tifffile would fill what is not there with zeros.
+        too_few = len(directory.dataoffsets) < segments and sum(directory.databytecounts) < page_bytes
+        if beyond_the_end or too_few:
             raise InputError("the TIFF is truncated; replace or remove the file")
 
 
@@ -199,7 +204,7 @@ def _split(array: np.ndarray, axes: str) -> np.ndarray:
     pages = [axis for axis, name in enumerate(axes) if name not in "CSYX"]
     order = [*pages, axes.index("Y"), axes.index("X"), *channels]
     height, width = (array.shape[axes.index(name)] for name in "YX")
-    count = int(np.prod([array.shape[axis] for axis in pages], dtype=int))
+    count = math.prod(array.shape[axis] for axis in pages)
     return array.transpose(order).reshape(count, height, width, -1)
 
 

@@ -295,6 +295,18 @@ def test_lzw_that_speaks_of_what_it_has_not_said(tmp_path: Path):
         read_image(tmp_path / "x.tif")
 
 
+def test_a_file_whose_strips_are_too_few_is_refused(tmp_path: Path):
+    tifffile.imwrite(tmp_path / "x.tif", random_image("uint8", 20, 30), rowsperstrip=20)
+    with tifffile.TiffFile(tmp_path / "x.tif") as file:
+        place = file.pages[0].tags["ImageLength"].valueoffset
+    data = bytearray((tmp_path / "x.tif").read_bytes())
+    data[place : place + 2] = (2000).to_bytes(2, "little")
+    (tmp_path / "x.tif").write_bytes(data)
+    for read in (read_image, read_header):
+        with pytest.raises(InputError, match=r"x\.tif: the TIFF is truncated"):
+            read(tmp_path / "x.tif")
+
+
 def test_a_compression_that_is_not_read_is_named(tmp_path: Path):
     tifffile.imwrite(tmp_path / "x.tif", random_image("uint8", 20, 30), compression="png")
     for read in (read_image, read_header):
