@@ -10,7 +10,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
-from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.instancenorm import _InstanceNorm
@@ -27,17 +26,23 @@ _PROBE_PX = 256
 class Reach:
     """Along one axis, output `i` is made of the inputs ⌊(i · down + first) / up⌋ to ⌊(i · down + last) / up⌋.
 
-    Inputs before the map's first or after its last stand for padding. There are up / down outputs to an input.
+    Inputs before the map's first or after its last stand for padding. Of n inputs come ⌊(n · up + extra) / down⌋
+    outputs.
     """
 
     down: int = 1
     up: int = 1
     first: int = 0
     last: int = 0
+    extra: int = 0
 
     def inputs(self, output: int) -> tuple[int, int]:
         """The first and the last input that one output is made of."""
         return (output * self.down + self.first) // self.up, (output * self.down + self.last) // self.up
+
+    def count(self, inputs: int) -> int:
+        """The number of outputs."""
+        return (inputs * self.up + self.extra) // self.down
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,6 +53,7 @@ class Step:
         name: as in the network, for messages.
         inputs: the steps whose maps it takes; none for the image that goes into the network.
         operation: takes these maps; the network's own module where there is one.
+        channels: of its map.
         reach: along rows and along columns; None where each value depends on the whole map.
         inplace: whether the operation overwrites its first input.
     """
@@ -55,6 +61,7 @@ class Step:
     name: str
     inputs: tuple["Step", ...] = field(repr=False)
     operation: Callable[..., Tensor]
+    channels: int
     reach: tuple[Reach, Reach] | None
     inplace: bool
 
@@ -64,12 +71,16 @@ def trace(network: nn.Module) -> list[Step]:
 
     Dropout that is off and steps on which the result does not depend are left out.
 
+    Args:
+        network: with the attribute `in_channels`.
+
     Raises:
         InputError: the network's path depends on its input, or it takes a step of unknown reach.
     """
     name = type(network).__name__
     try:
         nodes = _Tracer(autowrap_functions=(check_images,)).trace(network).nodes
+        channels: Any = network.in_channels
     except Exception as error:  # code that was written for tensors may fail in any way on what stands in for them
         raise InputError(f"{name} cannot be taken apart into its steps: {error}") from error
 
@@ -77,7 +88,9 @@ def trace(network: nn.Module) -> list[Step]:
     steps: list[Step] = []
     for node in nodes:
         if node.op == "placeholder" and not steps:
-            step = Step(name="image", inputs=(), operation=nn.Identity(), reach=_both(Reach()), inplace=False)
+            step = Step(
+                name="image", inputs=(), operation=nn.Identity(), channels=channels, reach=_both(Reach()), inplace=False
+            )
         elif node.op == "placeholder" or node.target is check_images:
             continue  # a second input may be left out, if nothing reads it
         elif node.op == "get_attr":
@@ -145,7 +158,7 @@ def peak_bytes_per_pixel(network: nn.Module) -> float | None:
         return None
     multiple = getattr(network, "size_multiple", 1)
     side = multiple * math.ceil(_PROBE_PX / multiple)
-    shapes = map_shapes(network, steps, height=side, width=side)
+    shapes = map_shapes(steps, height=side, width=side)
 
     users = dict.fromkeys(steps, 0)
     for step in steps:
@@ -166,20 +179,13 @@ def peak_bytes_per_pixel(network: nn.Module) -> float | None:
     return 4 * peak / side**2
 
 
-def map_shapes(network: nn.Module, steps: list[Step], *, height: int, width: int) -> dict[Step, torch.Size]:
-    """The shape (1, C, H, W) of each step's map, for an image of `height` × `width` pixels; computes none."""
-    channels: Any = network.in_channels
-    maps = {steps[0]: torch.empty(1, channels, height, width, device="meta")}
-    with torch.no_grad():
-        for step in steps[1:]:
-            inputs = tuple(maps[source] for source in step.inputs)
-            if isinstance(step.operation, nn.Module):
-                tensors = {**dict(step.operation.named_parameters()), **dict(step.operation.named_buffers())}
-                tensors = {name: tensor.to("meta") for name, tensor in tensors.items()}
-                maps[step] = functional_call(step.operation, tensors, inputs)
-            else:
-                maps[step] = step.operation(*inputs)
-    return {step: result.shape for step, result in maps.items()}
+def map_shapes(steps: list[Step], *, height: int, width: int) -> dict[Step, torch.Size]:
+    """The shape (1, C, H, W) of each step's map, for an image of `height` × `width` pixels."""
+    sizes = {steps[0]: (height, width)}
+    for step in steps[1:]:
+        size = sizes[step.inputs[0]]
+        sizes[step] = size if step.reach is None else (step.reach[0].count(size[0]), step.reach[1].count(size[1]))
+    return {step: torch.Size((1, step.channels, *size)) for step, size in sizes.items()}
 
 
 class _Tracer(fx.Tracer):
@@ -199,12 +205,14 @@ def _make_step(node: fx.Node, network: nn.Module, values: dict[fx.Node, Step | T
     usable = len(inputs) + len(constants) == len(node.all_input_nodes)
     if not inputs or not usable or any(constant.shape[-2:].numel() > 1 for constant in constants.values()):
         raise _NoRuleError(node.name)
+    channels = [step.channels for step in inputs.values()]
     if node.op == "call_module":
         module = network.get_submodule(str(node.target))
         return Step(
             name=str(node.target),
             inputs=tuple(inputs.values()),
             operation=module,
+            channels=_channels_of_module(module, channels[0]),
             reach=_reach_of_module(module),
             inplace=getattr(module, "inplace", False),
         )
@@ -212,6 +220,7 @@ def _make_step(node: fx.Node, network: nn.Module, values: dict[fx.Node, Step | T
         name=node.name,
         inputs=tuple(inputs.values()),
         operation=_bind(node, list(inputs), constants),
+        channels=_channels_of_function(node, channels),
         reach=_reach_of_function(node),
         inplace=bool(node.kwargs.get("inplace", False)),
     )
@@ -237,36 +246,28 @@ def _reach_of_module(module: nn.Module) -> tuple[Reach, Reach] | None:
     match module:
         case ResizeConv2d():
             return _both(Reach(up=2, first=-1, last=1))
-        case nn.Conv2d() if _is_plain(module, nn.Conv2d):
-            rows, columns = (
-                Reach(down=stride, first=-padding, last=dilation * (size - 1) - padding)
-                for size, stride, padding, dilation in _geometry(module)
-            )
+        case nn.Conv2d() if type(module).forward is nn.Conv2d.forward and not isinstance(module.padding, str):
+            rows, columns = (_reach_of_conv(module, axis) for axis in (0, 1))
             # A mirrored row may lie farther away than what the kernel itself reaches.
             if module.padding_mode == "zeros" or (
                 module.padding_mode == "reflect" and -rows.first <= rows.last and -columns.first <= columns.last
             ):
                 return rows, columns
-        case nn.ConvTranspose2d() if _is_plain(module, nn.ConvTranspose2d):
-            # Input j adds to the outputs j · stride − padding + tap · dilation.
-            rows, columns = (
-                Reach(up=stride, first=padding - dilation * (size - 1) + stride - 1, last=padding)
-                for size, stride, padding, dilation in _geometry(module)
-            )
-            return rows, columns
+        case nn.ConvTranspose2d() if type(module).forward is nn.ConvTranspose2d.forward:
+            return _reach_of_transposed_conv(module, 0), _reach_of_transposed_conv(module, 1)
         case BlurDownsample():
-            return _both(Reach(down=2, first=-1, last=1))
+            return _both(Reach(down=2, first=-1, last=1, extra=1))
         case BlurUpsample():
             return _both(_reach_of_interpolation(2, "bilinear"))
         case PickEvery():
-            return _both(Reach(down=module.factor))
+            return _both(Reach(down=module.factor, extra=module.factor - 1))
         case nn.Upsample() if module.size is None and not module.align_corners:
             return _both(_reach_of_interpolation(module.scale_factor, module.mode))
         case nn.PixelShuffle():
             return _both(Reach(up=module.upscale_factor))
         case nn.PixelUnshuffle():
             return _both(Reach(down=module.downscale_factor, last=module.downscale_factor - 1))
-        case _BatchNorm() | _InstanceNorm() | nn.GroupNorm() | nn.AdaptiveAvgPool2d() | nn.AdaptiveMaxPool2d():
+        case _BatchNorm() | _InstanceNorm() | nn.GroupNorm():
             return None if _looks_at_whole_maps(module) else _both(Reach())
         case nn.ReLU() | nn.LeakyReLU() | nn.PReLU() | nn.ELU() | nn.GELU() | nn.SiLU() | nn.Tanh() | nn.Sigmoid():
             return _both(Reach())
@@ -275,23 +276,63 @@ def _reach_of_module(module: nn.Module) -> tuple[Reach, Reach] | None:
     raise _NoRuleError(repr(module))
 
 
+def _channels_of_module(module: nn.Module, channels: int) -> int:
+    match module:
+        case nn.Conv2d() | nn.ConvTranspose2d():
+            return module.out_channels
+        case nn.PixelShuffle():
+            return channels // module.upscale_factor**2
+        case nn.PixelUnshuffle():
+            return channels * module.downscale_factor**2
+    return channels
+
+
 def _reach_of_function(node: fx.Node) -> tuple[Reach, Reach] | None:
-    arguments: dict[Any, Any] = {**dict(enumerate(node.args)), **node.kwargs}
     match node.target:
         case operator.add | operator.sub | operator.mul | operator.truediv | operator.neg | torch.add | torch.mul:
             return _both(Reach())
         case torch.tanh | torch.sigmoid | torch.relu | F.relu | F.leaky_relu:
             return _both(Reach())
-        case torch.cat if arguments.get("dim", arguments.get(1)) in (1, -3):
+        case torch.cat if _second_argument(node, "dim") in (1, -3):
             return _both(Reach())
-        case F.interpolate if arguments["size"] is None and not arguments["align_corners"]:
-            return _both(_reach_of_interpolation(arguments["scale_factor"], arguments["mode"]))
+        case F.interpolate if node.kwargs["size"] is None and not node.kwargs["align_corners"]:
+            return _both(_reach_of_interpolation(node.kwargs["scale_factor"], node.kwargs["mode"]))
         case torch.pixel_shuffle:
-            return _both(Reach(up=arguments[1] if 1 in arguments else arguments["upscale_factor"]))
+            return _both(Reach(up=_second_argument(node, "upscale_factor")))
         case torch.pixel_unshuffle:
-            factor = arguments[1] if 1 in arguments else arguments["downscale_factor"]
+            factor = _second_argument(node, "downscale_factor")
             return _both(Reach(down=factor, last=factor - 1))
     raise _NoRuleError(node.format_node() or node.name)
+
+
+def _channels_of_function(node: fx.Node, channels: list[int]) -> int:
+    match node.target:
+        case torch.cat:
+            return sum(channels)
+        case torch.pixel_shuffle:
+            return channels[0] // _second_argument(node, "upscale_factor") ** 2
+        case torch.pixel_unshuffle:
+            return channels[0] * _second_argument(node, "downscale_factor") ** 2
+    return max(channels)  # a single channel may be added to several
+
+
+def _second_argument(node: fx.Node, name: str) -> Any:
+    return node.args[1] if len(node.args) > 1 else node.kwargs.get(name)
+
+
+def _reach_of_conv(conv: nn.Conv2d, axis: int) -> Reach:
+    stride, padding = conv.stride[axis], int(conv.padding[axis])
+    span = conv.dilation[axis] * (conv.kernel_size[axis] - 1)
+    return Reach(down=stride, first=-padding, last=span - padding, extra=2 * padding - span + stride - 1)
+
+
+def _reach_of_transposed_conv(conv: nn.ConvTranspose2d, axis: int) -> Reach:
+    """Input j adds to the outputs from j · stride − padding to span more."""
+    stride, padding = conv.stride[axis], int(conv.padding[axis])
+    span = conv.dilation[axis] * (conv.kernel_size[axis] - 1)
+    # Output i is first reached by input ⌈(i + padding − span) / stride⌉, written as a floor.
+    extra = span - 2 * padding + conv.output_padding[axis] + 1 - stride
+    return Reach(up=stride, first=padding - span + stride - 1, last=padding, extra=extra)
 
 
 def _reach_of_interpolation(factor: Any, mode: Any) -> Reach:
@@ -307,17 +348,6 @@ def _reach_of_interpolation(factor: Any, mode: Any) -> Reach:
 
 def _both(reach: Reach) -> tuple[Reach, Reach]:
     return reach, reach
-
-
-def _is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether the module computes what its kind does, however its weight comes about."""
-    return type(module).forward is kind.forward and not isinstance(module.padding, str)
-
-
-def _geometry(conv: nn.Conv2d | nn.ConvTranspose2d) -> list[tuple[int, int, int, int]]:
-    """Kernel size, stride, padding and dilation along rows and along columns."""
-    sizes = (conv.kernel_size, conv.stride, conv.padding, conv.dilation)
-    return [tuple(int(pair[axis]) for pair in sizes) for axis in (0, 1)]  # type: ignore[misc]
 
 
 def _looks_at_whole_maps(module: nn.Module) -> bool:

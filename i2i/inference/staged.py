@@ -15,12 +15,14 @@ Maps are kept as (H, W, C): a band is one piece of memory, in the order that con
 ("channels last").
 """
 
+import math
 import shutil
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,14 +35,15 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from i2i.errors import InputError
 from i2i.inference.graph import Reach, Step, map_shapes, trace
+from i2i.layers.checks import check_images
 from i2i.layers.resample import ResizeConv2d
 
-# Larger bands are no faster: they leave a CPU's caches, and other devices are busy with as much.
-_BAND_BYTES_ON_CPU = 64 * 2**20
-_BAND_BYTES_ELSEWHERE = 2**30
+# What a band of one map takes at most. More is no faster: it leaves a CPU's caches, and other devices are busy enough.
+_MAP_BAND_BYTES_ON_CPU = 16 * 2**20
+_MAP_BAND_BYTES_ELSEWHERE = 256 * 2**20
+# Unless bands would be so low that windows hold more old rows than new ones.
+_FEWEST_ROWS = 16
 _BYTES_PER_VALUE = 4
-
-_Shapes = dict[Step, torch.Size]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,13 +90,13 @@ def run_staged(
         progress: told the share that is done, from 0 to 1.
 
     Raises:
-        InputError: the network cannot be taken apart, trains, or is not in float32; the budget does not suffice for
-            the smallest bands; the disk has too little room.
+        InputError: the network cannot be taken apart, trains, or is not in float32; it does not take images of this
+            size; the budget does not suffice for the smallest bands; the disk has too little room.
     """
     started = time.perf_counter()
     steps = trace(network)
-    _check_mode(network, steps)
-    shapes = map_shapes(network, steps, height=height, width=width)
+    _check(network, steps, height=height, width=width)
+    shapes = map_shapes(steps, height=height, width=width)
     plan = _make_plan(steps, shapes, budget_bytes=budget_bytes, device=device)
     folder = Path(tempfile.gettempdir()) if scratch_folder is None else scratch_folder
     _check_room(folder, plan.scratch_bytes)
@@ -113,17 +116,17 @@ def run_staged(
         if step is steps[-1]:
             write_rows(start, rows)
 
-    done, total = 0.0, sum(stage.cost(shapes) for stage in plan.stages)
+    done, total = 0.0, sum(stage.cost for stage in plan.stages)
     try:
         for stage, bands in zip(plan.stages, plan.bands, strict=True):
             for step in stage.keeps:
                 kept[step] = _FileMap(shapes[step], folder) if step in plan.in_files else _MemoryMap(shapes[step])
             statistics.update({step: _Statistics() for step in stage.measures})
-            for _ in _walk(stage, bands, shapes, read, hand_out, statistics):
-                done += stage.cost(shapes) / bands
+            for _ in _walk(stage, bands, read, hand_out, statistics):
+                done += stage.cost / bands
                 if progress is not None:
                     progress(min(1.0, done / total))
-            for step in stage.last_reads:
+            for step in plan.last_reads[stage]:
                 kept.pop(step).close()
     finally:
         for whole in kept.values():
@@ -137,10 +140,16 @@ def run_staged(
     )
 
 
-def _check_mode(network: nn.Module, steps: list[Step]) -> None:
-    parameter = next(network.parameters())
-    if parameter.dtype != torch.float32:
-        raise InputError(f"expected a network in float32 for an exact result, got {parameter.dtype}")
+def _check(network: nn.Module, steps: list[Step], *, height: int, width: int) -> None:
+    check_images(
+        torch.empty(1, steps[0].channels, height, width, device="meta"),
+        channels=steps[0].channels,
+        multiple=getattr(network, "size_multiple", 1),
+        minimum=getattr(network, "smallest_px", 1),
+    )
+    dtype = next(network.parameters()).dtype
+    if dtype != torch.float32:
+        raise InputError(f"expected a network in float32 for an exact result, got {dtype}")
     for step in steps:
         module = step.operation
         if isinstance(module, (_DropoutNd, _BatchNorm, _InstanceNorm)) and module.training:
@@ -150,162 +159,9 @@ def _check_mode(network: nn.Module, steps: list[Step]) -> None:
             )
         if step.reach is None and not isinstance(module, (_BatchNorm, _InstanceNorm)):
             raise InputError(
-                f"{step.name} ({type(module).__name__}) looks at the whole image; only instance norm and batch norm "
-                "can do so with an exact result in bands"
+                f"{step.name} ({type(module).__name__}) looks at the whole image, and there is no way to do so in "
+                "bands; only instance norm and batch norm have one"
             )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Stage:
-    """One walk over the image.
-
-    Attributes:
-        reads: the image or kept maps.
-        steps: what it computes, each step after those it depends on.
-        users: for each of both, the steps of this stage that read it.
-        results: those of both that it hands out: to be kept, measured, or written as the network's result.
-        keeps, measures: which of these are kept; whose mean and variance a norm needs.
-        last_reads: kept maps that no later stage reads.
-    """
-
-    reads: list[Step]
-    steps: list[Step]
-    users: dict[Step, list[Step]]
-    results: list[Step]
-    keeps: list[Step]
-    measures: list[Step]
-    last_reads: list[Step] = field(default_factory=list)
-
-    def cost(self, shapes: _Shapes) -> float:
-        """How long it takes, compared with other stages: multiplications, and one for each value it makes."""
-        cost = float(sum(shapes[step].numel() for step in self.reads + self.steps))
-        for step in self.steps:
-            if isinstance(step.operation, (nn.Conv2d, nn.ConvTranspose2d)):
-                pixels = min(shapes[step][2:].numel(), shapes[step.inputs[0]][2:].numel())
-                cost += pixels * step.operation.weight.numel()
-        return cost
-
-
-def _divide(steps: list[Step], *, most_steps: int) -> list[_Stage]:
-    """Divide a network into as few stages as its norms allow, of at most `most_steps` steps.
-
-    Each step is computed as late as possible, so that what is cheap to compute from the image itself, as SPADE's
-    label maps are, is not kept from the beginning on.
-    """
-    image, result = steps[0], steps[-1]
-    users: dict[Step, list[Step]] = {step: [] for step in steps}
-    for step in steps:
-        for source in step.inputs:
-            users[source].append(step)
-
-    number = {result: 0}
-    sizes = Counter([0])
-    for step in reversed(steps[:-1]):
-        number[step] = min(number[user] - (user.reach is None) for user in users[step])
-        while sizes[number[step]] >= most_steps:
-            number[step] -= 1
-        sizes[number[step]] += 1
-
-    measured = [step for step in steps if any(user.reach is None for user in users[step])]
-    stages = []
-    for n in sorted({number[step] for step in steps[1:] + measured}):
-        members = [step for step in steps[1:] if number[step] == n]
-        reads = [step for step in steps if step not in members and not set(users[step]).isdisjoint(members)]
-        measures = [step for step in measured if number[step] == n]
-        if image in measures and image not in reads:
-            reads.append(image)
-        keeps = [step for step in members if any(number[user] != n for user in users[step])]
-        stages.append(
-            _Stage(
-                reads=reads,
-                steps=members,
-                users={step: [user for user in users[step] if user in members] for step in reads + members},
-                results=list(dict.fromkeys(keeps + measures + [step for step in members if step is result])),
-                keeps=keeps,
-                measures=measures,
-            )
-        )
-    for place, stage in enumerate(stages):
-        read_later = {step for later in stages[place + 1 :] for step in later.reads}
-        stage.last_reads.extend(step for step in stage.reads if step is not image and step not in read_later)
-    return stages
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Plan:
-    """The stages, into how many bands each divides the image, and which maps are kept in files."""
-
-    stages: list[_Stage]
-    bands: list[int]
-    in_files: set[Step]
-    memory_bytes: int
-    scratch_bytes: int
-
-
-def _make_plan(steps: list[Step], shapes: _Shapes, *, budget_bytes: int, device: torch.device) -> _Plan:
-    largest = _BAND_BYTES_ON_CPU if device.type == "cpu" else _BAND_BYTES_ELSEWHERE
-    room = min(budget_bytes // 2, largest)
-    most_steps = len(steps)
-    while True:
-        stages = _divide(steps, most_steps=most_steps)
-        bands = [_choose_bands(stage, shapes, room) for stage in stages]
-        if all(bands):
-            break
-        # Fewer steps at a time have fewer windows, at the price of more maps that are kept.
-        most_steps //= 2
-        if most_steps == 0:
-            raise InputError(
-                f"an image {shapes[steps[0]][3]} px wide does not go through the network in bands within "
-                f"{budget_bytes / 1e6:.0f} MB of memory: allow more, or cut the image into parts"
-            )
-
-    in_memory: dict[Step, int] = {}
-    in_files: dict[Step, int] = {}
-    all_files: set[Step] = set()
-    memory_bytes = scratch_bytes = 0
-    for stage in stages:
-        for step in stage.keeps:
-            size = _BYTES_PER_VALUE * shapes[step].numel()
-            fits = sum(in_memory.values()) + size <= budget_bytes - room
-            (in_memory if fits else in_files)[step] = size
-        all_files.update(in_files)
-        memory_bytes = max(memory_bytes, sum(in_memory.values()))
-        scratch_bytes = max(scratch_bytes, sum(in_files.values()))
-        for step in stage.last_reads:
-            in_memory.pop(step, None)
-            in_files.pop(step, None)
-    return _Plan(stages=stages, bands=bands, in_files=all_files, memory_bytes=memory_bytes, scratch_bytes=scratch_bytes)
-
-
-def _choose_bands(stage: _Stage, shapes: _Shapes, room_bytes: int) -> int:
-    """The smallest power of two of bands that take no more than `room_bytes` each; 0 if single rows take more."""
-    tallest = max(shapes[step][2] for step in stage.results)
-    bands = 1
-    while bands <= tallest:
-        if _band_bytes(stage, bands, shapes) <= room_bytes:
-            return bands
-        bands *= 2
-    return 0
-
-
-def _band_bytes(stage: _Stage, bands: int, shapes: _Shapes) -> int:
-    """The most memory that a band takes at one time, found by counting rows."""
-    row_bytes = {step: _BYTES_PER_VALUE * shapes[step].numel() // shapes[step][2] for step in stage.users}
-    held = dict.fromkeys(stage.users, range(0))
-    alive = peak = 0
-    for moves in _schedule(stage, bands, shapes):
-        for move in moves:
-            rows = held[move.step]
-            held[move.step] = range(rows.start, move.stop)
-            alive += (move.stop - move.start) * row_bytes[move.step]
-            # Padding copies the inputs; appending to a window copies both parts.
-            padding = sum(len(held[source]) * row_bytes[source] for source in move.step.inputs if source in held)
-            appending = len(held[move.step]) * row_bytes[move.step] if rows else 0
-            peak = max(peak, alive + max(padding, appending))
-            for step, oldest in move.oldest.items():
-                alive -= (oldest - held[step].start) * row_bytes[step]
-                held[step] = range(oldest, held[step].stop)
-    return peak
 
 
 class _Move(NamedTuple):
@@ -317,31 +173,102 @@ class _Move(NamedTuple):
     oldest: dict[Step, int]
 
 
-def _schedule(stage: _Stage, bands: int, shapes: _Shapes) -> Iterator[list[_Move]]:
-    """What to compute in which order, for each band."""
-    done = dict.fromkeys(stage.users, 0)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Stage:
+    """One walk over the image: which rows of which map come when.
 
-    def oldest_needed(step: Step) -> int:
-        unfinished = [user for user in stage.users[step] if done[user] < shapes[user][2]]
-        return min([done[step], *(_first_input(user, done[user]) for user in unfinished)])
+    Attributes:
+        shapes: (1, C, H, W) of every map.
+        reads: the image or kept maps.
+        steps: what it computes, each after those it depends on.
+        users: for each of both, the steps of this stage that read its map.
+        keeps, measures: whose map is kept for later stages; of whose map a later norm needs mean and variance.
+        results: these and the network's result.
+    """
 
-    for band in range(1, bands + 1):
-        stops = dict.fromkeys(stage.users, 0)
-        for step in stage.results:
-            stops[step] = shapes[step][2] * band // bands
-        for step in reversed(stage.steps):
-            if stops[step] > 0:
-                _, last = _rows(step).inputs(stops[step] - 1)
-                for source in step.inputs:
-                    stops[source] = max(stops[source], min(last + 1, shapes[source][2]))
+    shapes: dict[Step, torch.Size]
+    reads: list[Step]
+    steps: list[Step]
+    users: dict[Step, list[Step]]
+    keeps: list[Step]
+    measures: list[Step]
+    results: list[Step]
 
-        moves = []
-        for step, stop in stops.items():
+    @cached_property
+    def cost(self) -> float:
+        """How long it takes, compared with other stages: multiplications, and one for each value it makes."""
+        cost = float(sum(self.shapes[step].numel() for step in self.users))
+        for step in self.steps:
+            if isinstance(step.operation, (nn.Conv2d, nn.ConvTranspose2d)):
+                pixels = min(self.shapes[step][2:].numel(), self.shapes[step.inputs[0]][2:].numel())
+                cost += pixels * step.operation.weight.numel()
+        return cost
+
+    def moves(self, band: int, bands: int, done: dict[Step, int]) -> Iterator[_Move]:
+        """What to do for a band, in order; bands count from 1.
+
+        Args:
+            done: how many rows of each map are known, from the top; brought up to date.
+        """
+        for step, stop in self.rows_due(band, bands).items():
             if stop > done[step]:
                 start, done[step] = done[step], stop
-                oldest = {other: oldest_needed(other) for other in (step, *step.inputs) if other in done}
-                moves.append(_Move(step, start, stop, oldest))
-        yield moves
+                touched = [other for other in (step, *step.inputs) if other in done]
+                yield _Move(step, start, stop, {other: self.oldest_needed(other, done) for other in touched})
+
+    def rows_due(self, band: int, bands: int) -> dict[Step, int]:
+        """How many rows of each map must be known once a band is done."""
+        due = dict.fromkeys(self.users, 0)
+        for step in self.results:
+            due[step] = self.shapes[step][2] * band // bands
+        for step in reversed(self.steps):
+            if due[step] > 0:
+                _, last = _rows(step).inputs(due[step] - 1)
+                for source in step.inputs:
+                    due[source] = max(due[source], min(last + 1, self.shapes[source][2]))
+        return due
+
+    def oldest_needed(self, step: Step, done: dict[Step, int]) -> int:
+        """The first row of a step's map that is still needed, or else the first that is not known yet."""
+        unfinished = [user for user in self.users[step] if done[user] < self.shapes[user][2]]
+        return min([done[step], *(_first_input(user, done[user]) for user in unfinished)])
+
+    def choose_bands(self, *, map_band_bytes: int, room_bytes: int) -> int:
+        """Into how many bands to divide the image; 0 if even the smallest take more than `room_bytes`."""
+        _, channels, height, width = max((self.shapes[step] for step in self.users), key=torch.Size.numel)
+        rows = max(_FEWEST_ROWS, map_band_bytes // (_BYTES_PER_VALUE * channels * width))
+        tallest = max(self.shapes[step][2] for step in self.results)
+        bands = min(tallest, math.ceil(height / rows))
+        while self.band_bytes(bands) > room_bytes:
+            if bands == tallest:
+                return 0
+            bands = min(tallest, 2 * bands)
+        return bands
+
+    def band_bytes(self, bands: int) -> int:
+        """The most memory that it takes at one time, from the number of rows that its windows hold.
+
+        Looked at from the middle of the image on, until every map, even the lowest, has moved.
+        """
+        row_bytes = {step: _BYTES_PER_VALUE * self.shapes[step].numel() // self.shapes[step][2] for step in self.users}
+        first = bands // 2
+        last = min(bands, first + math.ceil(bands / min(self.shapes[step][2] for step in self.users)) + 1)
+        done = self.rows_due(first, bands)
+        held = {step: range(self.oldest_needed(step, done), done[step]) for step in self.users}
+        alive = peak = sum(len(rows) * row_bytes[step] for step, rows in held.items())
+        for band in range(first + 1, last + 1):
+            for move in self.moves(band, bands, done):
+                before = held[move.step]
+                held[move.step] = range(before.start, move.stop)
+                alive += (move.stop - move.start) * row_bytes[move.step]
+                # Padding copies the inputs; appending to a window copies both parts.
+                padding = sum(len(held[source]) * row_bytes[source] for source in move.step.inputs if source in held)
+                appending = len(held[move.step]) * row_bytes[move.step] if before else 0
+                peak = max(peak, alive + max(padding, appending))
+                for step, oldest in move.oldest.items():
+                    alive -= (oldest - held[step].start) * row_bytes[step]
+                    held[step] = range(oldest, held[step].stop)
+        return peak
 
 
 def _rows(step: Step) -> Reach:
@@ -355,25 +282,137 @@ def _first_input(step: Step, row: int) -> int:
     return first - first % _rows(step).down
 
 
+def _divide(steps: list[Step], shapes: dict[Step, torch.Size], *, most_steps: int) -> list[_Stage]:
+    """Divide a network into as few stages as its norms allow, of at most `most_steps` steps.
+
+    Each step is computed as late as possible, so that what is cheap to compute from the image itself, as SPADE's
+    label maps are, is not kept from the beginning on.
+    """
+    image, result = steps[0], steps[-1]
+    users: dict[Step, list[Step]] = {step: [] for step in steps}
+    for step in steps:
+        for source in step.inputs:
+            users[source].append(step)
+
+    number = {result: 0}  # of the stage, counted backwards from the last one
+    sizes = Counter([0])
+    for step in reversed(steps[:-1]):
+        number[step] = max(number[user] + (user.reach is None) for user in users[step])
+        while sizes[number[step]] >= most_steps:
+            number[step] += 1
+        sizes[number[step]] += 1
+
+    measured = [step for step in steps if any(user.reach is None for user in users[step])]
+    stages = []
+    for n in sorted({number[step] for step in steps[1:] + measured}, reverse=True):
+        members = {step: None for step in steps[1:] if number[step] == n}
+        measures = [step for step in measured if number[step] == n]
+        reads = [step for step in steps if step not in members and any(user in members for user in users[step])]
+        if image in measures and image not in reads:
+            reads.append(image)
+        keeps = [step for step in members if any(user not in members for user in users[step])]
+        stages.append(
+            _Stage(
+                shapes=shapes,
+                reads=reads,
+                steps=list(members),
+                users={step: [user for user in users[step] if user in members] for step in (*reads, *members)},
+                keeps=keeps,
+                measures=measures,
+                results=list(dict.fromkeys([*keeps, *measures, *(step for step in members if step is result)])),
+            )
+        )
+    return stages
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """How to go about it.
+
+    Attributes:
+        bands: into how many each stage divides the image.
+        last_reads: for each stage, the kept maps that no later one reads.
+        in_files: the maps that are kept in files.
+        memory_bytes, scratch_bytes: the most that kept maps take at one time, in memory and in files.
+    """
+
+    stages: list[_Stage]
+    bands: list[int]
+    last_reads: dict[_Stage, list[Step]]
+    in_files: set[Step]
+    memory_bytes: int
+    scratch_bytes: int
+
+
+def _make_plan(steps: list[Step], shapes: dict[Step, torch.Size], *, budget_bytes: int, device: torch.device) -> _Plan:
+    stages, bands = _divide_to_fit(steps, shapes, room_bytes=budget_bytes // 2, device=device)
+    room_bytes = budget_bytes - max(stage.band_bytes(count) for stage, count in zip(stages, bands, strict=True))
+    last_reader = {step: stage for stage in stages for step in stage.reads if step.inputs}
+    last_reads = {stage: [step for step in last_reader if last_reader[step] is stage] for stage in stages}
+
+    in_files: set[Step] = set()
+    held: set[Step] = set()
+    memory_bytes = scratch_bytes = 0
+    for stage in stages:
+        for step in stage.keeps:
+            if _map_bytes(held - in_files, shapes) + _map_bytes({step}, shapes) > room_bytes:
+                in_files.add(step)
+            held.add(step)
+        memory_bytes = max(memory_bytes, _map_bytes(held - in_files, shapes))
+        scratch_bytes = max(scratch_bytes, _map_bytes(held & in_files, shapes))
+        held.difference_update(last_reads[stage])
+    return _Plan(
+        stages=stages,
+        bands=bands,
+        last_reads=last_reads,
+        in_files=in_files,
+        memory_bytes=memory_bytes,
+        scratch_bytes=scratch_bytes,
+    )
+
+
+def _map_bytes(steps: set[Step], shapes: dict[Step, torch.Size]) -> int:
+    return sum(_BYTES_PER_VALUE * shapes[step].numel() for step in steps)
+
+
+def _divide_to_fit(
+    steps: list[Step], shapes: dict[Step, torch.Size], *, room_bytes: int, device: torch.device
+) -> tuple[list[_Stage], list[int]]:
+    """Stages, and into how many bands each divides the image."""
+    map_band_bytes = _MAP_BAND_BYTES_ON_CPU if device.type == "cpu" else _MAP_BAND_BYTES_ELSEWHERE
+    most_steps = len(steps)
+    while most_steps > 0:
+        stages = _divide(steps, shapes, most_steps=most_steps)
+        bands = [stage.choose_bands(map_band_bytes=map_band_bytes, room_bytes=room_bytes) for stage in stages]
+        if all(bands):
+            return stages, bands
+        # Fewer steps at a time have fewer windows, at the price of more maps that are kept.
+        most_steps //= 2
+    raise InputError(
+        f"an image {shapes[steps[0]][3]} px wide does not go through the network in bands within "
+        f"{room_bytes / 1e6:.0f} MB of memory: free some, or cut the image into parts"
+    )
+
+
 def _walk(
     stage: _Stage,
     bands: int,
-    shapes: _Shapes,
     read: Callable[[Step, int, int], Tensor],
     hand_out: Callable[[Step, int, Tensor], None],
     statistics: dict[Step, "_Statistics"],
 ) -> Iterator[None]:
-    """Compute a stage's results, and say so after each band."""
+    """Compute a stage's results; returns after each band."""
     windows = {step: _Window() for step in stage.users}
-    for moves in _schedule(stage, bands, shapes):
-        for step, start, stop, oldest in moves:
+    done = dict.fromkeys(stage.users, 0)
+    for band in range(1, bands + 1):
+        for step, start, stop, oldest in stage.moves(band, bands, done):
             if step in stage.reads:
                 rows = read(step, start, stop)
             elif step.reach is None:
                 (source,) = step.inputs
                 rows = statistics[source].normalise(windows[source].take(start, stop), step.operation)
             else:
-                rows = _compute(step, start, stop, stage, windows, shapes)
+                rows = _compute(step, start, stop, stage.shapes[step.inputs[0]][2], windows)
             if step in stage.results:
                 hand_out(step, start, rows)
             windows[step].append(rows)
@@ -382,20 +421,16 @@ def _walk(
         yield
 
 
-def _compute(
-    step: Step, start: int, stop: int, stage: _Stage, windows: dict[Step, "_Window"], shapes: _Shapes
-) -> Tensor:
-    """Rows [start, stop) of a step's map, from the windows of its inputs."""
+def _compute(step: Step, start: int, stop: int, height: int, windows: dict[Step, "_Window"]) -> Tensor:
+    """Rows [start, stop) of a step's map, from the windows of its inputs, maps of `height` rows."""
     reach = _rows(step)
-    height = shapes[step.inputs[0]][2]
-    above, end = reach.inputs(start)[0], reach.inputs(stop - 1)[1] + 1
+    first, end = reach.inputs(start)[0], reach.inputs(stop - 1)[1] + 1
     begin = _first_input(step, start)
     inputs = [windows[source].take(begin, min(end, height)) for source in step.inputs]
     if isinstance(step.operation, nn.Conv2d) and not isinstance(step.operation, ResizeConv2d):
-        rows = inputs[0][:, :, max(0, above) - begin :]
-        return _convolve(step.operation, rows, above=max(0, -above), below=max(0, end - height))
-    source = step.inputs[0]
-    if step.inplace and not (stage.users[source] == [step] and source in stage.steps and source not in stage.results):
+        rows = inputs[0][:, :, max(0, first) - begin :]
+        return _convolve(step.operation, rows, above=max(0, -first), below=max(0, end - height))
+    if step.inplace:
         inputs[0] = inputs[0].clone()
     # At a cut the step pads as it does at the image's border. The rows that this spoils are not among those wanted.
     skipped = start - begin * reach.up // reach.down
