@@ -65,7 +65,9 @@ def exit_code(start: Callable[[], int | None], *, debug: bool) -> int:
     that had to stop; 130 when interrupted. With `debug`, errors show their traceback.
     """
     try:
-        return start() or 0
+        code = start() or 0
+        sys.stdout.flush()  # here rather than at exit, where a closed pipe would be no error of ours any more
+        return code
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at its exit
         return 1

@@ -116,11 +116,13 @@ def _facts(description: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "file", description["path"]
     yield "family", f"{description['family']} ({description['network']})"
     yield "parameters", f"{description['parameters']:,}, {description['megabytes']} MB in float32"
-    for side in ("input", "output"):
-        if description.get(side):
-            yield side, _side(description[side])
-    if "output" not in description:
-        yield "input", f"{description['in_channels']} channels"
+    if description.get("input"):
+        yield "input", _side(description["input"])
+    else:
+        latent = "output" in description
+        yield "input", f"{description['in_channels']} {'latent values' if latent else 'channels'}"
+    if "output" in description:
+        yield "output", _side(description["output"])
     if "scale" in description:
         yield "scale", f"x{description['scale']}"
         yield "sizes", f"multiples of {description['size_multiple']} px; others are padded"

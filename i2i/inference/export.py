@@ -1,6 +1,5 @@
 """Networks as ONNX files, which other runtimes compute without PyTorch; each file is run and compared when written."""
 
-import copy
 import json
 import warnings
 from dataclasses import asdict, dataclass, replace
@@ -73,9 +72,8 @@ def export_onnx(network: nn.Module, path: Path, *, spec: GeneratorSpec, opset: i
     _check_opset(opset)
     value_range = spec.input.network_range
     spec = replace(spec, dropout=False)
-    network = copy.deepcopy(network).cpu().float().requires_grad_(False)
+    network = _copy_with_fixed_weights(network)
     set_inference_mode(network, normalisation=spec.normalisation, dropout=False)
-    _fix_weights(network)
     checks = _run_on_random_images(network, value_range)
 
     with naming(path):
@@ -100,12 +98,20 @@ def _check_opset(opset: int) -> None:
         raise InputError(f"opset: expected {OPSET} to {onnx_opset_version()}, got {opset}")
 
 
-def _fix_weights(network: Any) -> None:
-    """Replace weights that are computed anew in each forward, as by spectral norm, by what they are now."""
-    for module in network.modules():
+def _copy_with_fixed_weights(network: Any) -> nn.Module:
+    """The network on the CPU in float32; weights that each forward computes, as by spectral norm, are plain ones.
+
+    Built anew, for a deep copy shares with the original the classes that parametrizations change.
+    """
+    with torch.random.fork_rng(devices=[]):  # a constructor draws initial weights
+        replica = type(network)(**network.arguments)
+    replica.load_state_dict(network.state_dict())
+    replica.eval()  # in training mode spectral norm would go on estimating
+    for module in replica.modules():
         if parametrize.is_parametrized(module):
             for name in list(module.parametrizations):
                 parametrize.remove_parametrizations(module, name)
+    return replica.requires_grad_(False)
 
 
 def _run_on_random_images(network: Any, value_range: tuple[float, float]) -> list[tuple[Tensor, Tensor]]:
