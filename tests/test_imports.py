@@ -25,7 +25,10 @@ OFFERED = {"load": "inference", "Translator": "inference"}
 OUTSIDE = {"recipes", "tools", "datasets", "tests"}
 LIGHT = {"checkpoints", "inference", "video"}
 
-HEAVY = ["accelerate", "albumentations", "kornia", "timm", "torchmetrics", "matplotlib", "torchvision"]
+HEAVY = [
+    *("accelerate", "albumentations", "kornia", "timm", "torchmetrics", "matplotlib", "torchvision"),
+    *("huggingface_hub", "onnx", "onnxruntime", "onnxscript", "rich", "tyro"),
+]
 
 
 def importable_by_part() -> dict[str, set[str]]:
