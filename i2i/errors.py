@@ -10,7 +10,7 @@ class InputError(ValueError):
 
 
 class RunStopped(RuntimeError):
-    """Training gave up; the message says why and where the last good weights lie.
+    """A job gave up; the message says why, and what of it is saved.
 
     The command line prints it without a traceback and exits with 1.
     """

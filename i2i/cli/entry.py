@@ -86,6 +86,6 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, OSError):
         return (
             f"{error.strerror or error}: {error.filename or 'a file'}. Anything saved before is intact: put it right "
-            "(free some space, or give another --out), and the same command goes on."
+            "(free some space, or name another place), and the same command goes on."
         )
     return str(error)
