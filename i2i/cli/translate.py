@@ -247,7 +247,7 @@ def _summarise(tally: Tally, share: Share, *, seconds: float) -> None:
         )
     if tally.slowest is not None:
         source, work = tally.slowest
-        lines.append(f"  the slowest, {source}: {work}")
+        lines.append(f"  the slowest, {source}: {work}" if tally.translated > 1 else f"  {work}")
     lines += [f"  failed: {reason}" for reason in tally.failures.values()]
     # In one piece, so that the summaries of several processes do not mix.
     print("\n".join(lines), flush=True)
