@@ -171,7 +171,7 @@ def peak_bytes_per_pixel(network: nn.Module) -> float | None:
         alive += shapes[step].numel()
         if step.inplace:
             alive -= shapes[step.inputs[0]].numel()
-        peak = max(peak, alive + _padded_copy(step, shapes))
+        peak = max(peak, alive + _passing_values(step, shapes))
         for source in step.inputs:
             users[source] -= 1
             if users[source] == 0 and not (step.inplace and source is step.inputs[0]):
@@ -381,9 +381,11 @@ def _radius(steps: list[Step], axis: int) -> int:
     return radius
 
 
-def _padded_copy(step: Step, shapes: dict[Step, torch.Size]) -> int:
-    """Values in the copy that a convolution makes of its input in order to mirror it at the border."""
-    conv = step.operation
-    if not isinstance(conv, nn.Conv2d) or conv.padding_mode == "zeros":
-        return 0
-    return shapes[step.inputs[0]].numel()
+def _passing_values(step: Step, shapes: dict[Step, torch.Size]) -> int:
+    """Values in the maps that a step makes and drops on its way."""
+    match step.operation:
+        case nn.Conv2d() if step.operation.padding_mode != "zeros":
+            return shapes[step.inputs[0]].numel()  # the input, padded
+        case BlurDownsample():
+            return 2 * shapes[step.inputs[0]].numel()  # the same, and blurred
+    return 0

@@ -261,10 +261,11 @@ class _Stage:
                 before = held[move.step]
                 held[move.step] = range(before.start, move.stop)
                 alive += (move.stop - move.start) * row_bytes[move.step]
-                # Padding copies the inputs; appending to a window copies both parts.
+                # Padding copies the inputs; appending to a window copies both parts, measuring and writing the new one.
                 padding = sum(len(held[source]) * row_bytes[source] for source in move.step.inputs if source in held)
                 appending = len(held[move.step]) * row_bytes[move.step] if before else 0
-                peak = max(peak, alive + max(padding, appending))
+                handing_out = (move.stop - move.start) * row_bytes[move.step] if move.step in self.results else 0
+                peak = max(peak, alive + max(padding, appending, handing_out))
                 for step, oldest in move.oldest.items():
                     alive -= (oldest - held[step].start) * row_bytes[step]
                     held[step] = range(oldest, held[step].stop)
@@ -416,6 +417,7 @@ def _walk(
             if step in stage.results:
                 hand_out(step, start, rows)
             windows[step].append(rows)
+            del rows  # where the window made a copy, nobody else needs this one
             for other, row in oldest.items():
                 windows[other].forget(row)
         yield
