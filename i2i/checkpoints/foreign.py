@@ -190,7 +190,9 @@ def _complete(file: WeightFile, layout: Layout, overrides: dict[str, Any]) -> tu
 
 def _usual(name: str, default: Any) -> Finding:
     if name == "output_activation":
-        return Finding(name=name, value=default, source="a guess, for it leaves no tensors: as published", certain=False)
+        return Finding(
+            name=name, value=default, source="a guess, for it leaves no tensors: as published", certain=False
+        )
     return Finding(name=name, value=default, source="as in all files of this kind")
 
 

@@ -61,7 +61,8 @@ def as_image(array: np.ndarray) -> np.ndarray:
     header = header_of(array.shape, array.dtype)
     if array.dtype == bool:
         array = array * np.uint8(255)
-    return np.ascontiguousarray(array, dtype=header.dtype).reshape(header.height, header.width, header.channels)
+    flat = np.ascontiguousarray(array, dtype=header.dtype).reshape(-1)  # whose strides along sides of 1 are plain
+    return flat.reshape(header.height, header.width, header.channels)
 
 
 def dtype_notes(dtype: np.dtype) -> tuple[str, ...]:

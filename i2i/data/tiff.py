@@ -129,6 +129,7 @@ def check_one_page(pages: Iterable[object]) -> None:
 def _images(file: "TiffFile") -> "list[TiffPage | TiffPageSeries]":
     """What the file holds to be seen, in order; each has keyframe, shape, axes, dtype and asarray."""
     file.is_uniform = False  # or tifffile takes the first, second, eighth and last page for all
+    len(file.pages)  # finds where directories lead in a circle, in which `series` would go round without end
     series, size = file.series, file.filehandle.size
     kind = series[0].kind if series else "generic"
     if kind in ("generic", "uniform"):

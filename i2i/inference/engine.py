@@ -1,4 +1,4 @@
-"""Decide how images go through a network, whole, in tiles or layer by layer, and take them there."""
+"""Decide how images go through a network: whole, in tiles, or in bands of rows; and take them there."""
 
 import math
 import time
@@ -6,23 +6,30 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from i2i.errors import InputError
 from i2i.inference.codec import Codec
-from i2i.inference.graph import has_global_statistics, peak_bytes_per_pixel, receptive_radius
-from i2i.inference.memory import available_bytes, working_budget
+from i2i.inference.graph import has_global_statistics, peak_bytes_per_pixel, receptive_radius, trace
+from i2i.inference.memory import available_bytes, is_out_of_memory, working_budget
 from i2i.inference.precision import NotEnoughMemory, NotFinite, SafeRunner
 from i2i.inference.staged import run_staged
 from i2i.inference.tiling import Tiling, Window, blend_tiles
 
 Progress = Callable[[float], None]
+Way = Literal["whole", "tiles", "bands"]
 
-# Sixteen images of 256 px: enough to keep a device busy, little enough for a laptop.
+# What goes through the network together: sixteen images of 256 px keep an accelerator busy, while one of them is as
+# much as a CPU's caches like.
 PIXELS_PER_BATCH = 2**20
+PIXELS_PER_BATCH_ON_CPU = 2**16
+# From here on, on a CPU, bands of rows are faster than maps of the whole image: caches hold them, and no memory is
+# asked of the system anew.
+WHOLE_BYTES_ON_CPU = 2**28
 LARGEST_TILE_PX = 1024  # larger ones are no faster
 SMALLEST_TILE_PX = 64
 # What a tile sees beyond the pixels that it is used for. Where the network sees farther, what lies there weighs
@@ -30,8 +37,6 @@ SMALLEST_TILE_PX = 64
 CONTEXT_PX = 24
 RAMP_PX = 16
 RAMP_WITH_STATISTICS_PX = 64
-# From here on, an exact result is cheaper layer by layer than through tiles that overlap.
-DEAR_EXTRA_WORK = 1.5
 # For networks that cannot be taken apart: ten maps of 64 channels at the larger of both sizes.
 ASSUMED_BYTES_PER_PIXEL = 2560
 
@@ -64,8 +69,8 @@ class Work:
         tile_px: side of the tiles.
         context_px: what each tile saw beyond what it was used for.
         extra_work: pixels that went through the network for each pixel of the image.
-        stages: how many maps were computed one after the other, for an exact result layer by layer.
-        scratch_bytes: room that these took on disk.
+        stages: how often bands of rows went over the image; 0 where none did.
+        scratch_bytes: room that maps between these took on disk.
         redone_bf16, redone_fp32: images or tiles that came out as NaN or infinity and were computed again so.
     """
 
@@ -88,11 +93,37 @@ class Work:
                 f"{self.extra_work:.2f} times the image's pixels"
             )
         if self.stages:
-            scratch = f"{self.scratch_bytes / 1e9:.2f} GB on disk" if self.scratch_bytes else "in memory"
-            parts.append(f"layer by layer in {self.stages} stages, {scratch}")
+            scratch = f"on disk ({self.scratch_bytes / 1e9:.2f} GB)" if self.scratch_bytes else "in memory"
+            passes = f"{self.stages} passes over the image with maps kept {scratch}" if self.stages > 1 else "one pass"
+            parts.append(f"exact, in bands of rows, {passes}")
         redone = [(self.redone_bf16, "bf16"), (self.redone_fp32, "fp32")]
         parts += [f"{count} computed again in {name}, for NaN or infinity" for count, name in redone if count]
         return "; ".join(parts)
+
+
+class _Job:
+    """One call: what it took so far, and how many of its pixels are done."""
+
+    def __init__(self, progress: Progress | None, images: list[NamedImage]) -> None:
+        self.work = Work(images=len(images))
+        self.done = 0.0
+        self._progress = progress
+        self._total = sum(image.shape[1] * image.shape[2] for _, image in images)
+
+    def add(self, pixels: float) -> None:
+        self.done += pixels
+        if self._progress is not None:
+            self._progress(self.done / self._total)
+
+    def part(self, image: Tensor) -> Progress:
+        """Takes the share of one image that is done."""
+        before, pixels = self.done, image.shape[1] * image.shape[2]
+
+        def update(share: float) -> None:
+            self.done = before
+            self.add(share * pixels)
+
+        return update
 
 
 class Engine:
@@ -115,138 +146,137 @@ class Engine:
         Raises:
             InputError: values that are not finite come out, or memory does not suffice.
         """
-        work = Work(images=len(images))
         started, redone = time.perf_counter(), dict(self._run.redone)
-        report = _Report(options.progress, total=sum(image.shape[1] * image.shape[2] for _, image in images))
-        results: list[Tensor | None] = [None] * len(images)
+        job = _Job(options.progress, images)
+        results: dict[int, Tensor] = {}
         groups = defaultdict(list)
         for place, (_, image) in enumerate(images):
             groups[self._codec.padded_size(*image.shape[1:])].append(place)
 
         for size, places in groups.items():
-            whole = self._goes_whole(size, options)
-            count = self._batch_size(size, options)
+            way = self._choose_way(size, options)
+            count = self._batch_size(size, options) if way == "whole" else 1
             for start in range(0, len(places), count):
                 batch = places[start : start + count]
                 members = [images[place] for place in batch]
-                outputs = self._translate_whole(members, size) if whole else None
-                if outputs is None:  # too large, or memory turned out to be too small
-                    whole = False
-                    outputs = [self._translate_divided(member, size, options, work, report) for member in members]
-                else:
-                    report.add(sum(image.shape[1] * image.shape[2] for _, image in members))
-                for place, output in zip(batch, outputs, strict=True):
-                    results[place] = output
+                results.update(zip(batch, self._translate_batch(members, size, way, options, job), strict=True))
 
-        work.seconds = time.perf_counter() - started
-        work.redone_bf16 = self._run.redone["bf16"] - redone["bf16"]
-        work.redone_fp32 = self._run.redone["fp32"] - redone["fp32"]
-        return [result for result in results if result is not None], work
+        job.work.seconds = time.perf_counter() - started
+        job.work.redone_bf16 = self._run.redone["bf16"] - redone["bf16"]
+        job.work.redone_fp32 = self._run.redone["fp32"] - redone["fp32"]
+        return [results[place] for place in range(len(images))], job.work
+
+    def _translate_batch(
+        self, members: list[NamedImage], size: tuple[int, int], way: Way, options: Options, job: _Job
+    ) -> list[Tensor]:
+        match way:
+            case "whole":
+                try:
+                    outputs = self._translate_whole(members, size)
+                except NotEnoughMemory:  # despite the estimate
+                    return self._translate_batch(members, size, self._choose_divided(options), options, job)
+                job.add(sum(image.shape[1] * image.shape[2] for _, image in members))
+                return outputs
+            case "bands":
+                return [self._translate_in_bands(member, size, job) for member in members]
+            case "tiles":
+                return [self._translate_in_tiles(member, size, options, job) for member in members]
 
     @cached_property
     def _bytes_per_pixel(self) -> float:
         return peak_bytes_per_pixel(self._network) or ASSUMED_BYTES_PER_PIXEL * self._codec.scale**2
 
     @cached_property
-    def _radius(self) -> int | None:
-        """None where the network sees the whole image, or cannot be taken apart to tell."""
+    def _traceable(self) -> bool:
         try:
-            return receptive_radius(self._network)
+            trace(self._network)
         except InputError:
-            return None
+            return False
+        return True
 
     @property
     def _device(self) -> torch.device:
         return next(self._network.parameters()).device
 
-    def _goes_whole(self, size: tuple[int, int], options: Options) -> bool:
+    def _choose_way(self, size: tuple[int, int], options: Options) -> Way:
+        """How an image of this padded size goes through the network."""
+        divided = self._choose_divided(options)
         if options.tile_px is not None:
-            return max(size) <= options.tile_px
-        return math.prod(size) * self._bytes_per_pixel <= working_budget(self._device)
+            return "whole" if max(size) <= options.tile_px else divided
+        budget = working_budget(self._device)
+        if divided == "bands" and self._device.type == "cpu":
+            budget = min(budget, WHOLE_BYTES_ON_CPU)
+        return "whole" if math.prod(size) * self._bytes_per_pixel <= budget else divided
+
+    def _choose_divided(self, options: Options) -> Literal["bands", "tiles"]:
+        if options.exact is not None:
+            return "bands" if options.exact else "tiles"
+        # On a CPU bands are no slower than tiles, so that their exact result costs nothing.
+        free = options.tile_px is None and self._device.type == "cpu" and self._run.plain
+        return "bands" if self._can_go_in_bands() and (free or has_global_statistics(self._network)) else "tiles"
+
+    def _can_go_in_bands(self) -> bool:
+        dropout = any(isinstance(m, _DropoutNd) and m.training for m in self._network.modules())
+        return self._traceable and not dropout and next(self._network.parameters()).dtype == torch.float32
 
     def _batch_size(self, size: tuple[int, int], options: Options) -> int:
         if options.batch_size is not None:
             return options.batch_size
         fitting = working_budget(self._device) / self._bytes_per_pixel
-        return max(1, int(min(PIXELS_PER_BATCH, fitting)) // math.prod(size))
+        usual = PIXELS_PER_BATCH_ON_CPU if self._device.type == "cpu" else PIXELS_PER_BATCH
+        return max(1, int(min(usual, fitting)) // math.prod(size))
 
-    def _translate_whole(self, members: list[NamedImage], size: tuple[int, int]) -> list[Tensor] | None:
-        """Images of equal padded size in one batch; None where memory does not suffice for one."""
+    def _translate_whole(self, members: list[NamedImage], size: tuple[int, int]) -> list[Tensor]:
+        """Images of equal padded size in one batch."""
         height, width = size
         pieces = [self._encode(image, range(height), range(width)) for _, image in members]
-        try:
-            outputs = self._call(torch.stack(pieces), members)
-        except NotEnoughMemory:
-            return None
+        outputs = self._call(torch.stack(pieces), members)
         return [self._finish(output, image) for output, (_, image) in zip(outputs, members, strict=True)]
 
     def _finish(self, output: Tensor, image: Tensor) -> Tensor:
         height, width = (length * self._codec.scale for length in image.shape[1:])
         return self._codec.decode(output[:, :height, :width], image.dtype, image.device)
 
-    def _translate_divided(
-        self, member: NamedImage, size: tuple[int, int], options: Options, work: Work, report: "_Report"
-    ) -> Tensor:
-        """An image that is too large for one pass."""
-        statistics = has_global_statistics(self._network)
-        exact = statistics if options.exact is None else options.exact
+    def _translate_in_tiles(self, member: NamedImage, size: tuple[int, int], options: Options, job: _Job) -> Tensor:
+        """Tiles that fade into each other; where they do not fit into memory, smaller ones."""
         result = self._room_for_result(member)
-        tile_px = self._choose_tile(options.tile_px)
-        before = report.done
+        tiling = self._choose_tiling(options.tile_px)
+        before = job.done
         while True:
-            tiling = self._choose_tiling(tile_px, size, exact=exact, statistics=statistics)
             try:
-                if tiling is None:
-                    self._translate_staged(member, size, result, work, report)
-                else:
-                    self._translate_tiled(member, size, tiling, result, work, report, options)
+                self._blend(member, size, tiling, result, options, job)
             except NotEnoughMemory:
-                report.done = before
+                job.done = before
             else:
                 return result
-            tile_px //= 2
-            tile_px -= tile_px % self._codec.size_multiple
-            if tiling is None or tile_px < SMALLEST_TILE_PX:
-                raise InputError(
-                    f"{member.name}: memory on {self._device} does not suffice, not even for tiles of "
-                    f"{2 * tile_px} px; close other programs, or use another device"
-                )
+            smaller = tiling.tile_px // 2
+            smaller -= smaller % self._codec.size_multiple
+            if smaller < SMALLEST_TILE_PX:
+                raise self._too_little_memory(member, f"not even for tiles of {tiling.tile_px} px")
+            tiling = self._choose_tiling(smaller)
 
-    def _choose_tile(self, tile_px: int | None) -> int:
-        """Side of a tile as told, or as memory allows, in pixels that the network takes."""
+    def _choose_tiling(self, tile_px: int | None) -> Tiling:
+        """Tiles of the side that is told, or that memory allows, in pixels that the network takes."""
         multiple = self._codec.size_multiple
         if tile_px is None:
             fitting = math.isqrt(int(working_budget(self._device) / self._bytes_per_pixel))
             tile_px = max(SMALLEST_TILE_PX, min(fitting, LARGEST_TILE_PX))
-        return max(tile_px - tile_px % multiple, multiple)
-
-    def _choose_tiling(self, tile_px: int, size: tuple[int, int], *, exact: bool, statistics: bool) -> Tiling | None:
-        """How to cut; None for layer by layer."""
-        radius = self._radius
-        multiple = self._codec.size_multiple
-        if exact:
-            if statistics or radius is None:
-                return None
-            tiling = Tiling(tile_px=tile_px, context_px=radius, ramp_px=0)
-            fits = tile_px >= 2 * radius + 2 * multiple
-            dear = not fits or tiling.extra_work(*size, multiple=multiple) > DEAR_EXTRA_WORK
-            return None if dear else tiling
+        tile_px = max(tile_px - tile_px % multiple, multiple)
+        radius = receptive_radius(self._network) if self._traceable else None
         if radius is not None and radius <= CONTEXT_PX:
             return Tiling(tile_px=tile_px, context_px=radius, ramp_px=0)
         # Small tiles cannot spare as much.
-        ramp = RAMP_WITH_STATISTICS_PX if radius is None else RAMP_PX
-        ramp = min(ramp, tile_px // 8 * 2)
-        return Tiling(tile_px=tile_px, context_px=min(CONTEXT_PX, tile_px // 8), ramp_px=ramp)
+        ramp = RAMP_WITH_STATISTICS_PX if has_global_statistics(self._network) else RAMP_PX
+        return Tiling(tile_px=tile_px, context_px=min(CONTEXT_PX, tile_px // 8), ramp_px=min(ramp, tile_px // 8 * 2))
 
-    def _translate_tiled(
+    def _blend(
         self,
         member: NamedImage,
         size: tuple[int, int],
         tiling: Tiling,
         result: Tensor,
-        work: Work,
-        report: "_Report",
         options: Options,
+        job: _Job,
     ) -> None:
         image, codec = member.image, self._codec
         rows = tiling.spans(size[0], multiple=codec.size_multiple)
@@ -266,35 +296,45 @@ class Engine:
             columns=columns,
             scale=codec.scale,
             batch_size=self._batch_size((tiling.tile_px, tiling.tile_px), options),
-            progress=report.part(image),
+            progress=job.part(image),
         )
-        work.tiles += len(rows) * len(columns)
-        work.tile_px = tiling.tile_px
-        work.context_px = tiling.context_px
-        work.extra_work = tiling.extra_work(*size, multiple=codec.size_multiple)
+        job.work.tiles += len(rows) * len(columns)
+        job.work.tile_px = tiling.tile_px
+        job.work.context_px = tiling.context_px
+        job.work.extra_work = tiling.extra_work(*size, multiple=codec.size_multiple)
 
-    def _translate_staged(
-        self, member: NamedImage, size: tuple[int, int], result: Tensor, work: Work, report: "_Report"
-    ) -> None:
+    def _translate_in_bands(self, member: NamedImage, size: tuple[int, int], job: _Job) -> Tensor:
+        """Exactly, a few rows at a time."""
         image = member.image
+        result = self._room_for_result(member)
 
         def write(start: int, rows: Tensor) -> None:
             if not rows.isfinite().all():
-                raise self._not_finite(member)
+                raise NotFinite(0)
             self._write(result, start, rows[0], image.dtype)
 
-        staged = run_staged(
-            self._network,
-            height=size[0],
-            width=size[1],
-            read_rows=lambda start, stop: self._encode(image, range(start, stop), range(size[1]))[None],
-            write_rows=write,
-            device=self._device,
-            budget_bytes=working_budget(torch.device("cpu")),
-            progress=report.part(image),
-        )
-        work.stages = staged.stages
-        work.scratch_bytes = max(work.scratch_bytes, staged.scratch_bytes)
+        try:
+            staged = run_staged(
+                self._network,
+                height=size[0],
+                width=size[1],
+                read_rows=lambda start, stop: self._encode(image, range(start, stop), range(size[1]))[None],
+                write_rows=write,
+                device=self._device,
+                budget_bytes=working_budget(torch.device("cpu")),
+                progress=job.part(image),
+            )
+        except NotFinite:
+            raise self._not_finite(member) from None
+        except InputError as error:
+            raise InputError(f"{member.name}: {error}") from error
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise self._too_little_memory(member, "not even for bands of a few rows") from None
+            raise
+        job.work.stages = staged.stages
+        job.work.scratch_bytes = max(job.work.scratch_bytes, staged.scratch_bytes)
+        return result
 
     def _encode(self, image: Tensor, rows: range, columns: range) -> Tensor:
         parameter = next(self._network.parameters())
@@ -311,6 +351,12 @@ class Engine:
         return InputError(
             f"{member.name}: the network returns NaN or infinite values, in fp32 too; its weights are damaged, or the "
             "image's values lie far from those it was trained on"
+        )
+
+    def _too_little_memory(self, member: NamedImage, what: str) -> InputError:
+        return InputError(
+            f"{member.name}: memory on {self._device} does not suffice, {what}; close other programs, or use another "
+            "device"
         )
 
     def _write(self, result: Tensor, start: int, band: Tensor, dtype: torch.dtype) -> None:
@@ -330,27 +376,3 @@ class Engine:
             )
         # Channels last, so that the array that is made of it needs no copy.
         return torch.empty(height, width, codec.output.channels, dtype=dtype, device=image.device).permute(2, 0, 1)
-
-
-class _Report:
-    """Adds up the pixels that are done, over all images of a call."""
-
-    def __init__(self, progress: Progress | None, *, total: int) -> None:
-        self._progress = progress
-        self._total = total
-        self.done = 0.0
-
-    def add(self, pixels: float) -> None:
-        self.done += pixels
-        if self._progress is not None:
-            self._progress(self.done / self._total)
-
-    def part(self, image: Tensor) -> Progress:
-        """Takes the share of one image that is done."""
-        before, pixels = self.done, image.shape[1] * image.shape[2]
-
-        def update(share: float) -> None:
-            self.done = before
-            self.add(share * pixels)
-
-        return update

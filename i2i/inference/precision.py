@@ -34,6 +34,7 @@ class SafeRunner:
         compile: let torch.compile make the network faster, at the price of a slow first call for each size.
 
     Attributes:
+        plain: whether nothing is asked for but full precision, uncompiled, where no accelerator offers more.
         redone: how many images or tiles were computed again, by the type that they were computed in.
     """
 
@@ -42,6 +43,7 @@ class SafeRunner:
             raise InputError(f"precision: expected one of {get_args(Precision)}, got {precision!r}")
         self.network = network
         self.precision = precision
+        self.plain = precision in ("auto", "fp32") and not compile
         self.redone = {"bf16": 0, "fp32": 0}
         self._call: Callable[[Tensor], Tensor] = torch.compile(network) if compile else network
 

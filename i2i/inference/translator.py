@@ -116,12 +116,12 @@ class Translator(nn.Module):
             bf16, then fp32, and counted.
         compile: use torch.compile, for long jobs with images of few sizes.
         tile_px: cut every image that is larger into tiles of this side. Unless given, images go whole where memory
-            allows, else in tiles as large as it allows.
-        exact: True: the result of a divided image is that of the whole image up to rounding. Tiles then overlap by
-            the network's receptive field; where this is dear, or where norms take their statistics over the whole
-            image, all of the image passes layer by layer, which needs room in memory or on disk. False: tiles overlap
-            a little and fade into each other. None: False, but True for networks with statistics over the image,
-            whose tiles would differ in colour.
+            allows, else in pieces as large as it allows.
+        exact: how larger images are divided. True: into bands of rows, with the result of one pass over the whole
+            image up to rounding, in float32; where norms take statistics over the whole image, with several passes
+            and maps in memory or on disk between them. False: into tiles that overlap and fade into each other.
+            None: bands for networks with such statistics, whose tiles would differ in colour, and on a CPU, where
+            they are no slower; else tiles.
 
     Raises:
         InputError: the generator takes latent vectors, no images, or a setting is unknown.
