@@ -145,8 +145,17 @@ def load_generator(folder: str | Path) -> tuple[nn.Module, GeneratorSpec]:
             or of the wrong shape; the message names the file.
     """
     folder = Path(folder)
-    network, spec = _build(folder / CONFIG)
-    _load_weights(network, folder / WEIGHTS)
+    tensors = _read_weights(folder / WEIGHTS)
+    network, spec = _build(folder / CONFIG, most=sum(tensor.numel() for tensor in tensors.values()))
+    expected = network.state_dict()
+    faults = _differences(expected=expected, found=tensors)
+    if faults:
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise InputError(
+            f"{folder / WEIGHTS} does not fit the network in {CONFIG}: {'; '.join(faults[:3])}{more}. "
+            "The two files must come from the same run: copy the folder again, whole"
+        )
+    network.load_state_dict({key: tensors[key].to(like.dtype) for key, like in expected.items()}, assign=True)
     return network.eval(), spec
 
 
@@ -178,7 +187,13 @@ def _is_generator(folder: Path) -> bool:
     return (folder / CONFIG).exists() or (folder / WEIGHTS).exists()
 
 
-def _build(file: Path) -> tuple[nn.Module, GeneratorSpec]:
+def _build(file: Path, *, most: int) -> tuple[nn.Module, GeneratorSpec]:
+    """The network that a configuration describes, on "meta": without weights.
+
+    Args:
+        most: numbers that there are in the weights. A garbled argument beyond that would keep a constructor busy
+            for ever.
+    """
     config = _read_config(file)
     try:
         name, arguments = config["network"], config["arguments"]
@@ -197,8 +212,9 @@ def _build(file: Path) -> tuple[nn.Module, GeneratorSpec]:
             f"{file} names the network {name!r}; i2i {__version__} knows {', '.join(GENERATORS)}: update i2i"
         )
     try:
-        # A constructor draws initial weights; loading must not shift the caller's random numbers.
-        with torch.random.fork_rng(devices=[]):
+        if any(isinstance(value, int) and value > most for value in dict(arguments).values()):
+            raise ValueError(f"its weights are only {most} numbers")
+        with torch.device("meta"):
             network = GENERATORS[name](**arguments)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{file}: {name} cannot be built with {arguments}: {error}; update i2i") from error
@@ -231,23 +247,15 @@ def _parse_side(entry: dict[str, Any]) -> ImageSide:
     )
 
 
-def _load_weights(network: nn.Module, file: Path) -> None:
+def _read_weights(file: Path) -> dict[str, Tensor]:
     try:
-        tensors = safetensors.torch.load_file(file)
+        return safetensors.torch.load_file(file)
     except OSError as error:
         raise InputError(
             f"{file} cannot be read ({error}); a generator's folder holds {CONFIG} and {WEIGHTS}"
         ) from error
     except safetensors.SafetensorError as error:
         raise InputError(f"{file} is no safetensors file, or cut short: {error}; copy it again") from error
-    faults = _differences(expected=network.state_dict(), found=tensors)
-    if faults:
-        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise InputError(
-            f"{file} does not fit the network in {CONFIG}: {'; '.join(faults[:3])}{more}. "
-            "The two files must come from the same run: copy the folder again, whole"
-        )
-    network.load_state_dict(tensors)
 
 
 def _differences(*, expected: dict[str, Tensor], found: dict[str, Tensor]) -> list[str]:

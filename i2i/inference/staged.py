@@ -39,7 +39,7 @@ from i2i.layers.checks import check_images
 from i2i.layers.resample import ResizeConv2d
 
 # What a band of one map takes at most. More is no faster: it leaves a CPU's caches, and other devices are busy enough.
-_MAP_BAND_BYTES_ON_CPU = 16 * 2**20
+_MAP_BAND_BYTES_ON_CPU = 8 * 2**20
 _MAP_BAND_BYTES_ELSEWHERE = 256 * 2**20
 # Unless bands would be so low that windows hold more old rows than new ones.
 _FEWEST_ROWS = 16

@@ -185,6 +185,7 @@ def set_side(folder: Path, **changes: object) -> None:
         (lambda f: edit_config(f, network=["unet"]), r"config\.json names the network \['unet'\]"),
         (lambda f: edit_config(f, arguments={"depth": 2}), r"config\.json: unet cannot be built"),
         (lambda f: edit_config(f, arguments=3), r"config\.json: unet cannot be built"),
+        (lambda f: edit_config(f, arguments={"depth": 10**9}), r"unet cannot be built.*weights are only \d+ numbers"),
         (lambda f: edit_config(f, normalisation="best"), r"config\.json is garbled: normalisation.*'best'"),
         (lambda f: edit_config(f, input=3), r"config\.json is garbled"),
         (lambda f: set_side(f, dtype="uint7"), r"config\.json is garbled: dtype.*'uint7'"),
