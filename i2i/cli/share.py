@@ -1,16 +1,17 @@
 """One process's share of the work, where a launcher started several (torchrun, accelerate launch, srun …)."""
 
 import os
-import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 from i2i.errors import InputError
 
 Item = TypeVar("Item")
+
+_THROUGH = "i2i/processes-that-are-through"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,31 +42,32 @@ class Share:
         return f"{accelerator.type}:{self.local_rank % torch.accelerator.device_count()}"
 
     @contextmanager
-    def beside_others(self, folder: Path) -> Iterator[Callable[[], None]]:
-        """Give a function that waits until all other processes have left this block or ended.
+    def beside_others(self) -> Iterator[Callable[[], None]]:
+        """Give a function that waits until all other processes have left this block.
 
-        torchrun stops every process as soon as one exits with an error, so one with bad news waits before it leaves.
-
-        Args:
-            folder: the same for all, only to lock it: the system takes locks back however a process ends. Where
-                folders cannot be locked (network drives, Windows), nothing waits.
+        torchrun, which `accelerate launch` uses too, stops every process as soon as one exits with an error, so one
+        with bad news waits before it leaves. Under other launchers, which let the others go on, nothing waits.
         """
-        if self.world_size == 1 or sys.platform == "win32":
+        if self.world_size == 1 or "TORCHELASTIC_RUN_ID" not in os.environ:
             yield lambda: None
             return
-        import fcntl
+        from torch.distributed import TCPStore
+
+        store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+        through = False
 
         def wait() -> None:
-            with suppress(OSError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            nonlocal through
+            through = True
+            store.add(_THROUGH, 1)
+            while store.add(_THROUGH, 0) < self.world_size:
+                time.sleep(0.2)
 
-        descriptor = os.open(folder, os.O_RDONLY)
         try:
-            with suppress(OSError):
-                fcntl.flock(descriptor, fcntl.LOCK_SH)
             yield wait
         finally:
-            os.close(descriptor)
+            if not through:
+                store.add(_THROUGH, 1)
 
 
 def find_share(environment: Mapping[str, str] = os.environ) -> Share:

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -31,7 +31,7 @@ from i2i.cli.overrides import parse_overrides
 from i2i.cli.plan import Job, plan_jobs, remove_leftovers
 from i2i.cli.progress import FileProgress, duration
 from i2i.cli.share import Share, find_share
-from i2i.data.image_io import ImageFile, read_image_file, write_image_file
+from i2i.data.image_io import ImageFile, check_format_holds, read_image_file, write_image_file
 from i2i.errors import InputError, RunStopped
 from i2i.inference.engine import Work
 from i2i.inference.precision import Precision
@@ -41,6 +41,8 @@ from i2i.layers.norm import Normalisation
 # After these no other file could be written either.
 FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 HOLDS_ANYTHING = (".tif", ".tiff", ".npy")
+LARGE = 2**22  # values in an image
+CORNER_PX = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +152,7 @@ def main(settings: Settings) -> int:
     waiting = [job for job in mine if not (settings.skip_existing and job.target.exists())]
     tally = Tally(skipped=len(mine) - len(waiting))
     begun = time.perf_counter()
-    with share.beside_others(jobs[0].source.parent) as wait_for_others:
+    with share.beside_others() as wait_for_others:
         translator = _load(settings, share)
         _check_formats(jobs, translator.spec)
         try:
@@ -206,14 +208,23 @@ def _translate(
             progress.begin(str(job.source))
             result = None
             with tally.attempt(job):
+                image = reading.result()
+                _check_large_result(translator, image, job)
                 result = translator.translate_file(
-                    reading.result(), name=str(job.source), batch_size=batch_size, progress=progress.within
+                    image, name=str(job.source), batch_size=batch_size, progress=progress.within
                 )
                 tally.record(job, result.notes, translator.work)
             _finish(writing, tally)
             writing = None if result is None else (job, writer.submit(write_image_file, job.target, result))
             progress.advance()
         _finish(writing, tally)
+
+
+def _check_large_result(translator: Translator, image: ImageFile, job: Job) -> None:
+    """Translate the corner of a large image first, lest hours pass before its format turns out to be the wrong one."""
+    if max(page.size for page in image.pages) > LARGE:
+        corner = replace(image, pages=tuple(page[:CORNER_PX, :CORNER_PX] for page in image.pages))
+        check_format_holds(job.target, translator.translate_file(corner, name=str(job.source)))
 
 
 def _read_ahead(jobs: Sequence[Job]) -> Iterator[tuple[Job, Future[ImageFile]]]:

@@ -174,11 +174,8 @@ def write_image_file(path: Path | str, image: ImageFile) -> tuple[str, ...]:
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    try:
-        image = replace(image, pages=tuple(as_image(page) for page in image.pages))
-        _check_format_holds(suffix, image)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+    image = replace(image, pages=tuple(as_image(page) for page in image.pages))
+    check_format_holds(path, image)
     page = image.pages[0]
     profile, notes = _profile_to_write(suffix, image)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -199,6 +196,14 @@ def write_image_file(path: Path | str, image: ImageFile) -> tuple[str, ...]:
             case ".bmp":
                 _to_pillow(page).save(temporary, "BMP")
     return notes
+
+
+def check_format_holds(path: Path, image: ImageFile) -> None:
+    """Raise InputError unless the format that `path`'s suffix names can hold the image, pages (H, W, C)."""
+    try:
+        _check_format_holds(path.suffix.lower(), image)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def write_image(path: Path | str, image: np.ndarray) -> None:

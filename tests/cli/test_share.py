@@ -1,9 +1,11 @@
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from torch.distributed import TCPStore
 
 from i2i.cli.share import Share, find_share
 from i2i.errors import InputError
@@ -61,44 +63,41 @@ WAITING = """
 import sys, time
 from pathlib import Path
 from i2i.cli.share import Share
-rank, folder = int(sys.argv[1]), Path(sys.argv[2])
-with Share(rank=rank, world_size=2, local_rank=rank).beside_others(folder / "images") as wait:
-    (folder / f"begun{rank}").touch()
-    if rank == 0:
-        while not (folder / "go").exists():
-            time.sleep(0.01)
-    else:
+rank, folder, slow = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "slow"
+while slow and not (folder / "go").exists():
+    time.sleep(0.01)
+with Share(rank=rank, world_size=2, local_rank=rank).beside_others() as wait:
+    if not slow:
+        (folder / f"waits{rank}").touch()
         wait()
 (folder / f"left{rank}").touch()
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no such locks")
-@pytest.mark.parametrize("end", ["finishes", "is killed"])
-def test_one_waits_for_the_other(tmp_path: Path, end: str) -> None:
-    (tmp_path / "images").mkdir()
-
-    def wait_for(name: str) -> None:
-        deadline = time.monotonic() + 60
-        while not (tmp_path / name).exists():
-            assert time.monotonic() < deadline, f"no {name}"
-            time.sleep(0.01)
-
-    processes = []
-    for rank in range(2):
-        processes.append(subprocess.Popen([sys.executable, "-c", WAITING, str(rank), str(tmp_path)]))
-        wait_for(f"begun{rank}")
-    time.sleep(0.3)
-    assert not (tmp_path / "left1").exists()
-    if end == "finishes":
+@pytest.mark.parametrize("paces", [("quick", "slow"), ("quick", "quick")])
+def test_who_has_bad_news_waits_for_the_others_even_before_they_begin(tmp_path: Path, paces: tuple[str, str]) -> None:
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # as torchrun keeps one
+    environment = {
+        **os.environ,
+        "TORCHELASTIC_RUN_ID": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(store.port),
+    }
+    processes = [
+        subprocess.Popen([sys.executable, "-c", WAITING, str(rank), str(tmp_path), pace], env=environment)
+        for rank, pace in enumerate(paces)
+    ]
+    deadline = time.monotonic() + 100
+    while not (tmp_path / "waits0").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    if "slow" in paces:
+        time.sleep(0.5)
+        assert not (tmp_path / "left0").exists()
         (tmp_path / "go").touch()
-    else:
-        processes[0].kill()
-    wait_for("left1")
-    assert processes[1].wait(timeout=60) == 0
-    processes[0].wait(timeout=60)
+    assert [process.wait(timeout=100) for process in processes] == [0, 0]
 
 
-def test_a_process_alone_does_not_wait(tmp_path: Path) -> None:
-    with Share(rank=0, world_size=1, local_rank=0).beside_others(tmp_path / "missing") as wait:
+def test_a_process_alone_does_not_wait() -> None:
+    with Share(rank=0, world_size=1, local_rank=0).beside_others() as wait:
         wait()

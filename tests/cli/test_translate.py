@@ -356,6 +356,24 @@ def test_a_format_that_cannot_hold_one_result_fails_for_that_one(
     assert "uint16" in error
 
 
+def test_a_format_that_cannot_hold_a_large_result_is_told_before_the_work(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "LARGE", 3 * 100 * 100)
+    seen: list[tuple[int, ...]] = []
+    translate_file = i2i.Translator.translate_file
+
+    def watch(self: i2i.Translator, file: ImageFile, **options: Any) -> ImageFile:
+        seen.append(file.pages[0].shape)
+        return translate_file(self, file, **options)
+
+    monkeypatch.setattr(i2i.Translator, "translate_file", watch)
+    write_image(tmp_path / "cutout.png", random_image(200, 120, 4))
+    assert translate(tmp_path / "cutout.png", tmp_path / "cutout.jpg", "--weights", weights) == 1
+    assert "cutout.jpg: .jpg cannot hold transparency" in capsys.readouterr().err
+    assert seen == [(64, 64, 4)]
+
+
 def test_four_bands_of_float_stay_in_their_units(tmp_path: Path) -> None:
     side = ImageSide(channels=4, dtype="float32", data_range=(-1000, 3000), network_range=(0, 1))
     weights = save_enlarger(tmp_path / "weights", channels=4, side=side)
