@@ -4,6 +4,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -17,8 +18,8 @@ from i2i.inference.codec import Codec
 from i2i.inference.graph import has_global_statistics, peak_bytes_per_pixel, receptive_radius, trace
 from i2i.inference.memory import available_bytes, is_out_of_memory, working_budget
 from i2i.inference.precision import NotEnoughMemory, NotFinite, SafeRunner
-from i2i.inference.staged import run_staged
-from i2i.inference.tiling import Tiling, Window, blend_tiles
+from i2i.inference.staged import StagedWork, count_stages, run_staged
+from i2i.inference.tiling import Span, Tiling, Window, blend_tiles
 
 Progress = Callable[[float], None]
 Way = Literal["whole", "tiles", "bands"]
@@ -30,6 +31,10 @@ PIXELS_PER_BATCH_ON_CPU = 2**16
 # From here on, on a CPU, bands of rows are faster than maps of the whole image: caches hold them, and no memory is
 # asked of the system anew.
 WHOLE_BYTES_ON_CPU = 2**28
+# Pixels to compute for each one of the image, up to which the exact way is taken by itself.
+CHEAP = 1.5
+# Narrower strips, in receptive radii, would be mostly overlap; maps on disk are the better way then.
+NARROWEST_STRIP = 3
 LARGEST_TILE_PX = 1024  # larger ones are no faster
 SMALLEST_TILE_PX = 64
 # What a tile sees beyond the pixels that it is used for. Where the network sees farther, what lies there weighs
@@ -67,7 +72,7 @@ class Work:
         images: how many.
         tiles: how many went through the network; 0 where images went whole.
         tile_px: side of the tiles.
-        context_px: what each tile saw beyond what it was used for.
+        context_px: what each tile, or strip of bands, saw beyond what it was used for.
         extra_work: pixels that went through the network for each pixel of the image.
         stages: how often bands of rows went over the image; 0 where none did.
         scratch_bytes: room that maps between these took on disk.
@@ -95,7 +100,8 @@ class Work:
         if self.stages:
             scratch = f"on disk ({self.scratch_bytes / 1e9:.2f} GB)" if self.scratch_bytes else "in memory"
             passes = f"{self.stages} passes over the image with maps kept {scratch}" if self.stages > 1 else "one pass"
-            parts.append(f"exact, in bands of rows, {passes}")
+            overlap = f" with {self.context_px} px of overlap" if self.context_px else ""
+            parts.append(f"exact, in bands of rows{overlap}, {self.extra_work:.2f} times the pixels, {passes}")
         redone = [(self.redone_bf16, "bf16"), (self.redone_fp32, "fp32")]
         parts += [f"{count} computed again in {name}, for NaN or infinity" for count, name in redone if count]
         return "; ".join(parts)
@@ -108,16 +114,16 @@ class _Job:
         self.work = Work(images=len(images))
         self.done = 0.0
         self._progress = progress
-        self._total = sum(image.shape[1] * image.shape[2] for _, image in images)
+        self._total = sum(map(_pixels, images))
 
     def add(self, pixels: float) -> None:
         self.done += pixels
         if self._progress is not None:
             self._progress(self.done / self._total)
 
-    def part(self, image: Tensor) -> Progress:
-        """Takes the share of one image that is done."""
-        before, pixels = self.done, image.shape[1] * image.shape[2]
+    def part(self, pixels: float) -> Progress:
+        """Takes the share of so many pixels that is done."""
+        before = self.done
 
         def update(share: float) -> None:
             self.done = before
@@ -174,8 +180,8 @@ class Engine:
                 try:
                     outputs = self._translate_whole(members, size)
                 except NotEnoughMemory:  # despite the estimate
-                    return self._translate_batch(members, size, self._choose_divided(options), options, job)
-                job.add(sum(image.shape[1] * image.shape[2] for _, image in members))
+                    return self._translate_batch(members, size, self._choose_divided(size, options), options, job)
+                job.add(sum(map(_pixels, members)))
                 return outputs
             case "bands":
                 return [self._translate_in_bands(member, size, job) for member in members]
@@ -200,7 +206,7 @@ class Engine:
 
     def _choose_way(self, size: tuple[int, int], options: Options) -> Way:
         """How an image of this padded size goes through the network."""
-        divided = self._choose_divided(options)
+        divided = self._choose_divided(size, options)
         if options.tile_px is not None:
             return "whole" if max(size) <= options.tile_px else divided
         budget = working_budget(self._device)
@@ -208,12 +214,46 @@ class Engine:
             budget = min(budget, WHOLE_BYTES_ON_CPU)
         return "whole" if math.prod(size) * self._bytes_per_pixel <= budget else divided
 
-    def _choose_divided(self, options: Options) -> Literal["bands", "tiles"]:
+    def _choose_divided(self, size: tuple[int, int], options: Options) -> Literal["bands", "tiles"]:
         if options.exact is not None:
             return "bands" if options.exact else "tiles"
-        # On a CPU bands are no slower than tiles, so that their exact result costs nothing.
+        if not self._can_go_in_bands():
+            return "tiles"
+        if has_global_statistics(self._network):
+            return "bands"
+        # On a CPU bands are faster than tiles, unless they need many strips.
         free = options.tile_px is None and self._device.type == "cpu" and self._run.plain
-        return "bands" if self._can_go_in_bands() and (free or has_global_statistics(self._network)) else "tiles"
+        cheap = free and self._choose_strips(size).extra_work(*size, multiple=self._codec.size_multiple) <= CHEAP
+        return "bands" if cheap else "tiles"
+
+    def _choose_strips(self, size: tuple[int, int]) -> Tiling:
+        """What goes through in bands at one time: all, or strips from top to bottom that need no maps between passes.
+
+        Strips overlap by what the network sees, so that the result stays exact.
+        """
+        height, width = size
+        multiple = self._codec.size_multiple
+        everything = Tiling(tile_px=width, context_px=0, ramp_px=0)
+        if has_global_statistics(self._network):
+            return everything
+        radius = receptive_radius(self._network)
+        assert radius is not None
+        strip = width
+        while strip == width or strip > NARROWEST_STRIP * radius:
+            with suppress(InputError):  # not even with many passes
+                if self._count_stages(height, strip) == 1:
+                    return Tiling(tile_px=strip, context_px=radius if strip < width else 0, ramp_px=0)
+            strip = strip // 2 + -(strip // 2) % multiple
+        return everything
+
+    def _count_stages(self, height: int, width: int) -> int:
+        return count_stages(
+            self._network, height=height, width=width, device=self._device, budget_bytes=self._budget_for_bands
+        )
+
+    @property
+    def _budget_for_bands(self) -> int:
+        return working_budget(torch.device("cpu"))
 
     def _can_go_in_bands(self) -> bool:
         dropout = any(isinstance(m, _DropoutNd) and m.training for m in self._network.modules())
@@ -291,12 +331,12 @@ class Engine:
 
         blend_tiles(
             run,
-            lambda start, band: self._write(result, start, band, image.dtype),
+            lambda start, band: self._write(result, start, band, image.dtype, Span(0, size[1], 0, size[1])),
             rows=rows,
             columns=columns,
             scale=codec.scale,
             batch_size=self._batch_size((tiling.tile_px, tiling.tile_px), options),
-            progress=job.part(image),
+            progress=job.part(_pixels(member)),
         )
         job.work.tiles += len(rows) * len(columns)
         job.work.tile_px = tiling.tile_px
@@ -305,25 +345,16 @@ class Engine:
 
     def _translate_in_bands(self, member: NamedImage, size: tuple[int, int], job: _Job) -> Tensor:
         """Exactly, a few rows at a time."""
-        image = member.image
         result = self._room_for_result(member)
-
-        def write(start: int, rows: Tensor) -> None:
-            if not rows.isfinite().all():
-                raise NotFinite(0)
-            self._write(result, start, rows[0], image.dtype)
-
+        multiple = self._codec.size_multiple
         try:
-            staged = run_staged(
-                self._network,
-                height=size[0],
-                width=size[1],
-                read_rows=lambda start, stop: self._encode(image, range(start, stop), range(size[1]))[None],
-                write_rows=write,
-                device=self._device,
-                budget_bytes=working_budget(torch.device("cpu")),
-                progress=job.part(image),
-            )
+            strips = self._choose_strips(size)
+            spans = strips.spans(size[1], multiple=multiple)
+            for columns in spans:
+                progress = job.part(_pixels(member) * (columns.last - columns.first) / size[1])
+                staged = self._run_strip(member, size[0], columns, result, progress)
+                job.work.stages = staged.stages
+                job.work.scratch_bytes = max(job.work.scratch_bytes, staged.scratch_bytes)
         except NotFinite:
             raise self._not_finite(member) from None
         except InputError as error:
@@ -332,9 +363,33 @@ class Engine:
             if is_out_of_memory(error):
                 raise self._too_little_memory(member, "not even for bands of a few rows") from None
             raise
-        job.work.stages = staged.stages
-        job.work.scratch_bytes = max(job.work.scratch_bytes, staged.scratch_bytes)
+        job.work.context_px = strips.context_px
+        job.work.extra_work = sum(span.stop - span.start for span in spans) / size[1]
         return result
+
+    def _run_strip(
+        self, member: NamedImage, height: int, columns: Span, result: Tensor, progress: Progress
+    ) -> StagedWork:
+        image = member.image
+
+        def read(start: int, stop: int) -> Tensor:
+            return self._encode(image, range(start, stop), range(columns.start, columns.stop))[None]
+
+        def write(start: int, rows: Tensor) -> None:
+            if not rows.isfinite().all():
+                raise NotFinite(0)
+            self._write(result, start, rows[0], image.dtype, columns)
+
+        return run_staged(
+            self._network,
+            height=height,
+            width=columns.stop - columns.start,
+            read_rows=read,
+            write_rows=write,
+            device=self._device,
+            budget_bytes=self._budget_for_bands,
+            progress=progress,
+        )
 
     def _encode(self, image: Tensor, rows: range, columns: range) -> Tensor:
         parameter = next(self._network.parameters())
@@ -359,10 +414,14 @@ class Engine:
             "device"
         )
 
-    def _write(self, result: Tensor, start: int, band: Tensor, dtype: torch.dtype) -> None:
-        """Decode rows (C, n, …) of the padded image's translation into their place in the result."""
-        rows = band[:, : max(0, result.shape[1] - start), : result.shape[2]]
-        result[:, start : start + rows.shape[1]] = self._codec.decode(rows, dtype, result.device)
+    def _write(self, result: Tensor, start: int, rows: Tensor, dtype: torch.dtype, columns: Span) -> None:
+        """Decode rows (C, n, …) of a part of the padded image's translation into their place in the result."""
+        scale = self._codec.scale
+        first, last = columns.first * scale, min(columns.last * scale, result.shape[2])
+        left = columns.start * scale
+        rows = rows[:, : max(0, result.shape[1] - start), first - left : last - left]
+        decoded = self._codec.decode(rows, dtype, result.device)
+        result[:, start : start + rows.shape[1], first:last] = decoded
 
     def _room_for_result(self, member: NamedImage) -> Tensor:
         image, codec = member.image, self._codec
@@ -376,3 +435,7 @@ class Engine:
             )
         # Channels last, so that the array that is made of it needs no copy.
         return torch.empty(height, width, codec.output.channels, dtype=dtype, device=image.device).permute(2, 0, 1)
+
+
+def _pixels(member: NamedImage) -> int:
+    return member.image.shape[1] * member.image.shape[2]

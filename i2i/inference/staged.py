@@ -140,6 +140,14 @@ def run_staged(
     )
 
 
+def count_stages(network: nn.Module, *, height: int, width: int, device: torch.device, budget_bytes: int) -> int:
+    """How often `run_staged` would walk over such an image; the arguments are its own."""
+    steps = trace(network)
+    _check(network, steps, height=height, width=width)
+    shapes = map_shapes(steps, height=height, width=width)
+    return len(_make_plan(steps, shapes, budget_bytes=budget_bytes, device=device).stages)
+
+
 def _check(network: nn.Module, steps: list[Step], *, height: int, width: int) -> None:
     check_images(
         torch.empty(1, steps[0].channels, height, width, device="meta"),

@@ -13,6 +13,7 @@ from i2i.data.image_io import ImageFile, read_image, read_image_file
 from i2i.errors import InputError
 from i2i.generators import ResNetGenerator
 from i2i.inference import engine
+from i2i.inference.graph import receptive_radius
 from i2i.inference.translator import Translator
 
 RGB = ImageSide(channels=3, dtype="uint8", data_range=(0, 255))
@@ -76,6 +77,19 @@ def test_four_bands_of_physical_values_pass_in_tiles() -> None:
     t = translator(resnet(channels=4), PHYSICAL)
     image = np.random.default_rng(0).uniform(-1000, 3000, (150, 210, 4)).astype(np.float32)
     np.testing.assert_allclose(t(image, tile_px=128, exact=True), t(image), atol=0.1)  # of 4,000
+
+
+def test_wide_images_go_in_strips_that_overlap_by_what_the_network_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    t = translator(resnet())
+    image = smooth_image(60, 1500).astype(np.float32) / 255
+    whole = t(image)
+    monkeypatch.setattr(engine, "working_budget", lambda device: 2**21)
+    divided = t(image, exact=True)
+    assert t.work.stages == 1
+    assert t.work.scratch_bytes == 0
+    assert t.work.context_px == receptive_radius(t.generator)
+    assert 1 < t.work.extra_work < 2
+    np.testing.assert_allclose(divided, whole, atol=1e-5)
 
 
 def test_large_images_are_divided_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
