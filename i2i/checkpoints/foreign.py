@@ -4,7 +4,9 @@ How each project names its tensors lies in `i2i.checkpoints.layouts`, a file a p
 """
 
 import inspect
+import pickle
 import re
+import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +47,8 @@ PREFIXES = (
     "net_G.",
     "generator.",
 )
+
+GIVEN = "given by you"
 
 # How files that torch.save writes begin: a zip archive, before PyTorch 1.6 a pickle.
 ZIP = b"PK\x03\x04"
@@ -135,7 +139,7 @@ def _recognise(file: WeightFile) -> tuple[WeightFile, Layout]:
                 layout = family.recognise(inner)
             except MissingTensor as error:
                 raise InputError(
-                    f"{file.path} reads as a {family.name}, but lacks {error.args[0]}; copy the file again, whole"
+                    f"{file.path} reads as the {family.name}, but lacks {error.args[0]}; copy the file again, whole"
                 ) from error
             if layout is not None:
                 return inner, layout
@@ -152,7 +156,10 @@ def _drop_common_prefix(file: WeightFile) -> WeightFile | None:
 
 def _describe_unknown(file: WeightFile) -> str:
     if not file.tensors:
-        return f"{file.path} holds no tensors; expected the weights of a network, such as `network.state_dict()`"
+        return (
+            f"{file.path} holds no weights where they are looked for; expected `network.state_dict()`, alone or under "
+            f"one of the names {', '.join(WRAPPERS)}"
+        )
     shapes = [f"{key} {tuple(tensor.shape)}" for key, tensor in file.tensors.items()]
     unknown = f"{file.path} holds no network that i2i knows. It has {len(shapes)} tensors: {_listing(shapes)}"
 
@@ -162,11 +169,11 @@ def _describe_unknown(file: WeightFile) -> str:
     closest = min(FAMILIES, key=lambda family: len(unlike(family)))
     others = unlike(closest)
     alike = len(shapes) - len(others)
-    if not alike:
+    if 2 * alike < len(shapes):
         known = ", ".join(family.name for family in FAMILIES)
-        return f"{unknown}. No name is as in a file that it knows; these are: {known}"
+        return f"{unknown}. Hardly a name is as in a file that it knows; these are: {known}"
     difference = f"not {_listing(others, shown=4)}" if others else "but they do not make up one"
-    return f"{unknown}. It came closest to a {closest.name}: {alike} tensors are named as there, {difference}"
+    return f"{unknown}. It came closest to the {closest.name}: {alike} tensors are named as there, {difference}"
 
 
 def _complete(file: WeightFile, layout: Layout, overrides: dict[str, Any]) -> tuple[Finding, ...]:
@@ -182,7 +189,7 @@ def _complete(file: WeightFile, layout: Layout, overrides: dict[str, Any]) -> tu
     findings = []
     for name, parameter in parameters.items():
         if name in overrides:
-            findings.append(Finding(name=name, value=overrides[name], source="given by you"))
+            findings.append(Finding(name=name, value=overrides[name], source=GIVEN))
         else:
             findings.append(found.get(name, _usual(name, parameter.default)))
     return tuple(findings)
@@ -198,18 +205,20 @@ def _usual(name: str, default: Any) -> Finding:
 
 def _build(file: WeightFile, layout: Layout, findings: tuple[Finding, ...]) -> nn.Module:
     arguments = {finding.name: finding.value for finding in findings}
-    reading = f"{file.path} reads as a {layout.family} with {arguments}"
+    given = {finding.name: finding.value for finding in findings if finding.source == GIVEN}
+    remedy = f"is {given} right?" if given else "copy the file again, whole, or say by keyword what it is"
+    reading = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
     try:
         # On "meta" nothing is allocated or drawn before the shapes have been compared.
         with torch.device("meta"):
             network = layout.network(**arguments)
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
-        raise InputError(f"{reading}, but there is no such network: {error}") from error
+        raise InputError(f"{file.path}: there is no {layout.family} with {reading}: {error}; {remedy}") from error
 
     expected = network.state_dict()
     if faults := _find_faults(file, layout, expected):
         raise InputError(
-            f"{reading}, but {_listing(faults, shown=3)}; copy the file again, whole, or say by keyword what it is"
+            f"{file.path} reads as the {layout.family}, but {_listing(faults, shown=3)}; {remedy} (read with {reading})"
         )
     weights = {}
     for name, like in expected.items():
@@ -287,7 +296,9 @@ def _read(path: Path) -> Any:
         if head.startswith(ZIP):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=_can_be_mapped(path))
         if head.startswith(PICKLE):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of the pickle's protocol, which says nothing to its user
+                return torch.load(path, map_location="cpu", weights_only=True)
     except InputError:
         raise
     except OSError as error:
@@ -297,6 +308,11 @@ def _read(path: Path) -> Any:
             raise InputError(
                 f"{path} holds more than tensors: reading it would run {code[1]}, which could do anything. Have "
                 "`network.state_dict()` alone saved, best as .safetensors"
+            ) from error
+        if isinstance(error, pickle.UnpicklingError):
+            raise InputError(
+                f"{path} is damaged, or holds more than tensors, which could run code when read; copy it again, or "
+                "have `network.state_dict()` alone saved, best as .safetensors"
             ) from error
         raise InputError(f"{path} is no weight file, or is damaged: {error}; copy it again, whole") from error
     beginning = f"begins with {head[:24]!r}" if head else "is empty"

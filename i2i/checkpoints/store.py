@@ -27,7 +27,7 @@ WEIGHTS = "generator.safetensors"
 CONFIG = "config.json"
 CARD = "README.md"
 
-ImageDtype = Literal["uint8", "uint16", "float32"]
+ImageDtype = Literal["uint8", "uint16", "float32", "any"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,8 @@ class ImageSide:
     Args:
         channels: number of channels.
         dtype: depth of the training images. Integer images may later be handed in at another depth;
-            "float32" means that values are physical and are always taken as they are.
+            "float32" means that values are physical and are always taken as they are; "any" too, but results keep
+            the images' own type, which a person may ask for who knows the units better.
         data_range: (low, high) in the data's own units: (0, 255), (0, 4095), Hounsfield, reflectance …
         network_range: what the network calls low and high; `data_range` is mapped to it linearly.
         labels: whether the side is a label map: one channel of class ids 0 … channels − 1, handed in as integers

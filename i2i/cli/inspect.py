@@ -90,8 +90,20 @@ def _about_images(checkpoint: Checkpoint) -> list[Finding]:
     if any(isinstance(module, nn.Dropout) for module in modules):
         values["dropout at inference"] = spec.dropout
     ours = checkpoint.path.is_dir()
-    source = "config.json says so" if ours else "a guess, the most usual; i2i.load and i2i translate take another"
-    return [Finding(name=name, value=value, source=source, certain=ours) for name, value in values.items()]
+    return [
+        Finding(
+            name=name,
+            value=value,
+            source="config.json says so" if ours else f"a guess, the most usual; another with --{option(name)}",
+            certain=ours,
+        )
+        for name, value in values.items()
+    ]
+
+
+def option(name: str) -> str:
+    """The option of `i2i translate`, and with underscores the argument of `i2i.load`, that says better."""
+    return name.partition(" ")[0].replace("_", "-")
 
 
 def _print_tables(description: dict[str, Any]) -> None:
@@ -109,7 +121,10 @@ def _print_tables(description: dict[str, Any]) -> None:
     console = Console() if sys.stdout.isatty() else Console(width=200)
     console.print(facts, "", findings, highlight=False)
     if not all(finding["certain"] for finding in description["findings"]):
-        print("\n? marks guesses. If you know better, say --set name=value, or name=value to i2i.load.")
+        print(
+            "\n? marks guesses. If you know better, say --set name=value, or the option named; to i2i.load, "
+            "name=value for either."
+        )
 
 
 def _facts(description: dict[str, Any]) -> Iterator[tuple[str, str]]:

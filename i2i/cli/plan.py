@@ -130,6 +130,8 @@ def _is_image(name: Path, path: Path) -> bool:
 
 def _name_result(image: Path, place: Path, suffix: str, image_format: str | None) -> Path:
     ending = image.suffix if image_format is None else f".{image_format}"
+    if "/" in suffix or os.sep in suffix:
+        raise InputError(f"--suffix: expected a part of a file name such as _x4, got {suffix!r}")
     if ending.lower() not in READABLE_SUFFIXES:
         raise InputError(f"{image}: its suffix names no image format; say which the result shall have with --format")
     return place.with_name(f"{image.stem}{suffix}{ending}")

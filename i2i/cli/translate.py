@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -60,14 +60,15 @@ class Settings:
         device: cpu, cuda, cuda:1, mps …; auto takes an accelerator if there is one.
         precision: of the computation; auto is the fastest that is safe.
         tile_px: side of the tiles that large images are cut into; as large as memory allows unless given.
-        exact: tiles that give what the whole image would, up to rounding, rather than blended ones. Unless given,
-            this is so for networks with statistics over the whole image alone.
+        exact: divide large images so that they give what the whole image would, up to rounding, rather than in tiles
+            that fade into each other. Unless given, this is so on a CPU, and for networks whose norms look at the
+            whole image.
         batch_size: how many tiles or pages of an image go through the network together.
         compile: let torch.compile make the network faster, which pays in long jobs with images of one size.
         normalisation: BatchNorm's stored statistics, or those of each image; what the weights say unless given.
         dropout: whether dropout stays on; what the weights say unless given.
-        input_range: what the network takes for black and white, in the units of the images: 0 4095.
-        output_range: the same of its results.
+        input_range: what is black and white in the units of the images: 0 4095.
+        output_range: the same of the results; as for the images unless given.
         set: name=value for what a weight file cannot tell; `i2i inspect FILE` lists such names.
     """
 
@@ -156,7 +157,7 @@ def main(settings: Settings) -> int:
         translator = _load(settings, share)
         _check_formats(jobs, translator.spec)
         try:
-            with FileProgress(total=len(waiting), show=share.rank == 0) as progress:
+            with FileProgress(total=len(waiting), show=share.rank == 0 and bool(waiting)) as progress:
                 _translate(translator, waiting, batch_size=settings.batch_size, tally=tally, progress=progress)
         except KeyboardInterrupt:
             print("Interrupted. The same command with --skip-existing goes on.", file=sys.stderr)
@@ -170,6 +171,9 @@ def main(settings: Settings) -> int:
 
 
 def _load(settings: Settings, share: Share) -> Translator:
+    overrides = parse_overrides(settings.set)
+    for name in overrides.keys() & {own.name for own in fields(Settings)}:
+        raise InputError(f"--set {name}: give it as --{name.replace('_', '-')}")
     return i2i.load(
         settings.weights,
         device=share.device(settings.device),
@@ -181,7 +185,7 @@ def _load(settings: Settings, share: Share) -> Translator:
         dropout=settings.dropout,
         input_range=settings.input_range,
         output_range=settings.output_range,
-        **parse_overrides(settings.set),
+        **overrides,
     )
 
 
@@ -191,9 +195,9 @@ def _check_formats(jobs: Sequence[Job], spec: GeneratorSpec) -> None:
         return
     for job in jobs:
         if job.target.suffix.lower() not in HOLDS_ANYTHING:
-            kind = "float32" if physical else spec.output.dtype
+            what = f"{spec.output.channels} channels" + (" of float32" if physical else "")
             raise InputError(
-                f"the network returns {spec.output.channels} channels of {kind}, which {job.target} cannot hold; give "
+                f"the network returns {what}, which {job.target} cannot hold; give "
                 "--format tif, or for a single image a name that ends in .tif"
             )
 

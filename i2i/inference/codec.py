@@ -9,6 +9,8 @@ from i2i.data.image_io import dtype_range, rescale
 from i2i.errors import InputError
 from i2i.inference.pictures import Picture, dtype_name, round_to
 
+PHYSICAL = ("float32", "any")  # dtypes of sides whose values are in units of their own
+
 
 class Codec:
     """Encodes images for a network and decodes its results, whole or piece by piece.
@@ -39,7 +41,7 @@ class Codec:
         physical = "float32" in (self.input.dtype, self.output.dtype)
         integers = not dtype.is_floating_point
         if self.input.labels:
-            return getattr(torch, self.output.dtype)
+            return torch.float32 if self.output.dtype in PHYSICAL else getattr(torch, self.output.dtype)
         return torch.float32 if integers and physical else dtype
 
     def encode(self, image: Tensor, rows: range, columns: range, device: torch.device) -> Tensor:
@@ -68,6 +70,8 @@ class Codec:
         result = self.result_dtype(dtype)
         values = rescale(values, source=self.output.network_range, target=_range_of(self.output, result))
         if result.is_floating_point:
+            if self.output.dtype not in PHYSICAL:
+                values = values.clamp(0.0, 1.0)  # as integers are: the network was trained to stay within
             return values.to(device).to(result)
         return round_to(values, result).to(device)
 
@@ -81,13 +85,13 @@ class Codec:
             return
         if images.shape[1] != side.channels:
             raise InputError(
-                f"{name} has {images.shape[1]} channels (shape {picture.shape}); the network was trained on "
-                f"{side.channels}. Arrays are (H, W, C) or (H, W), tensors (C, H, W) or (N, C, H, W); "
+                f"{name}: expected {side.channels} channels, as the network takes, got {images.shape[1]} (shape "
+                f"{picture.shape}). Arrays are (H, W, C) or (H, W), tensors (C, H, W) or (N, C, H, W); "
                 "convert the image"
             )
         if images.dtype.is_floating_point:
             self._check_floats(images, name)
-        elif side.dtype != "float32" and images.dtype not in (torch.uint8, torch.uint16):
+        elif side.dtype not in PHYSICAL and images.dtype not in (torch.uint8, torch.uint16):
             raise InputError(
                 f"{name} is {dtype_name(images.dtype)}; expected uint8, uint16, or float in [0, 1], "
                 f"for the network was trained on {side.dtype} images; convert it"
@@ -114,17 +118,17 @@ class Codec:
                 "expected finite values: replace them first"
             )
         # Resampling overshoots a little; values of another convention, such as 0 to 255, go far beyond.
-        if self.input.dtype != "float32" and not (low >= -0.5 and high <= 1.5):
+        if self.input.dtype not in PHYSICAL and not (low >= -0.5 and high <= 1.5):
             raise InputError(
-                f"{name} is float and goes from {low:g} to {high:g}; expected [0, 1], for the network was "
-                f"trained on {self.input.dtype} images: rescale it, convert it to that dtype, or say what the network "
-                "calls black and white (input_range and output_range)"
+                f"{name} has values from {low:g} to {high:g}; expected floats in [0, 1], uint8 or uint16, for the "
+                f"network was trained on {self.input.dtype} images: convert it, or say what is black and white in its "
+                "units (input_range, --input-range LOW HIGH)"
             )
 
 
 def _range_of(side: ImageSide, dtype: torch.dtype) -> tuple[float, float]:
     """The values that stand for the side's data_range in an image of this dtype."""
-    if side.dtype in ("float32", dtype_name(dtype)):
+    if side.dtype in (*PHYSICAL, dtype_name(dtype)):
         return side.data_range
     if dtype.is_floating_point:
         return (0.0, 1.0)

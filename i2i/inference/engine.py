@@ -76,6 +76,7 @@ class Work:
         extra_work: pixels that went through the network for each pixel of the image.
         stages: how often bands of rows went over the image; 0 where none did.
         scratch_bytes: room that maps between these took on disk.
+        statistics_per_tile: whether norms took the statistics of each tile for those of the image.
         redone_bf16, redone_fp32: images or tiles that came out as NaN or infinity and were computed again so.
     """
 
@@ -87,6 +88,7 @@ class Work:
     extra_work: float = 1.0
     stages: int = 0
     scratch_bytes: int = 0
+    statistics_per_tile: bool = False
     redone_bf16: int = 0
     redone_fp32: int = 0
 
@@ -97,6 +99,8 @@ class Work:
                 f"{self.tiles} tiles of {self.tile_px} px, each with {self.context_px} px of context, "
                 f"{self.extra_work:.2f} times the image's pixels"
             )
+        if self.statistics_per_tile:
+            parts.append("norms saw each tile alone, so that its colours may be off (exact bands avoid it)")
         if self.stages:
             scratch = f"on disk ({self.scratch_bytes / 1e9:.2f} GB)" if self.scratch_bytes else "in memory"
             passes = f"{self.stages} passes over the image with maps kept {scratch}" if self.stages > 1 else "one pass"
@@ -340,6 +344,7 @@ class Engine:
         )
         job.work.tiles += len(rows) * len(columns)
         job.work.tile_px = tiling.tile_px
+        job.work.statistics_per_tile = has_global_statistics(self._network)
         job.work.context_px = tiling.context_px
         job.work.extra_work = tiling.extra_work(*size, multiple=codec.size_multiple)
 

@@ -27,7 +27,7 @@ class Picture(NamedTuple):
         name: for messages.
         rebuild: makes the kind that was handed in from the translated (N, C, H, W).
         alpha: whether the last channel is known to be transparency, as files and PIL images tell.
-        grey: whether the other channels are known to be one of brightness.
+        grey: whether the other channels are known to be one of brightness, as in an array without channels.
     """
 
     images: Tensor
@@ -57,7 +57,7 @@ def open_picture(image: object, name: str) -> Picture:
             return Picture(array_to_tensor(array, name), array.shape, name, _tensor_to_pil, alpha, grey)
         case np.ndarray():
             rebuild = _tensor_to_flat_array if image.ndim == 2 else tensor_to_array
-            return Picture(array_to_tensor(image, name), image.shape, name, rebuild)
+            return Picture(array_to_tensor(image, name), image.shape, name, rebuild, grey=image.ndim == 2)
         case Tensor():
             return _open_tensor(image, name)
     raise InputError(
@@ -75,7 +75,7 @@ def open_page(page: np.ndarray, *, alpha: bool, name: str) -> Picture:
 def fit_channels(picture: Picture, *, channels: int, restores: bool) -> Picture:
     """Set transparency aside and spread grey over three channels, where the network wants it so; both come back.
 
-    Nothing is done to arrays and tensors, whose channels may mean anything.
+    Nothing is done to the channels of arrays and tensors, which may mean anything.
 
     Args:
         channels: what the network takes.

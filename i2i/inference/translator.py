@@ -50,9 +50,10 @@ def load(
         normalisation: "eval" (BatchNorm's running statistics) or "per_image" (statistics of each image alone,
             never of its neighbours in a batch); what is stored with the weights unless given.
         dropout: True leaves dropout on, so that results vary; what is stored with the weights unless given.
-        input_range, output_range: what the network calls black and white, in the data's own units, for images of
-            physical values: (0, 4095), (-1000, 3000). What is stored with the weights unless given; weights of
-            other projects are taken to be trained on 8 bits.
+        input_range, output_range: what the network calls black and white, in the images' own units: (0, 4095),
+            (-1000, 3000). Results are then in these units too, in the images' own type; `output_range` is
+            `input_range` unless given. What is stored with the weights unless given; weights of other projects are
+            taken to be trained on 8 bits.
         overrides: arguments of the network's constructor that the tensors of a foreign file cannot tell, such as
             `num_upsampling_layers="more"`; `i2i inspect` lists them.
 
@@ -62,6 +63,8 @@ def load(
     checkpoint = open_checkpoint(find_weights(weights), **overrides)
     if checkpoint.spec is None:
         raise InputError(f"{weights} is a {checkpoint.family}, which translates no images")
+    if output_range is None and checkpoint.spec.output.dtype != "float32":
+        output_range = input_range  # one picture, one unit
     spec = replace(
         checkpoint.spec,
         input=checkpoint.spec.input and _with_range(checkpoint.spec.input, input_range),
@@ -96,10 +99,11 @@ class Translator(nn.Module):
     - anything, for training on float: the data's own units;
     - one channel of integers, for training on labels: class ids.
 
-    It comes back in the dtype in which it came, integers rounded and clipped; but where one side was trained
-    on float, integers come back as float32. Files and PIL images also tell what their channels are: transparency is
-    set aside and comes back (resized, where the network enlarges), and grey goes into a network for colour as three
-    equal channels and comes back grey from networks that restore (super-resolution).
+    It comes back in the dtype in which it came, clipped to the data range where the network was trained on integers;
+    but where one side was trained on float, integers come back as float32. Files and PIL images also tell what their
+    channels are: transparency is set aside and comes back (resized, where the network enlarges), and grey, also that
+    of an array (H, W), goes into a network for colour as three equal channels and comes back grey from networks that
+    restore (super-resolution).
 
     Any height and width: images are padded inside to what the network needs, and the result is cropped to
     (H · scale, W · scale). Large images stay where they are (in host memory) and go through the network in pieces.
@@ -275,8 +279,8 @@ def _like(file: ImageFile, pages: tuple[np.ndarray, ...]) -> ImageFile:
 
 
 def _with_range(side: ImageSide, data_range: tuple[float, float] | None) -> ImageSide:
-    """The side with values in physical units that reach from one end of `data_range` to the other."""
-    return side if data_range is None else replace(side, dtype="float32", data_range=data_range)
+    """The side with black and white at the ends of `data_range`."""
+    return side if data_range is None else replace(side, dtype="any", data_range=data_range)
 
 
 def _find_device(device: str | torch.device | None) -> torch.device:

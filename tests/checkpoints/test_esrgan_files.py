@@ -382,7 +382,7 @@ def test_the_missing_tensor_is_named(tmp_path: Path) -> None:
     whole = basicsr_names(esrgan().state_dict())
     for key in ("body.1.rdb2.conv3.weight", "conv_body.bias", "conv_up2.weight", "conv_last.weight"):
         torch.save({k: v for k, v in whole.items() if k != key}, tmp_path / "net.pth")
-        with pytest.raises(InputError, match=rf"net\.pth reads as a .*BasicSR.* {re.escape(key)}"):
+        with pytest.raises(InputError, match=rf"net\.pth reads as the .*BasicSR.* {re.escape(key)}"):
             load_network(tmp_path / "net.pth")
 
 

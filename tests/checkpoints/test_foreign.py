@@ -314,7 +314,9 @@ def test_overrides(tmp_path: Path) -> None:
     assert load_network(file, dropout=False).arguments["dropout"] is False
     with pytest.raises(InputError, match=r"net_G\.pth.*no argument blocks; possible are in_channels"):
         load_network(file, blocks=9)
-    with pytest.raises(InputError, match=r"net_G\.pth reads as a pix2pix U-Net generator with .*'width': 9"):
+    with pytest.raises(
+        InputError, match=r"net_G\.pth reads as the pix2pix U-Net generator, but .*is \{'width': 9\} right.*width=9"
+    ):
         load_network(file, width=9)
 
     # Plain convolutions with biases can't be told from instance norm.
@@ -378,7 +380,7 @@ def test_unknown_network_comes_closest_to_another(tmp_path: Path) -> None:
     del tensors["model.model.0.weight"]
     torch.save(tensors | {"attention.weight": torch.ones(3, 3)}, tmp_path / "net.pth")
     alike = len(tensors)
-    closest = rf"closest to a pix2pix U-Net generator: {alike} tensors are named as there, not attention\.weight"
+    closest = rf"closest to the pix2pix U-Net generator: {alike} tensors are named as there, not attention\.weight"
     with pytest.raises(InputError, match=rf"net\.pth holds no network.* {alike + 1} tensors.*{closest}"):
         load_network(tmp_path / "net.pth")
 

@@ -328,22 +328,42 @@ def test_nothing_can_start(
     assert "WORLD_SIZE" in refused(photos, out, "--weights", weights)
 
 
-def test_units_need_a_format_that_holds_them(
-    tmp_path: Path, photos: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+def test_sixteen_bits_in_units_of_their_own_stay_sixteen_bits(weights: Path, tmp_path: Path) -> None:
+    image = random_image(20, 30, 3, dtype=np.uint16) // 16
+    write_image(tmp_path / "scan.png", image)
+    result = tmp_path / "enlarged.png"
+    assert translate(tmp_path / "scan.png", result, "--weights", weights, "--input-range", "0", "4095") == 0
+    np.testing.assert_array_equal(read_image(result), enlarged(image))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--set", "input_range=[0,4095]"], "--set input_range: give it as --input-range"),
+        (["--suffix", "/../evil"], "--suffix: expected a part of a file name"),
+    ],
+)
+def test_options_that_cannot_be_are_told(
+    photos: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
+    assert translate(photos, tmp_path / "out", "--weights", weights, *options) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_units_need_a_format_that_holds_them(tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A network in units of its own returns float, whatever goes in."""
-    out = tmp_path / "out"
-    options = ("--weights", weights, "--input-range", "0", "200", "--output-range", "0", "2")
-    assert translate(photos, out, *options) == 2
+    side = ImageSide(channels=3, dtype="float32", data_range=(0, 200), network_range=(0, 1))
+    out, weights = tmp_path / "out", save_enlarger(tmp_path / "physical", side=side)
+    assert translate(photos, out, "--weights", weights) == 2
     error = capsys.readouterr().err
     assert "float32" in error
     assert "a.png cannot hold" in error
     assert "--format tif" in error
     assert not out.exists()
-    assert translate(photos, out, *options, "--format", "tif") == 0
+    assert translate(photos, out, "--weights", weights, "--format", "tif") == 0
     result = read_image(out / "a.tif")
     assert result.dtype == np.float32
-    np.testing.assert_allclose(result, enlarged(read_image(photos / "a.png")) / 100, atol=1e-6)
+    np.testing.assert_allclose(result, enlarged(read_image(photos / "a.png")), atol=1e-4)
 
 
 def test_a_format_that_cannot_hold_one_result_fails_for_that_one(

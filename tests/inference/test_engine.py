@@ -69,8 +69,10 @@ def test_statistics_over_the_image_are_kept_unless_told_otherwise() -> None:
     whole = t(image).astype(int)
     assert np.abs(t(image, tile_px=96) - whole).max() <= 1
     assert t.work.stages > 1
+    assert "exact" in str(t.work)
     assert np.abs(t(image, tile_px=96, exact=False) - whole).max() > 1
     assert t.work.tiles > 1
+    assert "colours may be off" in str(t.work)
 
 
 def test_four_bands_of_physical_values_pass_in_tiles() -> None:

@@ -251,6 +251,14 @@ def test_sides_may_differ(dtype: Any, returned: Any, value: float) -> None:
     np.testing.assert_allclose(result, value)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64])
+def test_floats_are_clipped_to_what_the_network_was_trained_to_return(dtype: Any) -> None:
+    bright = Translator(generator=Recorder(2 * torch.eye(3)), spec=GeneratorSpec(input=UINT8, output=UINT8))
+    image = np.linspace(0, 1, 36).reshape(3, 4, 3).astype(dtype)
+    expected = (2 * (2 * image.astype(np.float64) - 1) + 1) / 2
+    np.testing.assert_allclose(bright(image), expected.clip(0, 1), atol=2e-3)
+
+
 def test_integers_are_rounded_and_clipped() -> None:
     side = ImageSide(channels=1, dtype="uint8", data_range=(0, 255), network_range=(0, 255))
     values = {1.004: [0, 100, 255], -1.0: [0, 0, 0], 0.996: [0, 100, 254]}
@@ -442,9 +450,9 @@ def test_the_result_shares_no_memory_with_the_image(kind: Callable[[np.ndarray],
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.zeros((8, 8, 4), np.uint8), r"4 channels \(shape \(8, 8, 4\)\).*trained on 3"),
-        (np.zeros((8, 8), np.uint8), r"1 channels.*trained on 3"),
-        (torch.zeros(8, 8, 3), r"8 channels.*tensors \(C, H, W\)"),
+        (np.zeros((8, 8, 4), np.uint8), r"expected 3 channels, as the network takes, got 4 \(shape \(8, 8, 4\)\)"),
+        (np.zeros((8, 8, 1), np.uint8), r"expected 3 channels, as the network takes, got 1"),
+        (torch.zeros(8, 8, 3), r"got 8 \(.*tensors \(C, H, W\)"),
         (torch.zeros(8, 8), r"expected a tensor \(C, H, W\)"),
         (np.zeros((2, 8, 8, 3), np.uint8), r"expected an array \(H, W, C\)"),
         (np.zeros((0, 8, 3), np.uint8), r"no pixels.*\(0, 8, 3\)"),
@@ -455,8 +463,8 @@ def test_the_result_shares_no_memory_with_the_image(kind: Callable[[np.ndarray],
         (torch.zeros(3, 8, 8, dtype=torch.bool), r"integers or floats, got bool"),
         (np.full((8, 8, 3), np.nan, np.float32), r"192 NaN or infinite values among 192"),
         (np.full((8, 8, 3), -np.inf), r"192 NaN or infinite values"),
-        (np.full((8, 8, 3), 255.0), r"from 255 to 255; expected \[0, 1\].*uint8"),
-        (torch.full((3, 8, 8), -1.0), r"from -1 to -1; expected \[0, 1\]"),
+        (np.full((8, 8, 3), 255.0), r"from 255 to 255; expected floats in \[0, 1\].*uint8"),
+        (torch.full((3, 8, 8), -1.0), r"from -1 to -1; expected floats in \[0, 1\]"),
         ("nowhere.png", r"nowhere\.png"),
         (7, r"is of type int; expected a path, a PIL image"),
         (None, r"is of type NoneType"),
@@ -473,9 +481,9 @@ def test_what_cannot_be_translated_is_named(image: Any, message: str) -> None:
 
 def test_the_file_or_the_place_in_the_list_is_named(tmp_path: Path) -> None:
     write_image(tmp_path / "bands.tif", random_image(np.uint8, 8, 8, 5))
-    with pytest.raises(InputError, match=r"bands\.tif has 5 channels"):
+    with pytest.raises(InputError, match=r"bands\.tif: expected 3 channels, as the network takes, got 5 \("):
         identity()(tmp_path / "bands.tif")
-    with pytest.raises(InputError, match=r"images\[1\] has 1 channels"):
+    with pytest.raises(InputError, match=r"images\[1\]: expected 3 channels, as the network takes, got 1 \("):
         identity()([torch.zeros(3, 8, 8), torch.zeros(1, 8, 8)])
 
 
@@ -516,6 +524,20 @@ def test_load_keeps_the_stored_modes_unless_told(run: Path) -> None:
     told = i2i.load(run, normalisation="eval", dropout=False)
     np.testing.assert_array_equal(told(image), told(image))
     assert (told(image) != i2i.load(run, dropout=False)(image)).any()
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.float32])
+def test_load_takes_the_units_of_the_images(run: Path, dtype: Any) -> None:
+    """The same picture in 8 bits and in other units gives the same, in those units and that type."""
+    image = random_image(np.uint8, 64, 64, 3)
+    expected = i2i.load(run, dropout=False)(image).astype(float) / 255
+    units = (image / 255 * 3000 + 100).round().astype(dtype)
+    result = i2i.load(run, dropout=False, input_range=(100, 3100))(units)
+    assert result.dtype == dtype
+    np.testing.assert_allclose((result - 100.0) / 3000, expected, atol=0.01)
+    other = i2i.load(run, dropout=False, input_range=(100, 3100), output_range=(0, 1000))(units)
+    assert other.dtype == dtype
+    np.testing.assert_allclose(other / 1000.0, expected, atol=0.01)
 
 
 def test_load_puts_the_network_where_told(run: Path) -> None:
