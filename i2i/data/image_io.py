@@ -174,7 +174,10 @@ def write_image_file(path: Path | str, image: ImageFile) -> tuple[str, ...]:
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    image = replace(image, pages=tuple(as_image(page) for page in image.pages))
+    try:
+        image = replace(image, pages=tuple(as_image(page) for page in image.pages))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     check_format_holds(path, image)
     page = image.pages[0]
     profile, notes = _profile_to_write(suffix, image)
