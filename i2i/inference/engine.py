@@ -210,13 +210,14 @@ class Engine:
 
     def _choose_way(self, size: tuple[int, int], options: Options) -> Way:
         """How an image of this padded size goes through the network."""
-        divided = self._choose_divided(size, options)
         if options.tile_px is not None:
-            return "whole" if max(size) <= options.tile_px else divided
-        budget = working_budget(self._device)
-        if divided == "bands" and self._device.type == "cpu":
-            budget = min(budget, WHOLE_BYTES_ON_CPU)
-        return "whole" if math.prod(size) * self._bytes_per_pixel <= budget else divided
+            return "whole" if max(size) <= options.tile_px else self._choose_divided(size, options)
+        needed, budget = math.prod(size) * self._bytes_per_pixel, working_budget(self._device)
+        if needed <= min(budget, WHOLE_BYTES_ON_CPU):
+            return "whole"
+        divided = self._choose_divided(size, options)
+        bands_are_faster = divided == "bands" and self._device.type == "cpu"
+        return "whole" if needed <= budget and not bands_are_faster else divided
 
     def _choose_divided(self, size: tuple[int, int], options: Options) -> Literal["bands", "tiles"]:
         if options.exact is not None:
@@ -226,20 +227,21 @@ class Engine:
         if has_global_statistics(self._network):
             return "bands"
         # On a CPU bands are faster than tiles, unless they need many strips.
-        free = options.tile_px is None and self._device.type == "cpu" and self._run.plain
-        cheap = free and self._choose_strips(size).extra_work(*size, multiple=self._codec.size_multiple) <= CHEAP
+        if options.tile_px is not None or self._device.type != "cpu" or not self._run.plain:
+            return "tiles"
+        strips = self._find_strips(size)
+        cheap = strips is not None and strips.extra_work(*size, multiple=self._codec.size_multiple) <= CHEAP
         return "bands" if cheap else "tiles"
 
-    def _choose_strips(self, size: tuple[int, int]) -> Tiling:
-        """What goes through in bands at one time: all, or strips from top to bottom that need no maps between passes.
+    def _find_strips(self, size: tuple[int, int]) -> Tiling | None:
+        """Strips from top to bottom whose bands need no maps between passes; None where there are none.
 
-        Strips overlap by what the network sees, so that the result stays exact.
+        They overlap by what the network sees, so that the result stays exact.
         """
         height, width = size
         multiple = self._codec.size_multiple
-        everything = Tiling(tile_px=width, context_px=0, ramp_px=0)
         if has_global_statistics(self._network):
-            return everything
+            return None
         radius = receptive_radius(self._network)
         assert radius is not None
         strip = width
@@ -248,7 +250,7 @@ class Engine:
                 if self._count_stages(height, strip) == 1:
                     return Tiling(tile_px=strip, context_px=radius if strip < width else 0, ramp_px=0)
             strip = strip // 2 + -(strip // 2) % multiple
-        return everything
+        return None
 
     def _count_stages(self, height: int, width: int) -> int:
         return count_stages(
@@ -293,25 +295,26 @@ class Engine:
                 job.done = before
             else:
                 return result
-            smaller = tiling.tile_px // 2
-            smaller -= smaller % self._codec.size_multiple
-            if smaller < SMALLEST_TILE_PX:
+            smaller = self._choose_tiling(tiling.tile_px // 2)
+            if smaller.tile_px >= tiling.tile_px:
                 raise self._too_little_memory(member, f"not even for tiles of {tiling.tile_px} px")
-            tiling = self._choose_tiling(smaller)
+            tiling = smaller
 
     def _choose_tiling(self, tile_px: int | None) -> Tiling:
-        """Tiles of the side that is told, or that memory allows, in pixels that the network takes."""
+        """Tiles of the side that is told, or that memory allows, but no smaller than the network can use."""
         multiple = self._codec.size_multiple
         if tile_px is None:
             fitting = math.isqrt(int(working_budget(self._device) / self._bytes_per_pixel))
-            tile_px = max(SMALLEST_TILE_PX, min(fitting, LARGEST_TILE_PX))
-        tile_px = max(tile_px - tile_px % multiple, multiple)
+            tile_px = min(fitting, LARGEST_TILE_PX)
+        tile_px = max(tile_px, SMALLEST_TILE_PX)
         radius = receptive_radius(self._network) if self._traceable else None
         if radius is not None and radius <= CONTEXT_PX:
-            return Tiling(tile_px=tile_px, context_px=radius, ramp_px=0)
-        # Small tiles cannot spare as much.
-        ramp = RAMP_WITH_STATISTICS_PX if has_global_statistics(self._network) else RAMP_PX
-        return Tiling(tile_px=tile_px, context_px=min(CONTEXT_PX, tile_px // 8), ramp_px=min(ramp, tile_px // 8 * 2))
+            context, ramp = radius, 0
+        else:  # small tiles cannot spare as much
+            ramp = RAMP_WITH_STATISTICS_PX if has_global_statistics(self._network) else RAMP_PX
+            context, ramp = min(CONTEXT_PX, tile_px // 8), min(ramp, tile_px // 8 * 2)
+        smallest = Tiling.smallest_px(context_px=context, ramp_px=ramp, multiple=multiple)
+        return Tiling(tile_px=max(tile_px - tile_px % multiple, smallest), context_px=context, ramp_px=ramp)
 
     def _blend(
         self,
@@ -353,7 +356,8 @@ class Engine:
         result = self._room_for_result(member)
         multiple = self._codec.size_multiple
         try:
-            strips = self._choose_strips(size)
+            everything = Tiling(tile_px=size[1], context_px=0, ramp_px=0)
+            strips = self._find_strips(size) or everything
             spans = strips.spans(size[1], multiple=multiple)
             for columns in spans:
                 progress = job.part(_pixels(member) * (columns.last - columns.first) / size[1])

@@ -51,16 +51,13 @@ class Tiling:
         tile = self.tile_px
         if length <= tile:
             return [Span(0, length, 0, length)]
-        overlap = 2 * self.context_px + self.ramp_px
-        overlap += -overlap % multiple
-        stride = tile - overlap
-        # No pixel may lie in two ramps.
-        smallest = max(multiple, 2 * self.ramp_px + -2 * self.ramp_px % multiple)
-        if stride < smallest:
+        smallest = self.smallest_px(context_px=self.context_px, ramp_px=self.ramp_px, multiple=multiple)
+        if tile < smallest:
             raise InputError(
-                f"tile_px: expected at least {overlap + smallest} for a context of {self.context_px} px around each "
-                f"tile, got {tile}"
+                f"tile_px: expected at least {smallest} for a context of {self.context_px} px around each tile, got "
+                f"{tile}"
             )
+        stride = tile - _round_up(2 * self.context_px + self.ramp_px, multiple)
         count = 1 - (tile - length) // stride
         starts = [(length - tile) * i // (count - 1) // multiple * multiple for i in range(count)]
         middles = [(left + tile + right) // 2 for left, right in pairwise(starts)]
@@ -69,6 +66,12 @@ class Tiling:
         return [
             Span(start, start + tile, first, last) for start, first, last in zip(starts, firsts, lasts, strict=True)
         ]
+
+    @staticmethod
+    def smallest_px(*, context_px: int, ramp_px: int, multiple: int) -> int:
+        """The smallest side of a tile with such a context and ramp, for a network of this size multiple."""
+        # No pixel may lie in two ramps.
+        return _round_up(2 * context_px + ramp_px, multiple) + _round_up(max(1, 2 * ramp_px), multiple)
 
     def extra_work(self, height: int, width: int, *, multiple: int) -> float:
         """Pixels that go through the network for each pixel of the image."""
@@ -138,6 +141,10 @@ def _fade(span: Span, spans: list[Span], scale: int) -> Tensor:
         ramp = _ramp(span.last - spans[position + 1].first, scale)
         share[len(share) - len(ramp) :] *= 1 - ramp
     return share
+
+
+def _round_up(length: int, multiple: int) -> int:
+    return length + -length % multiple
 
 
 def _ramp(width: int, scale: int) -> Tensor:

@@ -11,7 +11,7 @@ import i2i
 from i2i.checkpoints.store import GeneratorSpec, ImageSide
 from i2i.data.image_io import ImageFile, read_image, read_image_file
 from i2i.errors import InputError
-from i2i.generators import ResNetGenerator
+from i2i.generators import ResNetGenerator, RRDBGenerator
 from i2i.inference import engine
 from i2i.inference.graph import receptive_radius
 from i2i.inference.translator import Translator
@@ -92,6 +92,21 @@ def test_wide_images_go_in_strips_that_overlap_by_what_the_network_sees(monkeypa
     assert t.work.context_px == receptive_radius(t.generator)
     assert 1 < t.work.extra_work < 2
     np.testing.assert_allclose(divided, whole, atol=1e-5)
+
+
+def test_what_would_need_maps_on_disk_goes_in_tiles_unless_exactness_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    side = ImageSide(channels=3, dtype="uint8", data_range=(0, 255), network_range=(0, 1))
+    t = translator(RRDBGenerator(in_channels=3, out_channels=3, width=8, growth=4, blocks=3, scale=2), side)
+    image = smooth_image(40, 400)
+    whole = t(image).astype(int)
+    monkeypatch.setattr(engine, "working_budget", lambda device: 2**19)
+    assert np.abs(t(image) - whole).max() <= 1
+    assert t.work.tiles > 1
+    assert np.abs(t(image, exact=True) - whole).max() <= 1
+    assert t.work.tiles == 0
+    assert t.work.stages > 1
 
 
 def test_large_images_are_divided_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
