@@ -87,3 +87,16 @@ def test_all_variants_train_alike(benchmark: ModuleType) -> None:
     for other in others:
         torch.testing.assert_close(other, first, rtol=0, atol=1e-7)
     assert max((a - b).abs().max().item() for a, b in zip(first, untrained, strict=True)) > 1e-4
+
+
+def test_inference_prints_every_figure(benchmark: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    benchmark.inference(
+        benchmark.InferenceWork(
+            device="cpu", width=4, blocks=1, images=3, size_px=16, large_px=(80, 96), tile_px=64, readings=2
+        )
+    )
+    printed = capsys.readouterr().out
+    number = r"[\d.]+"
+    for variant in (r"network alone, batches of \d+", r"t\(list\)", "network alone, whole", "in tiles.*", "exact"):
+        assert re.search(rf"{variant}\s+│\s+{number}\s+│\s+{number}\s+│\s+{number}", printed), f"{variant}\n{printed}"
+    assert re.search(r"Exact: 1 image in .*; at most [\d.]+e-0[67] of the range", printed), printed
