@@ -208,20 +208,24 @@ def _translate(
     """Translate one by one, while the next image is read and the last result is written."""
     writing: tuple[Job, Future[tuple[str, ...]]] | None = None
     with ThreadPoolExecutor(1) as writer:
-        for job, reading in _read_ahead(jobs):
-            progress.begin(str(job.source))
-            result = None
-            with tally.attempt(job):
-                image = reading.result()
-                _check_large_result(translator, image, job)
-                result = translator.translate_file(
-                    image, name=str(job.source), batch_size=batch_size, progress=progress.within
-                )
-                tally.record(job, result.notes, translator.work)
+        try:
+            for job, reading in _read_ahead(jobs):
+                progress.begin(str(job.source))
+                result = None
+                with tally.attempt(job):
+                    image = reading.result()
+                    _check_large_result(translator, image, job)
+                    result = translator.translate_file(
+                        image, name=str(job.source), batch_size=batch_size, progress=progress.within
+                    )
+                    tally.record(job, result.notes, translator.work)
+                written, writing = writing, None
+                _finish(written, tally)
+                if result is not None:
+                    writing = (job, writer.submit(write_image_file, job.target, result))
+                progress.advance()
+        finally:  # when interrupted, too, so that what is there is counted
             _finish(writing, tally)
-            writing = None if result is None else (job, writer.submit(write_image_file, job.target, result))
-            progress.advance()
-        _finish(writing, tally)
 
 
 def _check_large_result(translator: Translator, image: ImageFile, job: Job) -> None:
