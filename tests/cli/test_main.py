@@ -101,7 +101,14 @@ def slow(name):
 importlib.import_module, sys.argv = slow, ["i2i", "inspect", "x"]
 main()
 """
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell lets jobs in its background, which may be how these tests run, ignore interrupts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "importing i2i.cli.inspect\n"
     process.send_signal(signal.SIGINT)
