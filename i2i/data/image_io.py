@@ -37,6 +37,7 @@ __all__ = [
     "DtypeName",
     "ImageFile",
     "ImageHeader",
+    "check_format_holds",
     "dtype_range",
     "read_header",
     "read_image",

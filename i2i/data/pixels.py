@@ -1,5 +1,6 @@
 """What an image in memory is, and what pixels go through on the way there, whatever the format of the file."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -125,13 +126,11 @@ def cmyk_to_rgb(image: np.ndarray, icc_profile: bytes | None) -> tuple[np.ndarra
     import imagecodecs
 
     if icc_profile and colour_space(icc_profile) == "CMYK":
-        try:
+        with suppress(imagecodecs.CmsError):  # a profile that the colour engine cannot use is worth no more than none
             rgb = imagecodecs.cms_transform(
                 image, icc_profile, imagecodecs.cms_profile("srgb"), colorspace="cmyk", outcolorspace="rgb"
             )
             return rgb, "CMYK became sRGB through its ICC profile, which no longer applies"
-        except imagecodecs.CmsError:
-            pass  # a profile that the colour engine cannot use is worth no more than none
     full = np.iinfo(image.dtype).max
     paper = full - image.astype(np.uint32)
     # Rounded integer division keeps the image from being held as floats.

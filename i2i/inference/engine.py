@@ -55,12 +55,22 @@ class NamedImage(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How one call wants its images translated; see `Translator`."""
+    """How one call wants its images translated; see `Translator`.
+
+    Raises:
+        InputError: no images in a batch, or tiles that no network has use for.
+    """
 
     batch_size: int | None = None
     tile_px: int | None = None
     exact: bool | None = None
     progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch_size is not None and self.batch_size < 1:
+            raise InputError(f"batch_size: expected at least 1, got {self.batch_size}")
+        if self.tile_px is not None and self.tile_px < SMALLEST_TILE_PX:
+            raise InputError(f"tile_px: expected at least {SMALLEST_TILE_PX}, got {self.tile_px}")
 
 
 @dataclass(kw_only=True)
@@ -197,6 +207,11 @@ class Engine:
         return peak_bytes_per_pixel(self._network) or ASSUMED_BYTES_PER_PIXEL * self._codec.scale**2
 
     @cached_property
+    def _radius(self) -> int | None:
+        """How far the network sees; None where it sees the whole image, or cannot be taken apart to tell."""
+        return receptive_radius(self._network) if self._traceable else None
+
+    @cached_property
     def _traceable(self) -> bool:
         try:
             trace(self._network)
@@ -240,15 +255,13 @@ class Engine:
         """
         height, width = size
         multiple = self._codec.size_multiple
-        if has_global_statistics(self._network):
+        if self._radius is None:
             return None
-        radius = receptive_radius(self._network)
-        assert radius is not None
         strip = width
-        while strip == width or strip > NARROWEST_STRIP * radius:
+        while strip == width or strip > NARROWEST_STRIP * self._radius:
             with suppress(InputError):  # not even with many passes
                 if self._count_stages(height, strip) == 1:
-                    return Tiling(tile_px=strip, context_px=radius if strip < width else 0, ramp_px=0)
+                    return Tiling(tile_px=strip, context_px=self._radius if strip < width else 0, ramp_px=0)
             strip = strip // 2 + -(strip // 2) % multiple
         return None
 
@@ -307,9 +320,8 @@ class Engine:
             fitting = math.isqrt(int(working_budget(self._device) / self._bytes_per_pixel))
             tile_px = min(fitting, LARGEST_TILE_PX)
         tile_px = max(tile_px, SMALLEST_TILE_PX)
-        radius = receptive_radius(self._network) if self._traceable else None
-        if radius is not None and radius <= CONTEXT_PX:
-            context, ramp = radius, 0
+        if self._radius is not None and self._radius <= CONTEXT_PX:
+            context, ramp = self._radius, 0
         else:  # small tiles cannot spare as much
             ramp = RAMP_WITH_STATISTICS_PX if has_global_statistics(self._network) else RAMP_PX
             context, ramp = min(CONTEXT_PX, tile_px // 8), min(ramp, tile_px // 8 * 2)

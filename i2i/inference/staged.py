@@ -520,7 +520,8 @@ class _MemoryMap:
         return self._values[start:stop].permute(2, 0, 1)[None]
 
     def close(self) -> None:
-        pass
+        """Give the memory back."""
+        del self._values
 
 
 class _FileMap:

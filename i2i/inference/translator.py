@@ -15,7 +15,7 @@ from i2i.checkpoints.store import GeneratorSpec, ImageSide
 from i2i.data.image_io import ImageFile
 from i2i.errors import InputError
 from i2i.inference.codec import Codec
-from i2i.inference.engine import SMALLEST_TILE_PX, Engine, NamedImage, Options, Progress, Work
+from i2i.inference.engine import Engine, NamedImage, Options, Progress, Work
 from i2i.inference.pictures import AnyImage, Picture, fit_channels, open_page, open_picture
 from i2i.inference.precision import Precision, SafeRunner
 from i2i.layers.norm import Normalisation, set_inference_mode
@@ -148,12 +148,9 @@ class Translator(nn.Module):
                 f"{type(generator).__name__} draws from latent vectors and translates no images; "
                 "build it with i2i.checkpoints.store.load_generator and call it yourself"
             )
-        if tile_px is not None and tile_px < SMALLEST_TILE_PX:
-            raise InputError(f"tile_px: expected at least {SMALLEST_TILE_PX}, got {tile_px}")
         self.generator = generator
         self.spec = spec
-        self.tile_px = tile_px
-        self.exact = exact
+        self._options = Options(tile_px=tile_px, exact=exact)
         self.work = Work()
         self._restores: bool = getattr(generator, "restores", False)
         self._codec = Codec(
@@ -206,18 +203,16 @@ class Translator(nn.Module):
             InputError: not an image, the wrong number of channels, an unusable dtype, NaN or infinite values,
                 floats far outside [0, 1] for a network trained on integers, no pixels at all, or not enough memory.
         """
-        if batch_size is not None and batch_size < 1:
-            raise InputError(f"batch_size: expected at least 1, got {batch_size}")
+        options = Options(
+            batch_size=batch_size,
+            tile_px=self._options.tile_px if tile_px is None else tile_px,
+            exact=self._options.exact if exact is None else exact,
+            progress=progress,
+        )
         if isinstance(images, (list, tuple)):
             pictures = [open_picture(image, f"images[{i}]") for i, image in enumerate(images)]
         else:
             pictures = [open_picture(images, "the image")]
-        options = Options(
-            batch_size=batch_size,
-            tile_px=self.tile_px if tile_px is None else tile_px,
-            exact=self.exact if exact is None else exact,
-            progress=progress,
-        )
         results = self._translate(pictures, options)
         return results if isinstance(images, (list, tuple)) else results[0]
 
@@ -246,7 +241,7 @@ class Translator(nn.Module):
         """
         names = [name] if len(file.pages) == 1 else [f"{name}, page {n}" for n in range(1, len(file.pages) + 1)]
         pictures = [open_page(page, alpha=file.alpha, name=n) for page, n in zip(file.pages, names, strict=True)]
-        options = Options(batch_size=batch_size, tile_px=self.tile_px, exact=self.exact, progress=progress)
+        options = replace(self._options, batch_size=batch_size, progress=progress)
         pages = self._translate(pictures, options)
         return _like(file, tuple(pages))
 

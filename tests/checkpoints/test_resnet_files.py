@@ -1,5 +1,6 @@
 """Files of CUT and pix2pixHD against their residual generators laid out as published."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -172,15 +173,7 @@ def test_local_enhancer_is_refused_by_name(tmp_path: Path) -> None:
     [{"blur_down": True, "blur_up": True}, {"downsamplings": 3, "norm": "batch"}],
     ids=["cut", "pix2pixhd"],
 )
-def test_each_missing_or_misshapen_tensor_is_refused(arguments: dict[str, Any], tmp_path: Path) -> None:
-    whole = Reference(width=1, blocks=1, **arguments).state_dict()
-    file = tmp_path / "net_G.pth"
-    for key in whole:
-        if key.endswith("num_batches_tracked"):
-            continue
-        torch.save({k: v for k, v in whole.items() if k != key}, file)
-        with pytest.raises(InputError, match=r"net_G\.pth"):
-            load_network(file)
-        torch.save(whole | {key: torch.ones(3, 1, 7)}, file)
-        with pytest.raises(InputError, match=r"net_G\.pth"):
-            load_network(file)
+def test_each_missing_or_misshapen_tensor_is_refused(
+    arguments: dict[str, Any], refuses_damage: Callable[[dict[str, Tensor]], None]
+) -> None:
+    refuses_damage(Reference(width=1, blocks=1, **arguments).state_dict())
