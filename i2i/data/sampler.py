@@ -12,10 +12,50 @@ from i2i.errors import InputError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Draw:
-    """One item to load: its index in the data set and the seed of its augmentation."""
+    """One item to load.
+
+    Attributes:
+        index: of the item in the data set.
+        seed: of its augmentation.
+        number: of this draw, counted from 0 over the whole run and all processes.
+    """
 
     index: int
     seed: int
+    number: int
+
+
+class Shuffle:
+    """An endless order of items: one permutation of them all after another.
+
+    `shuffle[number]` is item `number % length` of the permutation made from (seed, stream, number // length). Only
+    the last permutation asked for is kept.
+    """
+
+    def __init__(self, *, length: int, seed: int, stream: int) -> None:
+        """
+        Args:
+            length: number of items, at least 1.
+            seed: of the run, from 0 up.
+            stream: tells apart what is drawn from one seed: 0 is the order of `DrawSampler`, 1 are its augmentations.
+        """
+        self.length = length
+        self.seed = seed
+        self.stream = stream
+        self._epoch = -1
+        self._permutation = np.empty(0, dtype=np.int64)
+
+    def __getitem__(self, number: int) -> int:
+        epoch, place = divmod(number, self.length)
+        if epoch != self._epoch:
+            self._permutation = np.random.default_rng([self.seed, self.stream, epoch]).permutation(self.length)
+            self._epoch = epoch
+        return int(self._permutation[place])
+
+
+def derived_seed(*numbers: int) -> int:
+    """A seed below 2**64 that follows from `numbers`, all from 0 up."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
 
 class DrawSampler(Sampler[list[Draw]]):
@@ -66,24 +106,14 @@ class DrawSampler(Sampler[list[Draw]]):
 
     def __iter__(self) -> Iterator[list[Draw]]:
         batch = self.start_batch
-        epoch, order = -1, np.empty(0, dtype=np.int64)
+        order = Shuffle(length=self.length, seed=self.seed, stream=0)
         while True:
             first = (batch * self.world_size + self.rank) * self.batch_size
-            draws = []
-            for number in range(first, first + self.batch_size):
-                if number // self.length != epoch:
-                    epoch = number // self.length
-                    order = self._order(epoch)
-                draws.append(Draw(index=int(order[number % self.length]), seed=self._augmentation_seed(number)))
-            yield draws
+            yield [
+                Draw(index=order[number], seed=derived_seed(self.seed, 1, number), number=number)
+                for number in range(first, first + self.batch_size)
+            ]
             batch += 1
-
-    # The middle number keeps the two streams apart.
-    def _order(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng([self.seed, 0, epoch]).permutation(self.length)
-
-    def _augmentation_seed(self, number: int) -> int:
-        return int(np.random.SeedSequence([self.seed, 1, number]).generate_state(1, np.uint64)[0])
 
 
 def worker_init(worker_id: int) -> None:

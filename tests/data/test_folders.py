@@ -207,7 +207,7 @@ def test_sides_may_differ_in_channels_depth_and_range(tmp_path: Path):
     info = probe_pairs(pairs, input_range=(0, 4000), target_range=(-1000, 1000))
     item = PairedImages(
         pairs=pairs, transform=PairTransform(load_size=16, crop_size=8), input=info.input, target=info.target
-    )[Draw(index=0, seed=1)]
+    )[Draw(index=0, seed=1, number=0)]
     torch.testing.assert_close(item["input"], torch.full((5, 8, 8), -0.5))
     torch.testing.assert_close(item["target"], torch.full((1, 8, 8), -0.5))
 
@@ -231,7 +231,7 @@ def test_a_file_that_changed_since_the_probe_is_named(two_folders: Path):
         items[0]
     write_image(two_folders / "trainA" / "1.png", flat(0, height=5))
     with pytest.raises(InputError, match=r"trainA/1\.png.*one size"):
-        items[Draw(index=1, seed=0)]
+        items[Draw(index=1, seed=0, number=0)]
 
 
 def test_the_fingerprint_follows_the_data_and_not_the_folder(two_folders: Path):

@@ -3,9 +3,10 @@
 from itertools import islice
 
 import cv2
+import numpy as np
 import pytest
 
-from i2i.data.sampler import Draw, DrawSampler, worker_init
+from i2i.data.sampler import Draw, DrawSampler, Shuffle, worker_init
 from i2i.errors import InputError
 
 
@@ -39,6 +40,25 @@ def test_a_batch_larger_than_the_data_set_runs_on_into_the_next_epochs():
 def test_resume_goes_on_where_the_run_was_left(start: int):
     settings = {"length": 5, "batch_size": 2, "seed": 1, "rank": 1, "world_size": 2}
     assert batches(4, start_batch=start, **settings) == batches(start + 4, **settings)[start:]
+
+
+def test_draws_follow_the_written_rule():
+    """Runs that were begun with an earlier version go on as they were."""
+    (first, second) = batches(2, length=3, batch_size=2, seed=6, start_batch=4)
+    third_epoch = np.random.default_rng([6, 0, 2]).permutation(3)
+    fourth_epoch = np.random.default_rng([6, 0, 3]).permutation(3)
+    order = [third_epoch[2], fourth_epoch[0], fourth_epoch[1], fourth_epoch[2]]
+    for number, index, draw in zip(range(8, 12), order, first + second, strict=True):
+        seed = np.random.SeedSequence([6, 1, number]).generate_state(1, np.uint64)[0]
+        assert draw == Draw(index=index, seed=seed, number=number)
+
+
+def test_a_shuffle_gives_the_same_item_for_a_number_in_any_order():
+    shuffle = Shuffle(length=4, seed=2, stream=3)
+    order = [shuffle[number] for number in range(20)]
+    assert all(sorted(order[start : start + 4]) == [0, 1, 2, 3] for start in range(0, 20, 4))
+    assert [shuffle[number] for number in reversed(range(20))] == order[::-1]
+    assert [Shuffle(length=4, seed=2, stream=4)[number] for number in range(20)] != order
 
 
 def test_order_and_augmentation_differ_between_epochs_and_seeds():
