@@ -33,7 +33,7 @@ from i2i.data.folders import (
     probe_pairs,
 )
 from i2i.data.streets import CLASSES, StreetPairs
-from i2i.data.transforms import PairTransform
+from i2i.data.transforms import ImageTransform
 from i2i.discriminators import PatchDiscriminator
 from i2i.errors import InputError
 from i2i.generators import UNetGenerator
@@ -266,7 +266,7 @@ def folder_task(settings: Settings) -> Task:
     if PartialState().is_main_process:
         print(f"{len(pairs)} pairs to learn from, {len(held_out_pairs)} held out")
         print(f"input: {described(info.input)}; target: {described(info.target)}")
-    transform = PairTransform(
+    transform = ImageTransform(
         load_size=settings.load_size,
         crop_size=settings.crop_size,
         flip=settings.flip,

@@ -39,7 +39,7 @@ from i2i.data.folders import PairedImages, find_pairs, probe_pairs
 from i2i.data.image_io import write_image
 from i2i.data.sampler import DrawSampler, worker_init
 from i2i.data.streets import make_scene
-from i2i.data.transforms import PairTransform
+from i2i.data.transforms import ImageTransform
 from i2i.discriminators import PatchDiscriminator
 from i2i.errors import InputError
 from i2i.generators import ResNetGenerator, UNetGenerator
@@ -330,7 +330,7 @@ def pairs_on_disk(folder: Path, work: TrainingWork) -> PairedImages:
         write_image(folder / "train" / f"{seed}.png", np.concatenate([scene.label_image, scene.day], axis=1))
     pairs = find_pairs(folder, phase="train", direction="AtoB")
     info = probe_pairs(pairs)
-    transform = PairTransform(load_size=round(work.size_px * 286 / 256), crop_size=work.size_px, flip=True)
+    transform = ImageTransform(load_size=round(work.size_px * 286 / 256), crop_size=work.size_px, flip=True)
     return PairedImages(pairs=pairs, transform=transform, input=info.input, target=info.target)
 
 

@@ -27,7 +27,7 @@ from i2i.data.image_io import (
     rescale,
 )
 from i2i.data.sampler import Draw
-from i2i.data.transforms import PairTransform
+from i2i.data.transforms import ImageTransform
 from i2i.errors import InputError
 
 Direction = Literal["AtoB", "BtoA"]
@@ -242,7 +242,7 @@ class PairedImages(Dataset[dict[str, Tensor]]):
     index for the pair as evaluation sees it.
     """
 
-    def __init__(self, *, pairs: Sequence[Pair], transform: PairTransform, input: SideInfo, target: SideInfo) -> None:
+    def __init__(self, *, pairs: Sequence[Pair], transform: ImageTransform, input: SideInfo, target: SideInfo) -> None:
         """
         Args:
             pairs: from `find_pairs` or `pair_folders`.

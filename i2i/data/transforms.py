@@ -1,4 +1,4 @@
-"""Random changes that treat both images of a pair alike, through albumentations."""
+"""Random changes that treat images which belong together alike, through albumentations."""
 
 import os
 import random
@@ -15,10 +15,11 @@ import albumentations as A
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairTransform:
-    """Resize, random crop, random flips and turns: one draw for both images of a pair.
+class ImageTransform:
+    """Resize, random crop, random flips and turns: one draw for an image, or for all images that belong together.
 
-    pix2pix's own (Isola et al. 2017, section 6.2) is `PairTransform(load_size=286, crop_size=256)`.
+    pix2pix's own (Isola et al. 2017, section 6.2) is `ImageTransform(load_size=286, crop_size=256)`; CycleGAN (Zhu et
+    al. 2017) treats each side's images so by themselves.
 
     For training a seed decides everything. For evaluation nothing is random, and the picture has the size of
     training: resized to the crop size if training resizes, else cropped about the centre. With neither size
@@ -50,43 +51,43 @@ class PairTransform:
         if self.load_size and self.crop_size and self.crop_size > self.load_size:
             raise InputError(f"crop_size={self.crop_size} exceeds load_size={self.load_size}; make it at most as large")
 
-    def __call__(
-        self, input: np.ndarray, target: np.ndarray, *, seed: int | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Transform one pair.
+    def __call__(self, *images: np.ndarray, seed: int | None = None) -> tuple[np.ndarray, ...]:
+        """Transform one image, or several alike.
 
         Args:
-            input, target: (H, W, C) of one height and width; uint8, uint16 or float32, each with its own
-                number of channels.
+            images: (H, W, C) of one height and width; uint8, uint16 or float32, each with its own number of
+                channels.
             seed: decides every random choice; None for evaluation.
 
         Returns:
-            Both images, (H', W', C), with their dtypes.
+            The images, (H', W', C), with their dtypes.
 
         Raises:
-            InputError: the sizes differ, or the image is smaller than the crop.
+            InputError: the sizes differ, or they are smaller than the crop.
         """
-        height, width = input.shape[:2]
-        if target.shape[:2] != (height, width):
-            raise InputError(
-                f"expected two images of one size, got {width} x {height} and "
-                f"{target.shape[1]} x {target.shape[0]} px; make them equal"
-            )
+        height, width = images[0].shape[:2]
+        for image in images:
+            if image.shape[:2] != (height, width):
+                raise InputError(
+                    f"expected images of one size, got {width} x {height} and "
+                    f"{image.shape[1]} x {image.shape[0]} px; make them equal"
+                )
         if self.load_size is None and self.crop_size is not None and min(height, width) < self.crop_size:
             raise InputError(
                 f"an image of {width} x {height} px is smaller than crop_size={self.crop_size}; "
                 "set load_size or choose a smaller crop"
             )
+        return tuple(self._transformed(image, seed) for image in images)
+
+    def _transformed(self, image: np.ndarray, seed: int | None) -> np.ndarray:
         if self.load_size is None and self.crop_size is None:
-            input, target = self._cut_to_multiple(input), self._cut_to_multiple(target)
+            image = self._cut_to_multiple(image)
         if seed is None:
-            transformed = self._evaluation(image=input, target=target)
-        else:
-            # One stream for all steps. `set_random_seed` would give every step the same one, so that a
-            # vertical flip came with each horizontal flip; it is also five times as slow.
-            self._training.set_random_state(np.random.default_rng(seed), random.Random(seed))
-            transformed = self._training(image=input, target=target)
-        return transformed["image"], transformed["target"]
+            return self._evaluation(image=image)["image"]
+        # One stream for all steps, begun anew for each image. `set_random_seed` would give every step the same one,
+        # so that a vertical flip came with each horizontal flip; it is also five times as slow.
+        self._training.set_random_state(np.random.default_rng(seed), random.Random(seed))
+        return self._training(image=image)["image"]
 
     @cached_property
     def _training(self) -> A.Compose:
@@ -101,7 +102,7 @@ class PairTransform:
             steps.append(A.VerticalFlip(p=0.5))
         if self.quarter_turns:
             steps.append(A.RandomRotate90(p=1.0))
-        return A.Compose(steps, additional_targets={"target": "image"})
+        return A.Compose(steps)
 
     @cached_property
     def _evaluation(self) -> A.Compose:
@@ -110,7 +111,7 @@ class PairTransform:
             steps.append(_resize(self.crop_size or self.load_size))
         elif self.crop_size is not None:
             steps.append(A.CenterCrop(self.crop_size, self.crop_size))
-        return A.Compose(steps, additional_targets={"target": "image"})
+        return A.Compose(steps)
 
     def _cut_to_multiple(self, image: np.ndarray) -> np.ndarray:
         height, width = (side - side % self.size_multiple for side in image.shape[:2])

@@ -20,7 +20,7 @@ from i2i.data.folders import (
 )
 from i2i.data.image_io import write_image
 from i2i.data.sampler import Draw, DrawSampler, worker_init
-from i2i.data.transforms import PairTransform
+from i2i.data.transforms import ImageTransform
 from i2i.errors import InputError
 
 
@@ -185,14 +185,14 @@ class TestBadInput:
             probe_pairs([])
 
 
-def dataset(root: Path, transform: PairTransform) -> PairedImages:
+def dataset(root: Path, transform: ImageTransform) -> PairedImages:
     pairs = find_pairs(root, phase="train")
     info = probe_pairs(pairs)
     return PairedImages(pairs=pairs, transform=transform, input=info.input, target=info.target)
 
 
 def test_items_are_tensors_in_the_network_range(two_folders: Path):
-    items = dataset(two_folders, PairTransform(flip=False))
+    items = dataset(two_folders, ImageTransform(flip=False))
     item = items[0]
     assert len(items) == 12 and set(item) == {"input", "target"}
     for image, value in ((item["input"], 0), (item["target"], 200)):
@@ -206,7 +206,7 @@ def test_sides_may_differ_in_channels_depth_and_range(tmp_path: Path):
     pairs = find_pairs(tmp_path, phase="train")
     info = probe_pairs(pairs, input_range=(0, 4000), target_range=(-1000, 1000))
     item = PairedImages(
-        pairs=pairs, transform=PairTransform(load_size=16, crop_size=8), input=info.input, target=info.target
+        pairs=pairs, transform=ImageTransform(load_size=16, crop_size=8), input=info.input, target=info.target
     )[Draw(index=0, seed=1, number=0)]
     torch.testing.assert_close(item["input"], torch.full((5, 8, 8), -0.5))
     torch.testing.assert_close(item["target"], torch.full((1, 8, 8), -0.5))
@@ -216,7 +216,7 @@ def test_a_draw_is_the_same_in_any_worker(tmp_path: Path):
     rng = np.random.default_rng(0)
     for number in range(5):
         write_image(tmp_path / "train" / f"{number}.png", rng.integers(0, 255, (16, 32, 3), dtype=np.uint8))
-    items = dataset(tmp_path, PairTransform(load_size=20, crop_size=16))
+    items = dataset(tmp_path, ImageTransform(load_size=20, crop_size=16))
     sampler = DrawSampler(length=5, batch_size=2, seed=0)
     loader = DataLoader(items, batch_sampler=sampler, num_workers=2, worker_init_fn=worker_init)
     for _, draws, batch in zip(range(4), sampler, loader, strict=False):
@@ -225,7 +225,7 @@ def test_a_draw_is_the_same_in_any_worker(tmp_path: Path):
 
 
 def test_a_file_that_changed_since_the_probe_is_named(two_folders: Path):
-    items = dataset(two_folders, PairTransform(crop_size=6))
+    items = dataset(two_folders, ImageTransform(crop_size=6))
     write_image(two_folders / "trainA" / "0.png", flat(0, channels=1))
     with pytest.raises(InputError, match=r"trainA/0\.png has a channel count of 1; expected 3"):
         items[0]
@@ -257,7 +257,7 @@ def test_facades_are_as_the_reference_reads_them(data_dir: Path):
     assert (info.count, info.smallest_px, info.largest_px) == (106, (256, 256), (256, 256))
     items = PairedImages(
         pairs=pairs,
-        transform=PairTransform(load_size=286, crop_size=256),
+        transform=ImageTransform(load_size=286, crop_size=256),
         input=info.input,
         target=info.target,
     )

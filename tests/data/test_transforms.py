@@ -1,4 +1,4 @@
-"""One draw for both images of a pair, decided by the seed alone, at any depth and channel count."""
+"""One draw for an image or a whole pair, decided by the seed alone, at any depth and channel count."""
 
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from i2i.data.transforms import PairTransform
+from i2i.data.transforms import ImageTransform
 from i2i.errors import InputError
 
 
@@ -16,7 +16,7 @@ def coordinates(height: int, width: int) -> np.ndarray:
     return np.stack(np.indices((height, width), dtype=np.float32), axis=-1)
 
 
-ALL = PairTransform(load_size=40, crop_size=32, flip=True, vertical_flip=True, quarter_turns=True)
+ALL = ImageTransform(load_size=40, crop_size=32, flip=True, vertical_flip=True, quarter_turns=True)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -29,16 +29,16 @@ def test_both_images_get_the_same_draw(seed: int):
 
 def test_only_the_seed_decides():
     image = coordinates(50, 60)
-    first = [ALL(image, image, seed=seed)[0] for seed in range(10)]
-    again = [ALL(image, image, seed=seed)[0] for seed in reversed(range(10))]
+    first = [ALL(image, seed=seed)[0] for seed in range(10)]
+    again = [ALL(image, seed=seed)[0] for seed in reversed(range(10))]
     np.testing.assert_array_equal(first, again[::-1])
-    fresh = PairTransform(load_size=40, crop_size=32, flip=True, vertical_flip=True, quarter_turns=True)
-    np.testing.assert_array_equal(fresh(image, image, seed=7)[0], first[7])
+    fresh = ImageTransform(load_size=40, crop_size=32, flip=True, vertical_flip=True, quarter_turns=True)
+    np.testing.assert_array_equal(fresh(image, seed=7)[0], first[7])
     assert len({picture.tobytes() for picture in first}) == 10
 
 
 def _first_corner(seed: int) -> list[float]:
-    return ALL(coordinates(50, 60), coordinates(50, 60), seed=seed)[0][0, 0].tolist()
+    return ALL(coordinates(50, 60), seed=seed)[0][0, 0].tolist()
 
 
 def test_the_seed_decides_in_other_processes_too():
@@ -48,21 +48,21 @@ def test_the_seed_decides_in_other_processes_too():
 
 def test_flips_and_turns_are_independent():
     """All eight arrangements of a square occur, each as often as the next."""
-    transform = PairTransform(flip=True, vertical_flip=False, quarter_turns=True)
+    transform = ImageTransform(flip=True, vertical_flip=False, quarter_turns=True)
     image = np.arange(4, dtype=np.uint8).reshape(2, 2, 1)
-    seen = Counter(transform(image, image, seed=seed)[0].tobytes() for seed in range(800))
+    seen = Counter(transform(image, seed=seed)[0].tobytes() for seed in range(800))
     assert len(seen) == 8
     assert min(seen.values()) > 60  # 100 ± 9 expected
 
-    transform = PairTransform(flip=True, vertical_flip=True)
-    seen = Counter(transform(image, image, seed=seed)[0].tobytes() for seed in range(400))
+    transform = ImageTransform(flip=True, vertical_flip=True)
+    seen = Counter(transform(image, seed=seed)[0].tobytes() for seed in range(400))
     assert len(seen) == 4
     assert min(seen.values()) > 60
 
 
 def test_crops_reach_every_corner():
-    transform = PairTransform(crop_size=6, flip=False)
-    corners = {tuple(transform(coordinates(8, 9), coordinates(8, 9), seed=seed)[0][0, 0]) for seed in range(300)}
+    transform = ImageTransform(crop_size=6, flip=False)
+    corners = {tuple(transform(coordinates(8, 9), seed=seed)[0][0, 0]) for seed in range(300)}
     assert corners == {(row, column) for row in range(3) for column in range(4)}
 
 
@@ -73,7 +73,7 @@ def test_any_depth_and_channel_count_is_opencvs_resize_of_each_channel(dtype: st
     highest = 1 if dtype == "float32" else np.iinfo(dtype).max
     input, target = ((rng.random((24, 31, c)) * highest).astype(dtype) for c in channels)
     for size, interpolation in ((40, cv2.INTER_CUBIC), (12, cv2.INTER_AREA)):
-        results = PairTransform(load_size=size, flip=False)(input, target, seed=3)
+        results = ImageTransform(load_size=size, flip=False)(input, target, seed=3)
         for image, result in zip((input, target), results, strict=True):
             planes = [
                 cv2.resize(plane, (size, size), interpolation=interpolation) for plane in image.transpose(2, 0, 1)
@@ -87,21 +87,21 @@ def test_any_depth_and_channel_count_is_opencvs_resize_of_each_channel(dtype: st
 @pytest.mark.parametrize(
     ("transform", "size", "expected"),
     [
-        (PairTransform(load_size=286, crop_size=256), (300, 200), (256, 256)),
-        (PairTransform(load_size=64), (300, 200), (64, 64)),
-        (PairTransform(crop_size=128), (300, 200), (128, 128)),
-        (PairTransform(size_multiple=32), (300, 200), (288, 192)),
-        (PairTransform(), (301, 203), (301, 203)),
+        (ImageTransform(load_size=286, crop_size=256), (300, 200), (256, 256)),
+        (ImageTransform(load_size=64), (300, 200), (64, 64)),
+        (ImageTransform(crop_size=128), (300, 200), (128, 128)),
+        (ImageTransform(size_multiple=32), (300, 200), (288, 192)),
+        (ImageTransform(), (301, 203), (301, 203)),
     ],
 )
 def test_evaluation_has_the_size_of_training_and_no_chance(
-    transform: PairTransform, size: tuple[int, int], expected: tuple[int, int]
+    transform: ImageTransform, size: tuple[int, int], expected: tuple[int, int]
 ):
     image = coordinates(*size)
-    evaluated, _ = transform(image, image)
+    (evaluated,) = transform(image)
     assert evaluated.shape == (*expected, 2)
-    assert transform(image, image, seed=1)[0].shape == (*expected, 2)
-    np.testing.assert_array_equal(transform(image, image)[0], evaluated)
+    assert transform(image, seed=1)[0].shape == (*expected, 2)
+    np.testing.assert_array_equal(transform(image)[0], evaluated)
     middle = evaluated.mean(axis=(0, 1))
     np.testing.assert_allclose(middle, [(size[0] - 1) / 2, (size[1] - 1) / 2], atol=1)
     assert evaluated[0, 0, 0] < evaluated[-1, 0, 0] and evaluated[0, 0, 1] < evaluated[0, -1, 1]
@@ -109,20 +109,20 @@ def test_evaluation_has_the_size_of_training_and_no_chance(
 
 def test_evaluation_of_the_references_size_changes_nothing():
     image = np.random.default_rng(0).integers(0, 255, (256, 256, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(PairTransform(load_size=286, crop_size=256)(image, image)[0], image)
+    np.testing.assert_array_equal(ImageTransform(load_size=286, crop_size=256)(image)[0], image)
 
 
 def test_images_that_do_not_fit_are_refused():
     image = coordinates(20, 30)
     with pytest.raises(InputError, match="30 x 20 px is smaller than crop_size=25"):
-        PairTransform(crop_size=25)(image, image, seed=0)
+        ImageTransform(crop_size=25)(image, seed=0)
     with pytest.raises(InputError, match="64 px that the network needs"):
-        PairTransform(size_multiple=64)(image, image)
+        ImageTransform(size_multiple=64)(image)
     with pytest.raises(InputError, match="one size"):
-        PairTransform()(image, image[:-1], seed=0)
+        ImageTransform()(image, image[:-1], seed=0)
 
 
 @pytest.mark.parametrize("sizes", [{"load_size": 128, "crop_size": 256}, {"crop_size": 0}, {"size_multiple": 0}])
 def test_impossible_sizes_are_refused(sizes: dict[str, int]):
     with pytest.raises(InputError, match="size"):
-        PairTransform(**sizes)
+        ImageTransform(**sizes)

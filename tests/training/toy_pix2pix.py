@@ -21,7 +21,7 @@ from i2i.checkpoints import GeneratorSpec, ImageSide
 from i2i.cli.entry import run
 from i2i.data.folders import PairedImages, find_pairs, fingerprint, probe_pairs
 from i2i.data.image_io import write_image
-from i2i.data.transforms import PairTransform
+from i2i.data.transforms import ImageTransform
 from i2i.discriminators import PatchDiscriminator
 from i2i.generators import ResNetGenerator
 from i2i.methods.pix2pix import Pix2Pix
@@ -66,7 +66,7 @@ def main(settings: Settings) -> None:
     pairs = find_pairs(settings.data, phase="train")
     held_out = find_pairs(settings.data, phase="test")
     sides = probe_pairs(pairs)
-    transform = PairTransform(load_size=18, crop_size=16)
+    transform = ImageTransform(load_size=18, crop_size=16)
     image = ImageSide(channels=3, dtype="uint8", data_range=(0, 255))
     with (
         patch("i2i.training.loop.write_report"),
