@@ -4,8 +4,10 @@ pix2pixHD's global generator (Wang et al. 2018, §3.2) halves four times instead
 blurs as it resizes.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from i2i.errors import InputError
@@ -33,6 +35,13 @@ class ResNetGenerator(nn.Module):
         output_activation: bounds the output: "tanh" to [-1, 1], "sigmoid" to [0, 1], "none" leaves it unbounded.
         takes_labels: whether the input is a one-hot label map (0 and 1), as for pix2pixHD's street scenes, and no
             image. The network is the same.
+        skips: each size hands its features across, as in a U-Net, so that edges need not pass through the blocks.
+        residual: the input times this is added to what `output_activation` gets, so that only the change has to be
+            learnt; about 1.5 lets tanh give an image back nearly as it came. Needs as many channels out as in.
+
+    Attributes:
+        tap_channels: channels of each stage that `forward` can tap: the images, the stem, then each halving, then
+            each residual block.
     """
 
     scale = 1
@@ -51,13 +60,22 @@ class ResNetGenerator(nn.Module):
         antialias: bool = False,
         output_activation: OutputActivation = "tanh",
         takes_labels: bool = False,
+        skips: bool = False,
+        residual: float = 0.0,
     ) -> None:
         super().__init__()
         self.arguments = constructor_arguments(locals())
         if downsamplings < 1:
             raise InputError(f"expected at least one downsampling, got {downsamplings}")
+        if residual and in_channels != out_channels:
+            raise InputError(
+                f"expected as many channels out as in where residual is not 0, got {in_channels} in and "
+                f"{out_channels} out"
+            )
         self.in_channels = in_channels
         self.out_channels = out_channels
+        self.skips = skips
+        self.residual = residual
         self.size_multiple = 2**downsamplings
         # The residual blocks reflect at the border of the smallest maps, which takes two pixels.
         self.smallest_px = 2 * self.size_multiple
@@ -91,16 +109,51 @@ class ResNetGenerator(nn.Module):
             activation="relu",
         )
         widths = [width * 2**level for level in range(downsamplings + 1)]
+        self.tap_channels = (in_channels, *widths, *widths[-1:] * blocks)
         self.down = nn.Sequential(*(down(*pair) for pair in pairwise(widths)))
         self.blocks = nn.Sequential(*(ResidualBlock(widths[-1], norm=norm, dropout=dropout) for _ in range(blocks)))
-        self.up = nn.Sequential(*(up(*pair) for pair in pairwise(reversed(widths))))
-        self.head = nn.Conv2d(width, out_channels, 7, padding=3, padding_mode="reflect")
+        self.up = nn.Sequential()
+        for level, (deeper, wider) in enumerate(pairwise(reversed(widths))):
+            self.up.append(up(2 * deeper if skips and level > 0 else deeper, wider))
+        self.head = nn.Conv2d(2 * width if skips else width, out_channels, 7, padding=3, padding_mode="reflect")
         init_weights(self)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(
+        self, images: Tensor, taps: Sequence[int] | None = None, decode: bool = True
+    ) -> Tensor | tuple[Tensor | None, list[Tensor]]:
+        """Translate, and hand out what stages on the way have found.
+
+        Args:
+            images: (N, in_channels, H, W).
+            taps: stages, as `tap_channels` counts them, whose features are wanted.
+            decode: False goes no further than the last tap, and gives None for the output.
+
+        Returns:
+            The output (N, out_channels, H, W); with taps (output, features), in the order of the taps.
+        """
         check_images(images, channels=self.in_channels, multiple=self.size_multiple, minimum=self.smallest_px)
-        features = self.up(self.blocks(self.down(self.stem(images))))
-        return activate_output(self.head(features), self.output_activation)
+        wanted = set(taps or ())
+        if self.skips:
+            wanted.update(range(1, 1 + len(self.down)))
+        encoder = [self.stem, *self.down, *self.blocks]
+        features, kept = images, {0: images}
+        for number, stage in enumerate(encoder if decode else encoder[: max(taps or (0,))], start=1):
+            features = stage(features)
+            if number in wanted:
+                kept[number] = features
+        tapped = [kept[tap] for tap in taps or ()]
+        if not decode:
+            return None, tapped
+
+        for number, up in zip(range(len(self.up), 0, -1), self.up, strict=True):
+            features = up(features)
+            if self.skips:
+                features = torch.cat([features, kept[number]], dim=1)
+        output = self.head(features)
+        if self.residual:
+            output = output + self.residual * images
+        output = activate_output(output, self.output_activation)
+        return output if taps is None else (output, tapped)
 
 
 class ResidualBlock(nn.Module):

@@ -20,6 +20,8 @@ from i2i.layers.resample import BlurDownsample, BlurUpsample, PickEvery, ResizeC
 
 # The side of an image that is large enough for its border to hardly count in figures per pixel.
 _PROBE_PX = 256
+# Of the names in a network that is the only part of another.
+_PREFIX = "0."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +80,10 @@ def trace(network: nn.Module) -> list[Step]:
         InputError: the network's path depends on its input, or it takes a step of unknown reach.
     """
     name = type(network).__name__
+    # As part of another, the network is called with the image alone: what else `forward` takes has its default.
+    root = nn.Sequential(network)
     try:
-        nodes = _Tracer(autowrap_functions=(check_images,)).trace(network).nodes
+        nodes = _Tracer(autowrap_functions=(check_images,)).trace(root).nodes
         channels: Any = network.in_channels
     except Exception as error:  # code that was written for tensors may fail in any way on what stands in for them
         raise InputError(f"{name} cannot be taken apart into its steps: {error}") from error
@@ -87,14 +91,14 @@ def trace(network: nn.Module) -> list[Step]:
     values: dict[fx.Node, Step | Tensor] = {}
     steps: list[Step] = []
     for node in nodes:
-        if node.op == "placeholder" and not steps:
+        if node.op == "placeholder":
             step = Step(
                 name="image", inputs=(), operation=nn.Identity(), channels=channels, reach=_both(Reach()), inplace=False
             )
-        elif node.op == "placeholder" or node.target is check_images:
-            continue  # a second input may be left out, if nothing reads it
+        elif node.target is check_images:
+            continue
         elif node.op == "get_attr":
-            values[node] = operator.attrgetter(str(node.target))(network)
+            values[node] = operator.attrgetter(str(node.target).removeprefix(_PREFIX))(network)
             continue
         elif node.op == "output":
             break
@@ -207,9 +211,10 @@ def _make_step(node: fx.Node, network: nn.Module, values: dict[fx.Node, Step | T
         raise _NoRuleError(node.name)
     channels = [step.channels for step in inputs.values()]
     if node.op == "call_module":
-        module = network.get_submodule(str(node.target))
+        name = str(node.target).removeprefix(_PREFIX)
+        module = network.get_submodule(name)
         return Step(
-            name=str(node.target),
+            name=name,
             inputs=tuple(inputs.values()),
             operation=module,
             channels=_channels_of_module(module, channels[0]),

@@ -109,3 +109,59 @@ def test_wrong_sizes_are_refused() -> None:
         deep(torch.randn(1, 3, 16, 48))
     with pytest.raises(InputError, match="at least one downsampling, got 0"):
         ResNetGenerator(in_channels=3, out_channels=3, downsamplings=0)
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+@pytest.mark.parametrize("downsamplings", [1, 3])
+def test_skips_and_residual(norm: str, downsamplings: int) -> None:
+    network = ResNetGenerator(
+        in_channels=3,
+        out_channels=3,
+        width=4,
+        blocks=2,
+        norm=norm,  # type: ignore[arg-type]
+        downsamplings=downsamplings,
+        skips=True,
+        residual=1.5,
+    )
+    images = torch.rand(2, 3, 32, 48) * 2 - 1
+    network(images).square().mean().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None and parameter.grad.any(), name
+
+    # The features of the full size meet the head directly: without the rest the output still depends on them.
+    with torch.no_grad():
+        network.head.weight[:, :4] = 0
+        for up in network.up[:-1]:
+            up[0].weight.zero_()
+        expected = torch.tanh(
+            network.head(torch.cat([torch.zeros(2, 4, 32, 48), network.stem(images)], 1)) + 1.5 * images
+        )
+    torch.testing.assert_close(network(images), expected)
+    with pytest.raises(InputError, match="as many channels out as in"):
+        ResNetGenerator(in_channels=1, out_channels=3, residual=1.0)
+
+
+def test_an_untrained_residual_network_shows_its_input() -> None:
+    network = ResNetGenerator(in_channels=1, out_channels=1, width=4, blocks=1, residual=1.5)
+    network.head.weight.data.zero_()
+    images = torch.rand(1, 1, 16, 16) * 2 - 1
+    torch.testing.assert_close(network(images), torch.tanh(1.5 * images))
+
+
+def test_taps_are_the_stages_and_their_channels() -> None:
+    network = ResNetGenerator(in_channels=3, out_channels=3, width=4, blocks=4, skips=True).eval()
+    images = torch.rand(2, 3, 32, 32)
+    stages = [images, network.stem(images)]
+    for stage in (*network.down, *network.blocks):
+        stages.append(stage(stages[-1]))
+    assert network.tap_channels == tuple(features.shape[1] for features in stages)
+
+    output, features = network(images, taps=(0, 3, 5))
+    assert torch.equal(output, network(images))
+    assert all(torch.equal(tapped, stages[tap]) for tap, tapped in zip((0, 3, 5), features, strict=True))
+
+    called = []
+    network.blocks[3].register_forward_hook(lambda *_: called.append("behind the last tap"))
+    output, features = network(images, taps=(0, 3, 6), decode=False)
+    assert output is None and torch.equal(features[2], stages[6]) and not called

@@ -21,6 +21,9 @@ from i2i.layers.norm import Normalisation, set_inference_mode
 
 SMALL: dict[str, Callable[[], nn.Module]] = {
     "resnet": lambda: GENERATORS["resnet"](in_channels=2, out_channels=3, width=4, blocks=1),
+    "resnet-skips-residual": lambda: GENERATORS["resnet"](
+        in_channels=3, out_channels=3, width=4, blocks=1, skips=True, residual=1.5
+    ),
     "resnet-batch-resize": lambda: GENERATORS["resnet"](
         in_channels=3, out_channels=3, width=4, blocks=1, norm="batch", upsampling="resize"
     ),

@@ -84,6 +84,7 @@ GLOBAL: dict[str, Callable[[], nn.Module]] = {
     "resnet, resize": lambda: ResNetGenerator(**SMALL, blocks=2, upsampling="resize"),
     "resnet, antialias": lambda: ResNetGenerator(**SMALL, blocks=2, antialias=True, upsampling="bilinear"),
     "resnet, deep": lambda: ResNetGenerator(**SMALL, blocks=2, downsamplings=4),
+    "resnet, skips, residual": lambda: ResNetGenerator(**SMALL, blocks=2, skips=True, residual=1.5),
     "unet": lambda: UNetGenerator(**SMALL, depth=5, norm="instance"),
     "unet, resize, full size": lambda: UNetGenerator(
         **SMALL, depth=4, norm="instance", upsampling="resize", full_size_skip=True
@@ -96,6 +97,7 @@ LOCAL: dict[str, Callable[[], nn.Module]] = {
         **SMALL, blocks=2, norm="batch", antialias=True, upsampling="bilinear", downsamplings=3
     ),
     "resnet, resize": lambda: ResNetGenerator(**SMALL, blocks=2, norm="none", upsampling="resize"),
+    "resnet, skips, residual": lambda: ResNetGenerator(**SMALL, blocks=2, norm="batch", skips=True, residual=1.5),
     "unet": lambda: UNetGenerator(**SMALL, depth=5),
     "unet, resize, full size": lambda: UNetGenerator(**SMALL, depth=3, upsampling="resize", full_size_skip=True),
     "spade": lambda: SPADEGenerator(in_channels=3, width=2, hidden_width=8, output_activation="none"),
