@@ -4,7 +4,7 @@ A method names its networks and computes losses. It owns no optimiser and no dev
 `.backward()` or `.step()`: `i2i.training.loop` does, for every method alike.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,7 @@ class Method:
 
     generators: trained, averaged (EMA) and exported, each under its name.
     discriminators: trained; may be empty (a stage that only regresses).
+    auxiliary: trained with the generators, but neither averaged nor exported (a projector that only losses need).
     frozen: moved to the device, never trained (a perceptual network).
 
     The loop replaces the values of these dictionaries by networks prepared for the device, precision and
@@ -60,6 +61,7 @@ class Method:
 
     generators: dict[str, nn.Module]
     discriminators: dict[str, nn.Module]
+    auxiliary: dict[str, nn.Module]
     frozen: dict[str, nn.Module]
 
     def __init__(
@@ -67,10 +69,12 @@ class Method:
         *,
         generators: dict[str, nn.Module],
         discriminators: dict[str, nn.Module],
+        auxiliary: dict[str, nn.Module] | None = None,
         frozen: dict[str, nn.Module] | None = None,
     ) -> None:
         self.generators = generators
         self.discriminators = discriminators
+        self.auxiliary = auxiliary or {}
         self.frozen = frozen or {}
 
     def translate(self, batch: Batch, step: int) -> Outputs:
@@ -89,8 +93,18 @@ class Method:
         """Named pictures (N, C, H, W) in [-1, 1] for a person to look at, one column each."""
         raise NotImplementedError
 
-    def validate(self, batch: Batch) -> dict[str, float]:
-        """Held-out metrics, each the mean over the batch's items."""
+    def validate(self, batch: Batch) -> Mapping[str, float | Tensor]:
+        """Held-out metrics, each a number that is the mean over the batch's items.
+
+        A tensor is no metric: those of all batches are joined along their first dimension for `distances`.
+        """
+        return {}
+
+    def distances(self, descriptors: dict[str, Tensor]) -> dict[str, float]:
+        """Held-out metrics that only all items together have, such as how far two sets of images are apart.
+
+        descriptors: the tensors that `validate` gave for all batches in all processes, on the CPU.
+        """
         return {}
 
     def state_dict(self) -> dict[str, Any]:

@@ -250,15 +250,19 @@ class Trainer:
         self.batches = batches
         self.generators = {name: self._place(network) for name, network in method.generators.items()}
         self.discriminators = {name: self._place(network) for name, network in method.discriminators.items()}
+        self.auxiliary = {name: self._place(network) for name, network in method.auxiliary.items()}
         method.frozen = {n: f.to(accelerator.device).eval().requires_grad_(False) for n, f in method.frozen.items()}
         self.ema = ExponentialMovingAverage(self.generators, decay=settings.ema_decay) if settings.ema_decay else None
         method.generators = {n: self._prepare(g) for n, g in self.generators.items()}
         method.discriminators = {n: self._prepare(d) for n, d in self.discriminators.items()}
+        method.auxiliary = {n: self._prepare(a) for n, a in self.auxiliary.items()}
         if self.ema:
             self.ema.restart(self.generators)  # preparing gave all processes the first one's weights
-        self.optimisers = [self._optimiser(self.generators, settings.generator_learning_rate)]
+        generator_side = [*self.generators.values(), *self.auxiliary.values()]
+        self.optimisers = [self._optimiser(generator_side, settings.generator_learning_rate)]
         if self.discriminators:
-            self.optimisers.append(self._optimiser(self.discriminators, settings.discriminator_learning_rate))
+            discriminator_side = list(self.discriminators.values())
+            self.optimisers.append(self._optimiser(discriminator_side, settings.discriminator_learning_rate))
         self.base_learning_rates = (settings.generator_learning_rate, settings.discriminator_learning_rate)
 
     @property
@@ -281,10 +285,10 @@ class Trainer:
             prepared.compile()
         return prepared
 
-    def _optimiser(self, networks: dict[str, nn.Module], learning_rate: float) -> torch.optim.Optimizer:
+    def _optimiser(self, networks: list[nn.Module], learning_rate: float) -> torch.optim.Optimizer:
         # Not prepared by accelerate: its optimiser updates the grad scaler at each side's step, and both sides
         # must step or skip together.
-        parameters = [p for network in networks.values() for p in network.parameters()]
+        parameters = [p for network in networks for p in network.parameters()]
         return torch.optim.Adam(parameters, lr=learning_rate, betas=self.settings.adam_betas, fused=True)
 
     def step(self, step: int, *, stop: bool = False) -> StepResult:
@@ -397,8 +401,10 @@ class Trainer:
         """Whether backward averages gradients over processes; the last micro-batch of a round does."""
         with ExitStack() as stack:
             if not shared:
-                for network in (*self.method.generators.values(), *self.method.discriminators.values()):
-                    stack.enter_context(self.accelerator.no_sync(network))
+                method = self.method
+                for networks in (method.generators, method.discriminators, method.auxiliary):
+                    for network in networks.values():
+                        stack.enter_context(self.accelerator.no_sync(network))
             yield
 
     @contextmanager
@@ -414,7 +420,7 @@ class Trainer:
                 parameter.requires_grad_(True)
 
     def _networks(self) -> list[nn.Module]:
-        return [*self.generators.values(), *self.discriminators.values()]
+        return [*self.generators.values(), *self.discriminators.values(), *self.auxiliary.values()]
 
     def _snapshot(self) -> tuple[list[Tensor], dict[str, Any]]:
         """What forward passes change: buffers (running statistics), and what the method remembers."""
@@ -462,7 +468,7 @@ class Trainer:
         """Give the method its networks back as they were handed in, for another stage."""
         for optimiser in self.optimisers:
             optimiser.zero_grad()
-        for networks in (self.method.generators, self.method.discriminators):
+        for networks in (self.method.generators, self.method.discriminators, self.method.auxiliary):
             for name, network in networks.items():
                 networks[name] = self.accelerator.unwrap_model(network, keep_fp32_wrapper=False)
 
@@ -536,16 +542,24 @@ def make_accelerator(settings: TrainingSettings, out: Path) -> Accelerator:
 
 
 def _validate(method: Method, data: Dataset, settings: TrainingSettings, accelerator: Accelerator) -> dict[str, float]:
-    """Held-out metrics, each the mean over all items; the processes share the work."""
+    """Held-out metrics, over all items; the processes share the work."""
     share = Subset(data, range(accelerator.process_index, len(data), accelerator.num_processes))  # type: ignore
     loader = DataLoader(share, batch_size=settings.batch_size, num_workers=settings.workers, worker_init_fn=worker_init)
     sums: dict[str, float] = {}
-    for batch in _plain_errors(loader):
+    descriptors: dict[str, list[Tensor]] = {}
+    for cpu_batch in _plain_errors(loader):
+        batch = to_device(cpu_batch, accelerator.device, settings)
         count = len(next(iter(batch.values())))
-        for name, value in method.validate(to_device(batch, accelerator.device, settings)).items():
-            sums[name] = sums.get(name, 0.0) + value * count
-    gathered = _gather(sums, accelerator)
-    return {name: sum(s.get(name, 0.0) for s in gathered) / len(data) for name in gathered[0]}  # type: ignore
+        for name, value in method.validate(batch).items():
+            if isinstance(value, Tensor):
+                descriptors.setdefault(name, []).append(value.cpu())
+            else:
+                sums[name] = sums.get(name, 0.0) + value * count
+    gathered = _gather((sums, descriptors), accelerator)
+    sums_of_all, tensors_of_all = zip(*gathered, strict=True)
+    means = {name: sum(sums.get(name, 0.0) for sums in sums_of_all) / len(data) for name in sums_of_all[0]}  # type: ignore
+    joined = {name: torch.cat([t for own in tensors_of_all for t in own.get(name, [])]) for name in tensors_of_all[0]}
+    return {**means, **method.distances(joined)}
 
 
 def _chosen(metrics: dict[str, float], name: str) -> float:

@@ -356,8 +356,8 @@ def test_an_unknown_best_metric_is_refused(tmp_path: Path) -> None:
 
 def test_a_metric_that_is_no_number_is_never_best(tmp_path: Path) -> None:
     class Measured(ToyGAN):
-        def validate(self, batch: Batch) -> dict[str, float]:
-            return {"score": next(scores)}
+        def validate(self, batch: Batch) -> dict[str, float | Tensor]:
+            return super().validate(batch) | {"score": next(scores)}
 
     torch.manual_seed(1)
     scores = iter([9.0, math.nan, 5.0, 7.0, 3.0])

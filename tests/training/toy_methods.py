@@ -13,6 +13,7 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from i2i.checkpoints import GeneratorSpec, ImageSide
@@ -22,6 +23,7 @@ from i2i.generators import MLPGenerator
 from i2i.losses.adversarial import NonSaturating, RelativisticAverage, Wasserstein
 from i2i.methods.base import Batch, Losses, Method, Outputs, unwrapped
 from i2i.methods.gan import GAN
+from i2i.methods.pool import ImagePool
 from i2i.training.config import TrainingSettings
 from i2i.training.loop import RunResult, train
 from i2i.training.report import RunFacts
@@ -52,13 +54,16 @@ def networks() -> dict[str, nn.Module]:
 
 
 class ToyGAN(GAN):
-    """The plain GAN on points, with a held-out metric that the networks have no part in."""
+    """The plain GAN on points, with held-out metrics that the networks have no part in."""
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(latent_channels=2, **networks(), **arguments)
 
-    def validate(self, batch: Batch) -> dict[str, float]:
-        return {"x": batch["real"][:, 0].mean().item()}
+    def validate(self, batch: Batch) -> dict[str, float | Tensor]:
+        return {"x": batch["real"][:, 0].mean().item(), "points": batch["real"]}
+
+    def distances(self, descriptors: dict[str, Tensor]) -> dict[str, float]:
+        return {"median": descriptors["points"][:, 0].median().item()}
 
 
 class Pooled(ToyGAN):
@@ -66,20 +71,16 @@ class Pooled(ToyGAN):
 
     def __init__(self) -> None:
         super().__init__()
-        self.pool = torch.zeros(0, 2)
+        self.pool = ImagePool(capacity=10)
 
     def discriminator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
-        new = out["sample"]
-        candidates = torch.cat([self.pool.to(new.device), new])
-        order = torch.randperm(len(candidates))
-        self.pool = candidates[order[:16]]
-        return super().discriminator_losses(batch, {"sample": candidates[order[-len(new) :]]}, step)
+        return super().discriminator_losses(batch, {"sample": self.pool.query(out["sample"])}, step)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"pool": self.pool}
+        return self.pool.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.pool = state["pool"]
+        self.pool.load_state_dict(state)
 
 
 class Unrolled(ToyGAN):
@@ -111,6 +112,19 @@ class Perceptual(ToyGAN):
         return replace(losses, terms={**losses.terms, "features": (fake - real).square().sum()})
 
 
+class Projected(ToyGAN):
+    """Samples are compared with the data in a space that the generators' side learns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.auxiliary = {"projector": nn.Linear(2, 3)}
+
+    def generator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
+        losses = super().generator_losses(batch, out, step)
+        fake, real = (self.auxiliary["projector"](points) for points in (out["sample"], batch["real"]))
+        return replace(losses, terms={**losses.terms, "projected": -F.cosine_similarity(fake, real).mean()})
+
+
 class Regression(Method):
     """No discriminator at all: a stage that only regresses."""
 
@@ -136,6 +150,7 @@ TOYS: dict[str, Callable[[], Method]] = {
     "relativistic": lambda: ToyGAN(objective=RelativisticAverage()),
     "unrolled": Unrolled,
     "frozen": Perceptual,
+    "auxiliary": Projected,
     "critic": lambda: ToyGAN(objective=Wasserstein(), gradient_penalty_weight=1.0),
     "smoothed_r1": lambda: ToyGAN(objective=NonSaturating(real_label=0.9), r1_weight=1.0),
     "regression": Regression,
@@ -184,7 +199,7 @@ def train_toy(
 
 def weights(method: Method) -> dict[str, Tensor]:
     """All parameters of the networks that train."""
-    networks = {**method.generators, **method.discriminators}
+    networks = {**method.generators, **method.discriminators, **method.auxiliary}
     return {f"{n}.{name}": weight for n, network in networks.items() for name, weight in network.named_parameters()}
 
 
