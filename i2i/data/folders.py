@@ -1,7 +1,7 @@
-"""Folders of paired images: find the pairs, check them before training, serve them to the network.
+"""Folders of images: find them, check them before training, serve them to the network.
 
-Two conventions are known: pairs side by side in one file (A left, B right; pix2pix's), and two folders whose
-files belong together by stem.
+Two conventions are known for pairs: side by side in one file (A left, B right; pix2pix's), and two folders whose
+files belong together by stem. Unpaired images (CycleGAN's) lie in two folders, each checked and served by itself.
 """
 
 import hashlib
@@ -31,6 +31,7 @@ from i2i.data.transforms import ImageTransform
 from i2i.errors import InputError
 
 Direction = Literal["AtoB", "BtoA"]
+Side = Literal["A", "B"]
 Range = tuple[float, float]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -88,6 +89,22 @@ class PairInfo:
     largest_px: tuple[int, int]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImagesInfo:
+    """What a list of single images holds.
+
+    Attributes:
+        side: what they have in common.
+        count: number of images.
+        smallest_px, largest_px: extreme heights and extreme widths among them, as (height, width).
+    """
+
+    side: SideInfo
+    count: int
+    smallest_px: tuple[int, int]
+    largest_px: tuple[int, int]
+
+
 def find_pairs(data: Path | str, *, phase: str, direction: Direction = "AtoB") -> list[Pair]:
     """Find the pairs of one phase in any of the layouts that are in use.
 
@@ -109,12 +126,10 @@ def find_pairs(data: Path | str, *, phase: str, direction: Direction = "AtoB") -
     data = Path(data)
     if not data.is_dir():
         raise InputError(f"{data} is no folder; expected one that holds {phase}/, or {phase}A/ and {phase}B/")
-    for a, b in (
-        (data / f"{phase}A", data / f"{phase}B"),
-        (data / "A" / phase, data / "B" / phase),
-    ):
-        if a.is_dir() or b.is_dir():
-            return pair_folders(a, b) if direction == "AtoB" else pair_folders(b, a)
+    folders = _two_folders(data, phase)
+    if folders is not None:
+        a, b = folders
+        return pair_folders(a, b) if direction == "AtoB" else pair_folders(b, a)
     if (data / phase).is_dir():
         return [Pair(input=file, target=file, halves=direction) for file in _images_in(data / phase)]
     raise InputError(
@@ -123,8 +138,73 @@ def find_pairs(data: Path | str, *, phase: str, direction: Direction = "AtoB") -
     )
 
 
+def find_sides(data: Path | str, *, phase: str) -> tuple[list[Path], list[Path]]:
+    """Find the unpaired images of one phase, in `data/trainA/*` and `data/trainB/*` or `data/A/train/*` and
+    `data/B/train/*`.
+
+    Args:
+        data: the folder that holds all phases.
+        phase: "train", "val", "test" …
+
+    Returns:
+        The files of A and those of B, each sorted by name.
+
+    Raises:
+        InputError: no such layout, or a side is missing or empty.
+    """
+    data = Path(data)
+    if not data.is_dir():
+        raise InputError(f"{data} is no folder; expected one that holds {phase}A/ and {phase}B/")
+    folders = _two_folders(data, phase)
+    if folders is None:
+        raise InputError(
+            f"{data} holds no unpaired images for {phase!r}: expected two folders {phase}A/ and {phase}B/, or "
+            f"A/{phase}/ and B/{phase}/"
+        )
+    a, b = folders
+    return side_images(a, side="A"), side_images(b, side="B")
+
+
+def side_images(folder: Path | str, *, side: Side) -> list[Path]:
+    """The images of one folder, which is one side of unpaired data.
+
+    Returns:
+        The files, sorted by name.
+
+    Raises:
+        InputError: the folder is missing or holds no images.
+    """
+    return _images_in(Path(folder), f"images of side {side}")
+
+
+def match_sides(a: Sequence[Path], b: Sequence[Path]) -> list[Pair]:
+    """Pair those images of two sides that belong together by stem: `1.jpg` with `1.png`, `1_A.jpg` with `1_B.jpg`.
+
+    This is for held-out images that show the same things on both sides; equal numbers alone do not mean that. A file
+    without a partner is left out. `probe_pairs` then checks that the sizes are equal.
+
+    Args:
+        a: files of side A, at least one; the pairs' inputs.
+        b: files of side B, at least one; their targets.
+
+    Returns:
+        The pairs, sorted by name.
+
+    Raises:
+        InputError: not one pair, or two files of a side share a stem.
+    """
+    of_a, of_b = _by_stem(a, ending="_A"), _by_stem(b, ending="_B")
+    pairs = [Pair(input=file, target=of_b[stem]) for stem, file in of_a.items() if stem in of_b]
+    if not pairs:
+        raise InputError(
+            f"no image of side A ({a[0]} …) has a partner on side B ({b[0]} …); expected equal names, or names that "
+            "differ in _A and _B only"
+        )
+    return pairs
+
+
 def has_phase(data: Path | str, phase: str) -> bool:
-    """Whether `find_pairs` has something to look at for that phase."""
+    """Whether `find_pairs` or `find_sides` has something to look at for that phase."""
     data = Path(data)
     return any(folder.is_dir() for folder in (data / phase, data / f"{phase}A", data / "A" / phase))
 
@@ -142,7 +222,7 @@ def pair_folders(input_dir: Path | str, target_dir: Path | str) -> list[Pair]:
     Raises:
         InputError: a folder is missing or empty, two files share a stem, or an image has no partner.
     """
-    inputs, targets = _by_stem(Path(input_dir)), _by_stem(Path(target_dir))
+    inputs, targets = _by_stem(_images_in(Path(input_dir))), _by_stem(_images_in(Path(target_dir)))
     for files, partners, partner_dir in ((inputs, targets, target_dir), (targets, inputs, input_dir)):
         alone = [file for stem, file in files.items() if stem not in partners]
         if alone:
@@ -182,16 +262,69 @@ def probe_pairs(
     if not pairs:
         raise InputError("expected at least one pair of images, got none")
     # Side by side, both images share one file.
-    files = list(dict.fromkeys(file for pair in pairs for file in (pair.input, pair.target)))
-    headers = dict(zip(files, _in_threads(read_header, files), strict=True))
-    sizes = [_size(pair, headers) for pair in pairs]
-    heights, widths = zip(*sizes, strict=True)
+    headers = _read_headers(dict.fromkeys(file for pair in pairs for file in (pair.input, pair.target)))
+    smallest_px, largest_px = _extreme_sizes([_size(pair, headers) for pair in pairs])
     return PairInfo(
-        input=_probe_side(pairs, headers, side="input", channels=input_channels, data_range=input_range),
-        target=_probe_side(pairs, headers, side="target", channels=target_channels, data_range=target_range),
+        input=_probe_side(
+            [pair.input for pair in pairs],
+            headers,
+            read=lambda number: read_pair(pairs[number])[0],
+            whose="input images",
+            channels=input_channels,
+            dtype=None,
+            data_range=input_range,
+        ),
+        target=_probe_side(
+            [pair.target for pair in pairs],
+            headers,
+            read=lambda number: read_pair(pairs[number])[1],
+            whose="target images",
+            channels=target_channels,
+            dtype=None,
+            data_range=target_range,
+        ),
         count=len(pairs),
-        smallest_px=(min(heights), min(widths)),
-        largest_px=(max(heights), max(widths)),
+        smallest_px=smallest_px,
+        largest_px=largest_px,
+    )
+
+
+def probe_images(
+    files: Sequence[Path], *, side: Side, data_range: Range | None = None, like: SideInfo | None = None
+) -> ImagesInfo:
+    """Check the images of one side of unpaired data before training and say what they are.
+
+    Only the headers are read, unless the images are floats whose range has to be measured. Their sizes may differ.
+
+    Args:
+        files: at least one.
+        side: which side they are, for messages.
+        data_range: values that map to -1 and 1; None takes the full range of integers, and the lowest and highest
+            value found among floats.
+        like: for held-out images, what the training images are: these must have the same channels and depth, and
+            get the same range.
+
+    Raises:
+        InputError: no files; a file is truncated or no image; an image's channels or depth are not those of its side;
+            floats that are not finite or all equal.
+    """
+    if not files:
+        raise InputError(f"expected at least one image of side {side}, got none")
+    headers = _read_headers(files)
+    smallest_px, largest_px = _extreme_sizes([(header.height, header.width) for header in headers.values()])
+    return ImagesInfo(
+        side=_probe_side(
+            files,
+            headers,
+            read=lambda number: _read_finite(files[number]),
+            whose=f"images of side {side}",
+            channels=like.channels if like else None,
+            dtype=like.dtype if like else None,
+            data_range=like.data_range if like else data_range,
+        ),
+        count=len(files),
+        smallest_px=smallest_px,
+        largest_px=largest_px,
     )
 
 
@@ -223,15 +356,12 @@ def fingerprint(pairs: Sequence[Pair]) -> str:
     Raises:
         OSError: a file is missing.
     """
+    return _fingerprint([(str(pair.halves), [pair.input, pair.target]) for pair in pairs])
 
-    def describe(pair: Pair) -> bytes:
-        parts = [str(pair.halves).encode()]
-        for file in (pair.input, pair.target):
-            with file.open("rb") as stream:
-                parts += [file.name.encode(), str(file.stat().st_size).encode(), stream.read(4096)]
-        return hashlib.sha256(b"\0".join(parts)).digest()
 
-    return hashlib.sha256(b"".join(_in_threads(describe, pairs))).hexdigest()
+def fingerprint_sides(a: Sequence[Path], b: Sequence[Path]) -> str:
+    """`fingerprint` of unpaired images, the files of side A and those of side B."""
+    return _fingerprint([("A", [file]) for file in a] + [("B", [file]) for file in b])
 
 
 class PairedImages(Dataset[dict[str, Tensor]]):
@@ -265,8 +395,8 @@ class PairedImages(Dataset[dict[str, Tensor]]):
         index, seed = (item.index, item.seed) if isinstance(item, Draw) else (item, None)
         pair = self.pairs[index]
         input, target = read_pair(pair)
-        _check_channels(pair.input, input.shape[2], "input", self.input.channels)
-        _check_channels(pair.target, target.shape[2], "target", self.target.channels)
+        _check_channels(pair.input, input.shape[2], self.input.channels, "input images")
+        _check_channels(pair.target, target.shape[2], self.target.channels, "target images")
         try:
             input, target = self.transform(input, target, seed=seed)
         except InputError as error:
@@ -277,26 +407,80 @@ class PairedImages(Dataset[dict[str, Tensor]]):
         }
 
 
-def _images_in(folder: Path) -> list[Path]:
+class ImageFolder(Dataset[Tensor]):
+    """Single images as the network takes them: one side of unpaired data.
+
+    An item is float32 (C, H, W), with the side's data range mapped to [-1, 1]; values beyond that range are not
+    clipped. Ask with a `Draw` for a randomly transformed image, and with a plain index for the image as evaluation
+    sees it.
+    """
+
+    def __init__(self, *, files: Sequence[Path], transform: ImageTransform, side: SideInfo) -> None:
+        """
+        Args:
+            files: from `find_sides` or `side_images`.
+            transform: what to do to an image.
+            side: the images as the network was or will be trained; `probe_images` tells.
+        """
+        self.files = files
+        self.transform = transform
+        self.side = side
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, item: Draw | int) -> Tensor:
+        """
+        Raises:
+            InputError: a file cannot be read, has not its side's channels, or does not fit the transform.
+        """
+        index, seed = (item.index, item.seed) if isinstance(item, Draw) else (item, None)
+        file = self.files[index]
+        image = _read_finite(file)
+        _check_channels(file, image.shape[2], self.side.channels, "images of its side")
+        try:
+            (image,) = self.transform(image, seed=seed)
+        except InputError as error:
+            raise InputError(f"{file}: {error}") from error
+        return _to_tensor(image, self.side.data_range)
+
+
+def _two_folders(data: Path, phase: str) -> tuple[Path, Path] | None:
+    """The folders of A and B in the layout that is there, or None."""
+    for a, b in (
+        (data / f"{phase}A", data / f"{phase}B"),
+        (data / "A" / phase, data / "B" / phase),
+    ):
+        if a.is_dir() or b.is_dir():
+            return a, b
+    return None
+
+
+def _images_in(folder: Path, what: str = "images") -> list[Path]:
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder; expected a folder of images")
+        raise InputError(f"{folder} is no folder; expected a folder of {what}")
     files = sorted(
         file for file in folder.iterdir() if file.suffix.lower() in READABLE_SUFFIXES and not file.name.startswith(".")
     )
     if not files:
-        raise InputError(f"{folder} holds no images; expected files named {', '.join(sorted(READABLE_SUFFIXES))}")
+        raise InputError(f"{folder} holds no {what}; expected files named {', '.join(sorted(READABLE_SUFFIXES))}")
     return files
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
-    files: dict[str, Path] = {}
-    for file in _images_in(folder):
-        if file.stem in files:
-            raise InputError(
-                f"{file} and {files[file.stem].name} have the same name, so neither can be paired; remove one"
-            )
-        files[file.stem] = file
-    return files
+def _by_stem(files: Sequence[Path], *, ending: str = "") -> dict[str, Path]:
+    """The files by their names without suffix and without `ending`."""
+    named: dict[str, Path] = {}
+    for file in files:
+        stem = file.stem.removesuffix(ending)
+        if stem in named:
+            raise InputError(f"{file} and {named[stem].name} have the same name, so neither can be paired; remove one")
+        named[stem] = file
+    return named
+
+
+def _read_headers(files: Iterable[Path]) -> dict[Path, ImageHeader]:
+    files = list(files)
+    return dict(zip(files, _in_threads(read_header, files), strict=True))
 
 
 def _size(pair: Pair, headers: dict[Path, ImageHeader]) -> tuple[int, int]:
@@ -318,47 +502,68 @@ def _half_width(file: Path, width: int) -> int:
     return width // 2
 
 
+def _extreme_sizes(sizes: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Smallest and largest height and width, each by itself."""
+    heights, widths = zip(*sizes, strict=True)
+    return (min(heights), min(widths)), (max(heights), max(widths))
+
+
 def _probe_side(
-    pairs: Sequence[Pair],
+    files: Sequence[Path],
     headers: dict[Path, ImageHeader],
     *,
-    side: Literal["input", "target"],
+    read: Callable[[int], np.ndarray],
+    whose: str,
     channels: int | None,
+    dtype: DtypeName | None,
     data_range: Range | None,
 ) -> SideInfo:
-    files = [pair.input if side == "input" else pair.target for pair in pairs]
+    """What the images of one side have in common; `read` gives the image by its place in `files`."""
     if channels is None:
         channels = _most_common(headers[file].channels for file in files)
-    dtype = _most_common(headers[file].dtype for file in files)
+    depth: DtypeName = dtype or _most_common(headers[file].dtype for file in files)
     for file in files:
-        _check_channels(file, headers[file].channels, side, channels)
-        if headers[file].dtype != dtype:
+        _check_channels(file, headers[file].channels, channels, whose)
+        if headers[file].dtype != depth:
             raise InputError(
-                f"{file} is {headers[file].dtype} but the other {side} images are {dtype}; expected one "
-                "depth: convert or remove it"
+                f"{file} is {headers[file].dtype} but the other {whose} are {depth}; expected one depth: convert or "
+                "remove it"
             )
     if data_range is None:
-        data_range = dtype_range(dtype) or _measured_range(pairs, side)
-    return SideInfo(channels=channels, dtype=dtype, data_range=data_range)
+        data_range = dtype_range(depth) or _measured_range(len(files), read, whose)
+    return SideInfo(channels=channels, dtype=depth, data_range=data_range)
 
 
-def _check_channels(file: Path, channels: int, side: str, expected: int) -> None:
+def _check_channels(file: Path, channels: int, expected: int, whose: str) -> None:
     if channels != expected:
         raise InputError(
-            f"{file} has a channel count of {channels}; expected {expected}, as for all {side} images: "
-            "convert or remove it"
+            f"{file} has a channel count of {channels}; expected {expected}, as for all {whose}: convert or remove it"
         )
 
 
-def _measured_range(pairs: Sequence[Pair], side: Literal["input", "target"]) -> Range:
-    def extremes(pair: Pair) -> Range:
-        image = read_pair(pair)[0 if side == "input" else 1]
+def _measured_range(count: int, read: Callable[[int], np.ndarray], whose: str) -> Range:
+    def extremes(number: int) -> Range:
+        image = read(number)
         return float(image.min()), float(image.max())
 
-    lows, highs = zip(*_in_threads(extremes, pairs), strict=True)
+    lows, highs = zip(*_in_threads(extremes, range(count)), strict=True)
     if min(lows) == max(highs):
-        raise InputError(f"all {side} images are {lows[0]} everywhere; expected images with something in them")
+        raise InputError(f"all {whose} are {lows[0]} everywhere; expected images with something in them")
     return min(lows), max(highs)
+
+
+def _fingerprint(groups: Sequence[tuple[str, Sequence[Path]]]) -> str:
+    """SHA-256 over groups of files, each with what it is."""
+
+    def digest(group: tuple[str, Sequence[Path]]) -> bytes:
+        kind, files = group
+        parts = [kind.encode()]
+        for file in files:
+            with file.open("rb") as stream:
+                parts += [file.name.encode(), str(file.stat().st_size).encode(), stream.read(4096)]
+        return hashlib.sha256(b"\0".join(parts)).digest()
+
+    return hashlib.sha256(b"".join(_in_threads(digest, groups))).hexdigest()
 
 
 def _read_finite(file: Path) -> np.ndarray:

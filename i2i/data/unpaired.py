@@ -52,3 +52,26 @@ class Unpaired(Dataset[dict[str, Tensor]]):
             "a": self.a[Draw(index=index_a, seed=derived_seed(item.seed, 0), number=item.number)],
             "b": self.b[Draw(index=index_b, seed=derived_seed(item.seed, 1), number=item.number)],
         }
+
+
+class HeldOutPairs(Dataset[dict[str, Tensor]]):
+    """Held-out pairs in the form of unpaired items, so that a translation can be compared with the truth.
+
+    An item is `{"a": …, "b": …, "truth_b": …, "truth_a": …}`: "truth_b" is what "a" should become and "truth_a" what
+    "b" should become. Here they are "b" and "a" themselves, which the networks have never seen.
+    """
+
+    def __init__(self, *, pairs: Dataset[dict[str, Tensor]]) -> None:
+        """
+        Args:
+            pairs: items `{"input": …, "target": …}` for a plain index, with A as the input and B as the target.
+        """
+        self.pairs = pairs
+
+    def __len__(self) -> int:
+        return len(self.pairs)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        pair = self.pairs[index]
+        a, b = pair["input"], pair["target"]
+        return {"a": a, "b": b, "truth_b": b, "truth_a": a}

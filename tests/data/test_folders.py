@@ -9,16 +9,22 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from i2i.data.folders import (
+    ImageFolder,
     Pair,
     PairedImages,
     SideInfo,
     find_pairs,
+    find_sides,
     fingerprint,
+    fingerprint_sides,
+    match_sides,
     pair_folders,
+    probe_images,
     probe_pairs,
     read_pair,
+    side_images,
 )
-from i2i.data.image_io import write_image
+from i2i.data.image_io import read_image, write_image
 from i2i.data.sampler import Draw, DrawSampler, worker_init
 from i2i.data.transforms import ImageTransform
 from i2i.errors import InputError
@@ -248,6 +254,154 @@ def test_the_fingerprint_follows_the_data_and_not_the_folder(two_folders: Path):
     assert fingerprint(pairs) == before
     write_image(pairs[5].target, flat(99))
     assert fingerprint(pairs) != before
+
+
+@pytest.fixture
+def two_sides(tmp_path: Path) -> Path:
+    """Three grey 16-bit TIFFs of A, two RGBA PNGs of B, of many sizes."""
+    for number, (height, width) in enumerate([(8, 20), (16, 10), (9, 9)]):
+        image = flat(1000, channels=1, height=height, width=width, dtype="uint16")
+        write_image(tmp_path / "trainA" / f"{number}.tif", image)
+    for name, side_px in (("x", 12), ("y", 14)):
+        write_image(tmp_path / "trainB" / f"{name}.png", flat(51, channels=4, height=side_px, width=side_px))
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", ["trainA", "A/train"])
+def test_both_sides_are_found(tmp_path: Path, kind: str):
+    layout(tmp_path, kind)
+    a, b = find_sides(tmp_path, phase="train")
+    assert [[read_image(file).max() for file in side] for side in (a, b)] == [[10, 10], [200, 200]]
+    assert [file.stem for file in a + b] == ["x", "y", "x", "y"]
+
+
+def test_each_side_is_probed_by_itself(two_sides: Path):
+    a, b = find_sides(two_sides, phase="train")
+    info = probe_images(a, side="A", data_range=(0, 4000))
+    assert info.side == SideInfo(channels=1, dtype="uint16", data_range=(0, 4000))
+    assert (info.count, info.smallest_px, info.largest_px) == (3, (8, 9), (16, 20))
+    info = probe_images(b, side="B")
+    assert info.side == SideInfo(channels=4, dtype="uint8", data_range=(0, 255))
+    assert (info.count, info.smallest_px, info.largest_px) == (2, (12, 12), (14, 14))
+
+
+def test_the_range_of_floats_is_measured_and_held_out_ones_get_it(tmp_path: Path):
+    for number in range(3):
+        write_image(tmp_path / f"{number}.tif", np.linspace(-number, 5, 48, dtype=np.float32).reshape(8, 6, 1))
+    files = side_images(tmp_path, side="B")
+    info = probe_images(files, side="B")
+    assert info.side.data_range == (-2, 5)
+    assert probe_images(files[:1], side="B", like=info.side).side == info.side
+
+
+def test_an_item_of_a_side_is_a_tensor_in_the_network_range(two_sides: Path):
+    files = side_images(two_sides / "trainA", side="A")
+    side = SideInfo(channels=1, dtype="uint16", data_range=(0, 4000))
+    images = ImageFolder(files=files, transform=ImageTransform(load_size=10, crop_size=8), side=side)
+    assert len(images) == 3
+    for image in (images[0], images[Draw(index=1, seed=4, number=0)]):
+        assert image.dtype == torch.float32 and image.is_contiguous()
+        torch.testing.assert_close(image, torch.full((1, 8, 8), -0.5))
+
+
+def test_the_draw_decides_how_an_image_is_changed(tmp_path: Path):
+    picture = np.random.default_rng(0).integers(0, 255, (16, 12, 3), dtype=np.uint8)
+    write_image(tmp_path / "x.png", picture)
+    files = side_images(tmp_path, side="A")
+    transform = ImageTransform(crop_size=8)
+    images = ImageFolder(files=files, transform=transform, side=probe_images(files, side="A").side)
+    for seed in range(5):
+        (expected,) = transform(picture, seed=seed)
+        tensor = images[Draw(index=0, seed=seed, number=0)]
+        np.testing.assert_allclose(tensor.numpy(), expected.transpose(2, 0, 1) / 127.5 - 1, atol=1e-6)
+    torch.testing.assert_close(images[0], torch.from_numpy(picture[4:12, 2:10].transpose(2, 0, 1) / 127.5 - 1).float())
+
+
+def test_images_of_two_sides_belong_together_by_stem():
+    a = [Path("a/1_A.jpg"), Path("a/2_A.jpg"), Path("a/3.png"), Path("a/4_A.png")]
+    b = [Path("b/1_B.png"), Path("b/2_A.png"), Path("b/3.jpg"), Path("b/5_B.png")]
+    pairs = match_sides(a, b)
+    assert [(pair.input, pair.target) for pair in pairs] == [(a[0], b[0]), (a[2], b[2])]
+    with pytest.raises(InputError, match=r"no image of side A \(a/4_A\.png …\) has a partner on side B"):
+        match_sides(a[3:], b)
+
+
+class TestBadSides:
+    def probe(self, root: Path) -> None:
+        a, b = find_sides(root, phase="train")
+        probe_images(a, side="A")
+        probe_images(b, side="B")
+
+    def test_no_folder(self, tmp_path: Path):
+        with pytest.raises(InputError, match="nowhere is no folder"):
+            self.probe(tmp_path / "nowhere")
+
+    def test_no_layout(self, tmp_path: Path):
+        (tmp_path / "train").mkdir()
+        with pytest.raises(InputError, match="expected two folders trainA/ and trainB/"):
+            self.probe(tmp_path)
+
+    @pytest.mark.parametrize("side", ["A", "B"])
+    def test_missing_side(self, two_sides: Path, side: str):
+        (two_sides / f"train{side}").rename(two_sides / "elsewhere")
+        with pytest.raises(InputError, match=f"train{side} is no folder; expected a folder of images of side {side}"):
+            self.probe(two_sides)
+
+    def test_empty_side(self, two_sides: Path):
+        for file in (two_sides / "trainB").iterdir():
+            file.unlink()
+        with pytest.raises(InputError, match="trainB holds no images of side B"):
+            self.probe(two_sides)
+        with pytest.raises(InputError, match="at least one image of side B"):
+            probe_images([], side="B")
+
+    def test_odd_channels(self, two_sides: Path):
+        write_image(two_sides / "trainA" / "3.png", flat(0, channels=3, dtype="uint16"))
+        with pytest.raises(InputError, match=r"trainA/3\.png has a channel count of 3; expected 1.* images of side A"):
+            self.probe(two_sides)
+
+    def test_odd_depth(self, two_sides: Path):
+        write_image(two_sides / "trainB" / "z.png", flat(0, channels=4, dtype="uint16"))
+        with pytest.raises(InputError, match=r"trainB/z\.png is uint16 but the other images of side B are uint8"):
+            self.probe(two_sides)
+
+    def test_holes_in_floats(self, two_sides: Path):
+        for file in (two_sides / "trainB").iterdir():
+            file.unlink()
+        image = flat(0.5, dtype="float32")
+        image[0, 0, 0] = np.nan
+        write_image(two_sides / "trainB" / "x.tif", image)
+        with pytest.raises(InputError, match=r"trainB/x\.tif holds NaN or infinity"):
+            self.probe(two_sides)
+
+    @pytest.mark.parametrize("wrong", [flat(0, channels=3), flat(0, channels=1, dtype="uint8")])
+    def test_held_out_images_unlike_those_of_training(self, two_sides: Path, wrong: np.ndarray):
+        side = probe_images(side_images(two_sides / "trainA", side="A"), side="A").side
+        write_image(two_sides / "testA" / "x.png", wrong)
+        with pytest.raises(InputError, match=r"testA/x\.png (is uint8|has a channel count of 3)"):
+            probe_images(side_images(two_sides / "testA", side="A"), side="A", like=side)
+
+    def test_a_file_that_does_not_fit(self, two_sides: Path):
+        files = side_images(two_sides / "trainA", side="A")
+        images = ImageFolder(
+            files=files, transform=ImageTransform(crop_size=9), side=probe_images(files, side="A").side
+        )
+        with pytest.raises(InputError, match=r"trainA/0\.tif: an image of 20 x 8 px is smaller than crop_size=9"):
+            images[Draw(index=0, seed=0, number=0)]
+        write_image(files[1], flat(0, height=12, width=12, dtype="uint16"))
+        with pytest.raises(InputError, match=r"trainA/1\.tif has a channel count of 3; expected 1"):
+            images[1]
+
+
+def test_the_fingerprint_knows_which_side_is_which(two_sides: Path):
+    a, b = find_sides(two_sides, phase="train")
+    before = fingerprint_sides(a, b)
+    assert len(before) == 64 and before == fingerprint_sides(a, b)
+    assert (
+        len({before, fingerprint_sides(b, a), fingerprint_sides(a[1:], b), fingerprint_sides([*a, b[0]], b[1:])}) == 4
+    )
+    write_image(b[1], flat(9, channels=4))
+    assert fingerprint_sides(a, b) != before
 
 
 @pytest.mark.data

@@ -1,14 +1,20 @@
 """Unpaired items: each side complete in its own epochs, the same after resume, in processes and in workers."""
 
 from itertools import islice
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from i2i.data.sampler import Draw, DrawSampler
-from i2i.data.unpaired import Unpaired
+from i2i.data.folders import ImageFolder, find_sides, probe_images
+from i2i.data.image_io import write_image
+from i2i.data.sampler import Draw, DrawSampler, worker_init
+from i2i.data.streets import StreetPairs, make_scene
+from i2i.data.transforms import ImageTransform
+from i2i.data.unpaired import HeldOutPairs, Unpaired
 from i2i.errors import InputError
 
 SEED = 8
@@ -90,3 +96,35 @@ def test_a_plain_index_goes_through_both_sides_in_order():
 def test_an_empty_side_is_refused():
     with pytest.raises(InputError, match="got 0 of A and 2 of B"):
         sides(0, 2)
+
+
+def test_sides_of_other_channels_sizes_and_counts_come_in_batches(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    for side, channels, count in (("A", 1, 5), ("B", 4, 1)):
+        for number in range(count):
+            picture = rng.integers(0, 255, (20 + number, 24, channels), dtype=np.uint8)
+            write_image(tmp_path / f"train{side}" / f"{number}.tif", picture)
+    a, b = find_sides(tmp_path, phase="train")
+    transform = ImageTransform(crop_size=16)
+    data = Unpaired(
+        a=ImageFolder(files=a, transform=transform, side=probe_images(a, side="A").side),
+        b=ImageFolder(files=b, transform=transform, side=probe_images(b, side="B").side),
+        seed=SEED,
+    )
+    sampler = DrawSampler(length=len(data), batch_size=3, seed=SEED)
+    loader = DataLoader(data, batch_sampler=sampler, num_workers=2, worker_init_fn=worker_init)
+    for _, draws, batch in zip(range(3), sampler, loader, strict=False):
+        assert batch["a"].shape == (3, 1, 16, 16) and batch["b"].shape == (3, 4, 16, 16)
+        for side in ("a", "b"):
+            expected = torch.stack([data[draw][side] for draw in draws])
+            torch.testing.assert_close(batch[side], expected, rtol=0, atol=0)
+
+
+def test_held_out_pairs_bring_their_truth():
+    streets = StreetPairs(count=2, size=16, source="day", target="night", cache=False)
+    items = HeldOutPairs(pairs=streets)
+    scene = make_scene(1, size=16)
+    item = items[1]
+    assert len(items) == 2 and set(item) == {"a", "b", "truth_a", "truth_b"}
+    for name, picture in (("a", scene.day), ("truth_a", scene.day), ("b", scene.night), ("truth_b", scene.night)):
+        np.testing.assert_allclose(item[name].numpy(), picture.transpose(2, 0, 1) / 127.5 - 1, atol=1e-6)
