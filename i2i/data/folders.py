@@ -521,7 +521,8 @@ def _probe_side(
     """What the images of one side have in common; `read` gives the image by its place in `files`."""
     if channels is None:
         channels = _most_common(headers[file].channels for file in files)
-    depth: DtypeName = dtype or _most_common(headers[file].dtype for file in files)
+    commonest = _most_common(headers[file].dtype for file in files)
+    depth = dtype or commonest
     for file in files:
         _check_channels(file, headers[file].channels, channels, whose)
         if headers[file].dtype != depth:

@@ -397,9 +397,8 @@ def test_the_fingerprint_knows_which_side_is_which(two_sides: Path):
     a, b = find_sides(two_sides, phase="train")
     before = fingerprint_sides(a, b)
     assert len(before) == 64 and before == fingerprint_sides(a, b)
-    assert (
-        len({before, fingerprint_sides(b, a), fingerprint_sides(a[1:], b), fingerprint_sides([*a, b[0]], b[1:])}) == 4
-    )
+    others = [(b, a), (a[1:], b), ([*a, b[0]], b[1:])]
+    assert len({before, *(fingerprint_sides(*other) for other in others)}) == 4
     write_image(b[1], flat(9, channels=4))
     assert fingerprint_sides(a, b) != before
 
