@@ -7,12 +7,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from i2i import __version__
 from i2i.errors import InputError
+from i2i.files import replacing
 
 TIMEOUT_S = 30
 ATTEMPTS = 5
@@ -52,7 +54,7 @@ def download(url: str, path: Path, *, sha256: str | None = None, size_bytes: int
             where by hand.
         OSError: the file cannot be written.
     """
-    with _alone(path):
+    with alone(path):
         if path.exists():
             return
         part = Path(f"{path}.part")
@@ -75,23 +77,44 @@ def download(url: str, path: Path, *, sha256: str | None = None, size_bytes: int
         _validator_file(part).unlink(missing_ok=True)
 
 
+def size_at(url: str) -> int | None:
+    """Bytes of the file at an http(s) address, without fetching it; None: the server does not say.
+
+    Raises:
+        InputError: the server cannot be reached, or has no such file.
+    """
+    try:
+        with _request(url, method="HEAD") as response:
+            _check_answer(response, start=0, size_bytes=None)
+            length = response.headers.get("Content-Length")
+    except _Unreachable as error:
+        raise InputError(f"{url} cannot be downloaded: {error}") from error
+    return int(length) if length else None
+
+
 def sha256_of(path: Path) -> str:
     """The file's sha256 in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class _Unreachable(Exception):
-    """The server did not give the file; the message says why, without a full stop."""
+def expected_sha256(path: Path, *, published: str | None) -> str | None:
+    """The sha256 that the file at `path` should have: as published or, where nobody says, as first recorded."""
+    record = _record_file(path)
+    if published is None and record.exists():
+        return record.read_text().partition(" ")[0]
+    return published
 
-    def __init__(self, reason: str, *, transient: bool = True) -> None:
-        super().__init__(reason)
-        self.transient = transient
+
+def record_sha256(path: Path, sha256: str) -> None:
+    """Remember what the file at `path` was when it first came, so that it is expected ever after."""
+    with replacing(_record_file(path)) as temporary:
+        temporary.write_text(f"{sha256}  {path.name}\n")
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Let one process at a time at `path`. The system frees the lock of a process that dies."""
+def alone(path: Path) -> Iterator[None]:
+    """Let one process at a time make `path`. The system frees the lock of a process that dies."""
     from filelock import FileLock, Timeout
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,6 +128,41 @@ def _alone(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def byte_progress(title: str, *, start: int = 0, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Show on stderr how many bytes of a job are done.
+
+    Args:
+        title: what is done to what.
+        start, total: bytes done before, and in all; None: nobody knows.
+
+    Yields:
+        A function to tell of so many more bytes.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(title, total=total, completed=start)
+        yield lambda count: progress.advance(task, count)
+
+
+class _Unreachable(Exception):
+    """The server did not give the file; the message says why, without a full stop."""
+
+    def __init__(self, reason: str, *, status: int | None = None, transient: bool = True) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.transient = transient
 
 
 def _fetch_patiently(url: str, part: Path, *, title: str, size_bytes: int | None) -> None:
@@ -132,7 +190,7 @@ def _fetch(url: str, part: Path, *, title: str, size_bytes: int | None) -> None:
             _discard(part)
             validator = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
             _validator_file(part).write_text(validator)
-        with part.open("ab") as file, _progress(title, start=start, total=total) as advance:
+        with part.open("ab") as file, byte_progress(f"Downloading {title}", start=start, total=total) as advance:
             while chunk := _read(response):
                 file.write(chunk)
                 advance(len(chunk))
@@ -144,19 +202,32 @@ def _fetch(url: str, part: Path, *, title: str, size_bytes: int | None) -> None:
 
 
 def _open(url: str, part: Path) -> http.client.HTTPResponse:
-    headers = {"User-Agent": f"i2i/{__version__}", "Accept-Encoding": "identity"}
+    """Ask for the file, or for what `part` lacks of it."""
     validator = _validator_file(part).read_text() if part.exists() and _validator_file(part).exists() else ""
-    if validator:
-        # With If-Range, a server whose file has changed sends all of the new one (RFC 9110, section 13.1.5).
-        headers |= {"Range": f"bytes={part.stat().st_size}-", "If-Range": validator}
+    if not validator:
+        return _request(url)
     try:
-        return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S)
+        # With If-Range, a server whose file has changed sends all of the new one (RFC 9110, section 13.1.5).
+        return _request(url, headers={"Range": f"bytes={part.stat().st_size}-", "If-Range": validator})
+    except _Unreachable as error:
+        if error.status != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            raise
+        _discard(part)
+        raise _Unreachable("what came before does not belong to that file") from error
+
+
+def _request(
+    url: str, *, method: Literal["GET", "HEAD"] = "GET", headers: Mapping[str, str] | None = None
+) -> http.client.HTTPResponse:
+    if not url.startswith(("https://", "http://")):
+        raise _Unreachable("an address begins with https:// or http://", transient=False)
+    own = {"User-Agent": f"i2i/{__version__}", "Accept-Encoding": "identity"}
+    request = urllib.request.Request(url, method=method, headers={**own, **(headers or {})})
+    try:
+        return urllib.request.urlopen(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
-        if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and validator:
-            _discard(part)
-            raise _Unreachable("what came before does not belong to that file") from error
         reason = f"the server answers {error.code} ({error.reason})"
-        raise _Unreachable(reason, transient=error.code in TRANSIENT) from error
+        raise _Unreachable(reason, status=error.code, transient=error.code in TRANSIENT) from error
     except urllib.error.URLError as error:
         # No such host, or nothing listening: waiting a few seconds would not help.
         raise _Unreachable(
@@ -185,21 +256,9 @@ def _read(response: http.client.HTTPResponse) -> bytes:
         raise _Unreachable(f"the connection broke off ({error!r})") from error
 
 
-@contextmanager
-def _progress(title: str, *, start: int, total: int | None) -> Iterator[Callable[[int], None]]:
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(f"Downloading {title}", total=total, completed=start)
-        yield lambda count: progress.advance(task, count)
+def _record_file(path: Path) -> Path:
+    """Beside the file, in the format of the sha256sum command."""
+    return Path(f"{path}.sha256")
 
 
 def _validator_file(part: Path) -> Path:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from i2i.checkpoints.store import CARD, CONFIG, WEIGHTS
-from i2i.download import cache_folder, download, sha256_of
+from i2i.download import cache_folder, download, expected_sha256, record_sha256, sha256_of
 from i2i.errors import InputError
-from i2i.files import replacing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,9 +77,10 @@ def fetch(known: KnownWeights) -> Path:
         InputError: it cannot be downloaded, or is another file than was published, or than was first downloaded.
     """
     if not known.path.exists():
-        download(known.url, known.path, sha256=_expected_sha256(known), size_bytes=known.size_bytes)
-        if _expected_sha256(known) is None:
-            _record(known, sha256_of(known.path))
+        expected = expected_sha256(known.path, published=known.sha256)
+        download(known.url, known.path, sha256=expected, size_bytes=known.size_bytes)
+        if expected is None:
+            record_sha256(known.path, sha256_of(known.path))
     elif known.size_bytes not in (None, known.path.stat().st_size):
         # Not refused, for somebody may have put the same weights there, saved anew.
         print(
@@ -96,32 +96,15 @@ def verify(known: KnownWeights) -> str | None:
 
     It is compared with what was published or, where nobody says, with what was first downloaded.
     """
-    found, expected = sha256_of(known.path), _expected_sha256(known)
+    found, expected = sha256_of(known.path), expected_sha256(known.path, published=known.sha256)
     if expected is None:  # put there by hand
-        _record(known, found)
+        record_sha256(known.path, found)
     elif found != expected:
         return (
             f"{known.path} has sha256 {found}, expected {expected}: it is another file, or damaged. "
             f"Delete it, and `i2i weights {known.name}` downloads it anew."
         )
     return None
-
-
-def _expected_sha256(known: KnownWeights) -> str | None:
-    record = _record_file(known)
-    if known.sha256 is None and record.exists():
-        return record.read_text().partition(" ")[0]
-    return known.sha256
-
-
-def _record(known: KnownWeights, sha256: str) -> None:
-    with replacing(_record_file(known)) as temporary:
-        temporary.write_text(f"{sha256}  {known.path.name}\n")
-
-
-def _record_file(known: KnownWeights) -> Path:
-    """Beside the file, in the format of the sha256sum command."""
-    return Path(f"{known.path}.sha256")
 
 
 def _near_misses(name: str) -> str:
