@@ -155,6 +155,10 @@ class ResNetGenerator(nn.Module):
         output = activate_output(output, self.output_activation)
         return output if taps is None else (output, tapped)
 
+    def stages(self) -> list[nn.Module]:
+        """The parts whose activations `i2i.layers.recompute` can compute again in the backward pass."""
+        return [self.stem, *self.down, *self.blocks, *self.up]
+
 
 class ResidualBlock(nn.Module):
     """Two 3×3 convolutions beside an identity: (N, channels, H, W) → the same (He et al. 2016)."""

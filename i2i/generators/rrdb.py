@@ -74,6 +74,10 @@ class RRDBGenerator(nn.Module):
             features = _leaky(conv(F.interpolate(features, scale_factor=factor, mode="nearest")))
         return self.head(_leaky(self.refine(features)))
 
+    def stages(self) -> list[nn.Module]:
+        """The parts whose activations `i2i.layers.recompute` can compute again in the backward pass."""
+        return list(self.blocks)
+
 
 class RRDB(nn.Module):
     """Residual-in-residual dense block: (N, channels, H, W) → the same."""

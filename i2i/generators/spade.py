@@ -121,6 +121,10 @@ class SPADEGenerator(nn.Module):
             features = block(features, input)
         return activate_output(self.head(F.leaky_relu(features, 0.2)), self.output_activation)
 
+    def stages(self) -> list[nn.Module]:
+        """The parts whose activations `i2i.layers.recompute` can compute again in the backward pass."""
+        return list(self.blocks)
+
     def _coarse_map(self, labels: Tensor, z: Tensor | None) -> Tensor:
         if self.latent_channels is None:
             if isinstance(z, Tensor):

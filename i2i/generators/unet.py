@@ -107,3 +107,8 @@ class UNetGenerator(nn.Module):
         for up in self.up:
             features = F.relu(torch.cat([skips.pop(), up(features)], dim=1), inplace=True)
         return activate_output(self.head(features), self.output_activation)
+
+    def stages(self) -> list[nn.Module]:
+        """The parts whose activations `i2i.layers.recompute` can compute again in the backward pass."""
+        at_full_size = [] if self.full_size is None else [self.full_size]
+        return [*at_full_size, *self.down, *self.up]

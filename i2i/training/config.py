@@ -35,6 +35,8 @@ class TrainingSettings:
             shown, measured and exported; 0: no average.
         channels_last: memory layout of images and weights.
         compile: compile the networks (torch.compile).
+        checkpointing: compute the generators' activations again in the backward pass instead of keeping them:
+            much less memory, about a third more time, the same results.
         seed: of weights, data order, augmentation and noise.
         validate_every_steps: held-out metrics and a sample grid each so many steps.
         preview_images: held-out images in a sample grid.
@@ -64,6 +66,7 @@ class TrainingSettings:
     ema_decay: float = 0.0
     channels_last: bool = False
     compile: bool = False
+    checkpointing: bool = False
     seed: int = 0
     validate_every_steps: int = 1000
     preview_images: int = 8
@@ -108,6 +111,7 @@ FREE_ON_RESUME = frozenset(
         "steps",
         "workers",
         "device",
+        "checkpointing",
         "trackers",
         "log_every_steps",
         "save_every_steps",

@@ -30,6 +30,7 @@ from i2i.checkpoints import GeneratorSpec
 from i2i.data.sampler import DrawSampler, worker_init
 from i2i.errors import InputError, RunStopped
 from i2i.layers.norm import set_inference_mode
+from i2i.layers.recompute import keep_activations, recompute_activations
 from i2i.methods.base import Batch, Losses, Method, Outputs
 from i2i.training.config import TrainingSettings, learning_rate_factor
 from i2i.training.ema import ExponentialMovingAverage
@@ -253,6 +254,9 @@ class Trainer:
         self.auxiliary = {name: self._place(network) for name, network in method.auxiliary.items()}
         method.frozen = {n: f.to(accelerator.device).eval().requires_grad_(False) for n, f in method.frozen.items()}
         self.ema = ExponentialMovingAverage(self.generators, decay=settings.ema_decay) if settings.ema_decay else None
+        if settings.checkpointing:
+            for network in self.generators.values():
+                recompute_activations(network)
         method.generators = {n: self._prepare(g) for n, g in self.generators.items()}
         method.discriminators = {n: self._prepare(d) for n, d in self.discriminators.items()}
         method.auxiliary = {n: self._prepare(a) for n, a in self.auxiliary.items()}
@@ -471,6 +475,9 @@ class Trainer:
         for networks in (self.method.generators, self.method.discriminators, self.method.auxiliary):
             for name, network in networks.items():
                 networks[name] = self.accelerator.unwrap_model(network, keep_fp32_wrapper=False)
+        if self.settings.checkpointing:
+            for network in self.generators.values():
+                keep_activations(network)
 
     def state_dict(self) -> dict[str, Any]:
         """What is alike in all processes."""

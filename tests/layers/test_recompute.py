@@ -1,0 +1,123 @@
+"""Networks that compute activations again are held against the same networks that keep them."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+
+from i2i.errors import InputError
+from i2i.generators import MLPGenerator, ResNetGenerator, RRDBGenerator, SPADEGenerator, UNetGenerator
+from i2i.inference.graph import trace
+from i2i.layers.norm import set_inference_mode
+from i2i.layers.recompute import keep_activations, recompute_activations
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "resnet, batch norm and dropout": lambda: ResNetGenerator(
+        in_channels=3, out_channels=3, width=4, blocks=2, norm="batch", dropout=True
+    ),
+    "resnet, instance norm and skips": lambda: ResNetGenerator(
+        in_channels=3, out_channels=3, width=4, blocks=2, skips=True, residual=1.0, antialias=True
+    ),
+    "unet, batch norm and dropout": lambda: UNetGenerator(in_channels=3, out_channels=3, width=2, depth=6),
+    "unet, full size": lambda: UNetGenerator(in_channels=3, out_channels=3, width=4, depth=2, full_size_skip=True),
+    "spade, spectral norm": lambda: SPADEGenerator(in_channels=3, width=1, hidden_width=4),
+    "rrdb": lambda: RRDBGenerator(in_channels=3, out_channels=3, width=4, growth=2, blocks=2, scale=1),
+}
+
+
+def trained(network: nn.Module) -> dict[str, list[Tensor]]:
+    """Losses of four steps of two calls each, and what they leave in the network."""
+    optimiser = torch.optim.SGD(network.parameters(), lr=1e-2)
+    torch.manual_seed(1)
+    losses: list[Tensor] = []
+    for _ in range(4):
+        first, second = torch.rand(2, 2, 3, 64, 64)
+        optimiser.zero_grad()
+        loss = network(network(first)).square().mean() + network(second).sin().mean()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.detach())
+    gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+    return {"losses": losses, "gradients": gradients, "state": list(network.state_dict().values())}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_nothing_differs_to_the_bit(name: str) -> None:
+    network = NETWORKS[name]().train()
+    again = copy.deepcopy(network)
+    recompute_activations(again)
+    expected, found = trained(network), trained(again)
+    assert len(expected["gradients"]) == len(list(network.parameters()))
+    for what in expected:
+        assert all(torch.equal(a, b) for a, b in zip(expected[what], found[what], strict=True)), what
+
+
+def saved_bytes(network: nn.Module, images: Tensor) -> int:
+    """What autograd keeps of a call, weights aside."""
+    weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = network(images)
+    assert output.requires_grad
+    return sum(kept.values())
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_a_resnet_keeps_less_than_half(norm: str) -> None:
+    network = ResNetGenerator(in_channels=3, out_channels=3, width=8, blocks=9, norm=norm)  # type: ignore[arg-type]
+    images = torch.rand(1, 3, 64, 64)
+    before = saved_bytes(network, images)
+    recompute_activations(network)
+    assert saved_bytes(network, images) < before / 2
+    keep_activations(network)
+    assert saved_bytes(network, images) == before
+
+
+def test_a_copy_runs_its_own_weights() -> None:
+    network = NETWORKS["resnet, batch norm and dropout"]()
+    recompute_activations(network)
+    other = copy.deepcopy(network)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+    images = torch.rand(1, 3, 16, 16)
+    assert network(images).abs().max() == 0
+    assert other(images).abs().max() > 0
+    assert network.state_dict().keys() == NETWORKS["resnet, batch norm and dropout"]().state_dict().keys()
+
+
+def test_networks_are_taken_apart_as_before() -> None:
+    network = NETWORKS["resnet, batch norm and dropout"]()
+    set_inference_mode(network, normalisation="eval", dropout=False)
+    names = [step.name for step in trace(network)]
+    recompute_activations(network)
+    assert [step.name for step in trace(network)] == names
+
+
+def test_gradients_of_gradients_pass_through() -> None:
+    """As a penalty on the generator's gradient needs it; the stages then run again more than once."""
+    network = NETWORKS["spade, spectral norm"]().train()
+    again = copy.deepcopy(network)
+    recompute_activations(again)
+    penalties = []
+    for each in (network, again):
+        labels = torch.ones(2, 3, 32, 32).requires_grad_()
+        (gradient,) = torch.autograd.grad(each(labels).sum(), labels, create_graph=True)
+        gradient.square().sum().backward()
+        penalties.append([parameter.grad for parameter in each.parameters() if parameter.grad is not None])
+    assert penalties[0] and all(torch.equal(a, b) for a, b in zip(*penalties, strict=True))
+
+
+def test_a_network_without_stages_is_refused() -> None:
+    with pytest.raises(InputError, match=r"--checkpointing .* MLPGenerator has no method stages"):
+        recompute_activations(MLPGenerator(latent_channels=2, out_channels=2))
