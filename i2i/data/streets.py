@@ -33,7 +33,9 @@ from i2i.data.streets_render import CLASSES, Camera, Street, render
 from i2i.errors import InputError
 from i2i.files import replacing
 
-__all__ = ["CLASSES", "PALETTE", "Scene", "StreetPairs", "make_scene", "make_video"]
+__all__ = ["CLASSES", "PALETTE", "Scene", "StreetPairs", "StreetPhotos", "make_scene", "make_video"]
+
+Picture = Literal["label_image", "day", "night"]
 
 PALETTE = np.array(
     [
@@ -153,8 +155,8 @@ class StreetPairs(Dataset[dict[str, Tensor]]):
         count: int,
         size: int | tuple[int, int] = 128,
         first_seed: int = 0,
-        source: Literal["label_image", "day"] = "label_image",
-        target: Literal["day", "night"] = "day",
+        source: Picture = "label_image",
+        target: Picture = "day",
         cache: bool = True,
     ) -> None:
         """Make the streets, in all cores, or find them in the cache.
@@ -193,12 +195,7 @@ class StreetPairs(Dataset[dict[str, Tensor]]):
         if not 0 <= index < self.count:
             raise IndexError(f"street {index} of {self.count}")
         packed = self._packed[index]
-        images = {
-            "label_image": lambda: _label_image(packed[..., 0] & 127, packed[..., 0] >> 7),
-            "day": lambda: packed[..., 1:4],
-            "night": lambda: packed[..., 4:7],
-        }
-        return {"input": _to_tensor(images[self.source]()), "target": _to_tensor(images[self.target]())}
+        return {"input": _to_tensor(_picture(packed, self.source)), "target": _to_tensor(_picture(packed, self.target))}
 
     def labels(self, index: int) -> np.ndarray:
         """(H, W) uint8: the classes of a street, as indices of `CLASSES`."""
@@ -231,6 +228,38 @@ class StreetPairs(Dataset[dict[str, Tensor]]):
             return np.load(self._file, mmap_mode="r")
         except OSError:
             return packed
+
+
+class StreetPhotos(Dataset[Tensor]):
+    """Streets as single photos, by day or by night, for unpaired translation.
+
+    An item is float32 (3, H, W) in [-1, 1]. Take it with an index or a `Draw`, of whose seed no use is made.
+    """
+
+    def __init__(self, *, photo: Literal["day", "night"], count: int, size: int, first_seed: int = 0) -> None:
+        """
+        Args:
+            photo: what an item shows.
+            count, size, first_seed: as for `StreetPairs`, which keeps the streets; sides of unpaired data must not
+                share seeds.
+        """
+        self.pairs = StreetPairs(count=count, size=size, first_seed=first_seed, source=photo, target=photo)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, item: Draw | int) -> Tensor:
+        return self.pairs[item]["target"]
+
+
+def _picture(packed: np.ndarray, kind: Picture) -> np.ndarray:
+    match kind:
+        case "label_image":
+            return _label_image(packed[..., 0] & 127, packed[..., 0] >> 7)
+        case "day":
+            return packed[..., 1:4]
+        case "night":
+            return packed[..., 4:7]
 
 
 def _to_tensor(image: np.ndarray) -> Tensor:

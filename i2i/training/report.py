@@ -17,6 +17,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._pytree import tree_map_only
 
 from i2i.files import replacing
 
@@ -50,7 +51,21 @@ class RunFacts:
 def recorded(settings: "DataclassInstance") -> dict[str, Any]:
     """A recipe's settings as `RunFacts` holds them: without `out`, and without `training`, which `train` adds."""
     chosen = {name: value for name, value in asdict(settings).items() if name not in ("out", "training")}
-    return {name: str(value) if isinstance(value, Path) else value for name, value in chosen.items()}
+    return tree_map_only(Path, str, chosen)
+
+
+def print_figures(metrics: dict[str, float], baselines: dict[str, dict[str, float]]) -> None:
+    """Held-out figures as a table on the terminal, the run's own first."""
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = {"this run": metrics, **baselines}
+    table = Table("held out", box=None)
+    for label in columns:
+        table.add_column(label, justify="right")
+    for name in metrics:
+        table.add_row(name, *(f"{values[name]:.4g}" if name in values else "" for values in columns.values()))
+    Console().print(table)
 
 
 def write_grid(path: Path, pictures: dict[str, Tensor]) -> None:

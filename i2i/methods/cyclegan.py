@@ -1,0 +1,184 @@
+"""CycleGAN: unpaired image-to-image translation (Zhu et al. 2017, arXiv:1703.10593).
+
+    L(G, F, D_A, D_B) = L_GAN(G, D_B) + L_GAN(F, D_A) + λ · L_cyc(G, F)        (eq. 3)
+
+Two generators, G: A → B and F: B → A, whose round trips must lead back: ‖F(G(a)) − a‖₁ + ‖G(F(b)) − b‖₁ (eq. 2).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from i2i.errors import InputError
+from i2i.losses.adversarial import AdversarialLoss, LeastSquares
+from i2i.losses.penalties import r1_penalty
+from i2i.methods.base import Batch, Losses, Method, Outputs, in_full_precision
+from i2i.methods.pool import ImagePool
+from i2i.metrics import paired_metrics, patch_descriptors, sliced_wasserstein
+
+Figures = Callable[[Tensor, Tensor], dict[str, float]]
+
+# Each generator, the side that it takes and the side that it makes.
+DIRECTIONS = (("a_to_b", "a", "b"), ("b_to_a", "b", "a"))
+
+
+class CycleGAN(Method):
+    """Adversarial, cycle and identity losses in both directions.
+
+    Batches hold "a" (N, C, H, W) and "b" (N, K, H, W), float in [-1, 1], that do not belong together. Held-out ones
+    may also hold "truth_b", what "a" ought to become, and "truth_a" likewise.
+
+    Args:
+        a_to_b: generator (N, C, H, W) to (N, K, H, W) in [-1, 1].
+        b_to_a: generator the other way round.
+        discriminator_a, discriminator_b: images of that side to scores of any shape.
+        objective: the adversarial loss; the paper's is least squares.
+        cycle_weight: λ; the paper's is 10.
+        identity_weight: of ‖G(b) − b‖₁ + ‖F(a) − a‖₁ next to λ (section 5.2), which keeps colours; the paper's is 0.5.
+            Must be 0 where the sides differ in channels.
+        identity_steps: steps over which that weight falls linearly to 0; None: it stays.
+        pool_size: generated images of earlier steps that the discriminators are shown; the paper's is 50.
+        r1_weight: γ of R1; 0: no penalty.
+        r1_every_steps: it is taken so often, with so many times its weight (Karras et al. 2020, section 4).
+        augment: changes all that the discriminators see, such as DiffAugment; None: nothing is changed.
+        figures: (output, truth), both (N, C, H, W) in [-1, 1], to means over the images, for held-out images whose
+            truth is known.
+    """
+
+    def __init__(
+        self,
+        *,
+        a_to_b: nn.Module,
+        b_to_a: nn.Module,
+        discriminator_a: nn.Module,
+        discriminator_b: nn.Module,
+        objective: AdversarialLoss | None = None,
+        cycle_weight: float = 10.0,
+        identity_weight: float = 0.5,
+        identity_steps: int | None = None,
+        pool_size: int = 50,
+        r1_weight: float = 0.0,
+        r1_every_steps: int = 16,
+        augment: nn.Module | None = None,
+        figures: Figures = paired_metrics,
+    ) -> None:
+        super().__init__(
+            generators={"a_to_b": a_to_b, "b_to_a": b_to_a},
+            discriminators={"a": discriminator_a, "b": discriminator_b},
+        )
+        if identity_weight and a_to_b.in_channels != b_to_a.in_channels:
+            raise InputError(
+                f"images of A have {a_to_b.in_channels} channels and those of B {b_to_a.in_channels}, so that neither "
+                "generator can be given the other side: set identity_weight=0"
+            )
+        self.objective = objective or LeastSquares()
+        self.cycle_weight = cycle_weight
+        self.identity_weight = identity_weight
+        self.identity_steps = identity_steps
+        self.pools = {side: ImagePool(capacity=pool_size) for side in self.discriminators}
+        self.r1_weight = r1_weight
+        self.r1_every_steps = r1_every_steps
+        self.augment = augment or nn.Identity()
+        self.figures = figures
+
+    def translate(self, batch: Batch, step: int) -> Outputs:
+        out = {}
+        for name, source, target in DIRECTIONS:
+            if self._identity_weight(step):
+                out[f"fake_{target}"], out[f"same_{target}"] = self._generate_two(name, batch[source], batch[target])
+            else:
+                out[f"fake_{target}"] = self.generators[name](batch[source])
+        return out
+
+    def generator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
+        terms = {}
+        identity_weight = self._identity_weight(step)
+        for name, source, target in DIRECTIONS:
+            images = batch[target]
+            fake = self._judge(target, out[f"fake_{target}"])
+            real = self._judge(target, images) if self.objective.generator_needs_real else None
+            cycled = self.generators[name](out[f"fake_{source}"])
+            terms[f"adversarial_{target}"] = self.objective.generator_loss(fake, real)
+            terms[f"cycle_{target}"] = self.cycle_weight * F.l1_loss(cycled, images)
+            if identity_weight:
+                same = F.l1_loss(out[f"same_{target}"], images)
+                terms[f"identity_{target}"] = self.cycle_weight * identity_weight * same
+        return Losses(terms=terms)
+
+    def discriminator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
+        terms, real_scores, fake_scores = {}, [], []
+        for side, pool in self.pools.items():
+            fake = self._judge(side, pool.query(out[f"fake_{side}"]))
+            real = self._judge(side, batch[side])
+            # Halved, so that the discriminators learn more slowly than the generators (section 7.1).
+            terms[f"discriminator_{side}"] = 0.5 * self.objective.discriminator_loss(real, fake)
+            if self.r1_weight and step % self.r1_every_steps == 0:
+                penalty = r1_penalty(in_full_precision(self.discriminators[side]), self.augment(batch[side]))
+                terms[f"r1_{side}"] = self.r1_weight * self.r1_every_steps * penalty
+            real_scores.append(real)
+            fake_scores.append(fake)
+        return Losses(terms=terms, real_scores=real_scores, fake_scores=fake_scores)
+
+    def preview(self, batch: Batch) -> dict[str, Tensor]:
+        """Each side, its translation, the round trip and, where it is known, the truth."""
+        pictures = {}
+        for (name, source, target), (back, _, _) in zip(DIRECTIONS, reversed(DIRECTIONS), strict=True):
+            a, b = source.upper(), target.upper()
+            fake = self.generators[name](batch[source])
+            pictures |= {a: batch[source], f"{a} → {b}": fake, f"{a} → {b} → {a}": self.generators[back](fake)}
+            if f"truth_{target}" in batch:
+                pictures[f"{b} in truth"] = batch[f"truth_{target}"]
+        return pictures
+
+    def validate(self, batch: Batch) -> Mapping[str, float | Tensor]:
+        """`figures` where the truth is known, and descriptors for `distances`; those of B → A end in "_b_to_a"."""
+        measured: dict[str, float | Tensor] = {}
+        for name, source, target in DIRECTIONS:
+            fake = self.generators[name](batch[source])
+            if f"truth_{target}" in batch:
+                figures = self.figures(fake, batch[f"truth_{target}"])
+                measured |= {metric + _ending(name): value for metric, value in figures.items()}
+            for kind, images in (("fake", fake), ("real", batch[target])):
+                patches = patch_descriptors(images)
+                measured |= {f"{kind}_{target}/{level}": values for level, values in patches.items()}
+        return measured
+
+    def distances(self, descriptors: dict[str, Tensor]) -> dict[str, float]:
+        """Sliced Wasserstein distance of each side's translations from the images they should look like."""
+        measured = {}
+        for name, _, target in DIRECTIONS:
+            real, fake = (
+                {key.removeprefix(start): values for key, values in descriptors.items() if key.startswith(start)}
+                for start in (f"real_{target}/", f"fake_{target}/")
+            )
+            measured["swd" + _ending(name)] = sliced_wasserstein(real, fake)["swd"]
+        return measured
+
+    def state_dict(self) -> dict[str, Any]:
+        return {side: pool.state_dict() for side, pool in self.pools.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for side, pool in self.pools.items():
+            pool.load_state_dict(state[side])
+
+    def _identity_weight(self, step: int) -> float:
+        left = 1.0 if self.identity_steps is None else max(0.0, 1 - step / self.identity_steps)
+        return self.identity_weight * left
+
+    def _generate_two(self, name: str, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        """Both batches through a generator: at once, where no image then changes what becomes of another."""
+        generator = self.generators[name]
+        if first.shape[1:] != second.shape[1:] or any(isinstance(m, _BatchNorm) for m in generator.modules()):
+            return generator(first), generator(second)
+        return generator(torch.cat([first, second])).split([len(first), len(second)])
+
+    def _judge(self, side: str, images: Tensor) -> Tensor:
+        return self.discriminators[side](self.augment(images))
+
+
+def _ending(name: str) -> str:
+    return "" if name == "a_to_b" else f"_{name}"
