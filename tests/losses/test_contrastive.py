@@ -95,10 +95,13 @@ def test_projector_starts_as_the_authors_does() -> None:
 
 
 def test_features_of_nothing_give_a_bounded_gradient() -> None:
-    """Instance norms make zeros of a flat image, which lie on no sphere."""
+    """Instance norms make zeros of what is flat, and these lie on no sphere."""
     projector = PatchProjector(channels=[4])
-    (queries,) = projector([torch.zeros(1, 8, 4)])
-    assert not queries.any()
+    features = torch.randn(1, 8, 4)
+    features[:, :4] = 0
+    (queries,) = projector([features])
+    assert not queries[:, :4].any()
+    torch.testing.assert_close(queries[:, 4:].norm(dim=2), torch.ones(1, 4))
     patch_nce(queries, unit_vectors(1, 8, 256).float()).backward()
     largest = max(parameter.grad.abs().max().item() for parameter in projector.parameters())
     assert 0 < largest < 1e5
