@@ -1,16 +1,28 @@
 """Measures of a generator's pictures, and baselines to hold them against."""
 
 from i2i.metrics.image import l1, laplacian_energy, paired_metrics, psnr, ssim
+from i2i.metrics.lit import LIT_LUMA, lit_figures, lit_pixels
 from i2i.metrics.painting import COLOUR_LEVELS, MeanPainter, colours_as_classes, painting_baseline
+from i2i.metrics.transfer import ColourTransfer, MeanImage, unpaired_baselines
+from i2i.metrics.wasserstein import join_descriptors, patch_descriptors, sliced_wasserstein
 
 __all__ = [
     "COLOUR_LEVELS",
+    "LIT_LUMA",
+    "ColourTransfer",
+    "MeanImage",
     "MeanPainter",
     "colours_as_classes",
+    "join_descriptors",
     "l1",
     "laplacian_energy",
+    "lit_figures",
+    "lit_pixels",
     "painting_baseline",
     "paired_metrics",
+    "patch_descriptors",
     "psnr",
+    "sliced_wasserstein",
     "ssim",
+    "unpaired_baselines",
 ]

@@ -1,0 +1,180 @@
+"""How near two sets of images are, without pairs and without a trained network.
+
+The sliced Wasserstein distance between patches of Laplacian pyramids: Karras et al. 2018, arXiv:1710.10196, section 5.
+Each level of the pyramid holds the details of one scale, and its distance says whether that scale looks right.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from i2i.errors import InputError
+
+PATCH_PX = 7
+# Levels are halved down to 16 … 31 px; the paper's coarsest one has 16.
+HALVED_FROM_PX = 32
+SMALLEST_IMAGE_PX = 16
+# A twentieth of an 8-bit step. What varies less is flat, and dividing by it would measure rounding errors.
+SMALLEST_DEVIATION = 1e-4
+# Few enough to keep a pass small (6.5 MB for each set of 200 images with 128 patches), enough to be quick.
+PROJECTIONS_AT_ONCE = 64
+
+
+def patch_descriptors(images: Tensor, *, patches_per_image: int = 128, seed: int = 0) -> dict[str, Tensor]:
+    """Patches of 7×7 px at random positions in each level of each image's Laplacian pyramid.
+
+    Levels are numbered by how often the image was halved: "0" has its finest details, "1" those of half the size.
+    The coarsest one, with a smaller side of 16 to 31 px, is no difference but the small image itself, and named "low":
+    images of 64 px have "0" (64 px), "1" (32 px) and "low" (16 px). Odd sides are halved upwards (33 to 17 px).
+    Images of any size and shape, a set of mixed sizes too, thus share "low" and as many of the finest levels as the
+    smaller ones have.
+
+    Takes `patches_per_image` × C × 196 bytes for an image and level: 15 MB for 200 images of three channels.
+
+    Args:
+        images: (N, C, H, W) in [-1, 1], H and W at least 16.
+        patches_per_image: patches in each level of each image; they may overlap.
+        seed: decides the positions, nothing else does. A set described in several calls should give each another
+            seed, or equal positions come again in each.
+
+    Returns:
+        For each level (N, patches_per_image, C · 49), float32, channel by channel; finest level first.
+
+    Raises:
+        InputError: not (N, C, H, W), or a side is shorter than 16.
+    """
+    if images.ndim != 4 or min(images.shape[-2:]) < SMALLEST_IMAGE_PX:
+        raise InputError(
+            f"expected images (N, C, H, W) of at least {SMALLEST_IMAGE_PX} by {SMALLEST_IMAGE_PX} pixels, "
+            f"got {tuple(images.shape)}"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    *bands, low = laplacian_pyramid(images)
+    levels = {str(halvings): band for halvings, band in enumerate(bands)} | {"low": low}
+    return {name: _random_patches(level, patches_per_image, generator) for name, level in levels.items()}
+
+
+def sliced_wasserstein(
+    real: dict[str, Tensor], fake: dict[str, Tensor], *, projections: int = 512, seed: int = 0
+) -> dict[str, float]:
+    """Distance between two sets of patches: 0 for equal sets, larger for less alike ones.
+
+    Patches are pooled over images and normalised channel by channel with mean and deviation of the real set: a fake set
+    of other colours or contrast is further away. (The paper normalises each set with its own and does not see that.)
+    The distance is the mean over random directions of the Wasserstein-1 distance of the projected patches, times 1000.
+    Finite sets of the same origin are not at 0: the fewer images, the further apart. Compare only figures of equally
+    many images. A second or so for 200 images of 64 px in each set, with two cores.
+
+    Args:
+        real, fake: what `patch_descriptors` gave; the two may differ in size.
+        projections: random directions.
+        seed: decides the directions.
+
+    Returns:
+        "swd", the mean over levels, and each level's under "swd_0", "swd_1", …, "swd_low". A level that only one of the
+        sets has is left out.
+
+    Raises:
+        InputError: a set is empty, or they have no level in common or different numbers of channels.
+    """
+    levels = [level for level in real if level in fake]
+    if not levels:
+        raise InputError(f"expected two sets with patches of the same levels, got {[*real]} and {[*fake]}")
+    distances = {
+        f"swd_{level}": _patch_distance(real[level], fake[level], projections=projections, seed=seed)
+        for level in levels
+    }
+    return {"swd": sum(distances.values()) / len(distances)} | distances
+
+
+def join_descriptors(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The descriptors of a set from those of its parts; levels that only some images have hold fewer of them."""
+    levels = dict.fromkeys(level for part in parts for level in part)
+    return {level: torch.cat([part[level] for part in parts if level in part]) for level in levels}
+
+
+def laplacian_pyramid(images: Tensor) -> list[Tensor]:
+    """What each halving loses, from fine to coarse, and last the small image that is left (Burt and Adelson 1983).
+
+    Halved while the smaller side has at least 32 px, after a blur by [1 4 6 4 1] / 16; borders are mirrored.
+
+    Args:
+        images: (N, C, H, W) in any range, H and W at least 3.
+
+    Returns:
+        (N, C, H, W), (N, C, ⌈H/2⌉, ⌈W/2⌉), …, float32 or wider. Enlarging the last, adding the one before, and so on
+        gives the images back.
+    """
+    level = images if images.dtype == torch.float64 else images.float()
+    pyramid = []
+    while min(level.shape[-2:]) >= HALVED_FROM_PX:
+        half = _blur(level)[..., ::2, ::2]
+        pyramid.append(level - _enlarge(half, level.shape))
+        level = half
+    return [*pyramid, level]
+
+
+def wasserstein_1(first: Tensor, second: Tensor) -> Tensor:
+    """Wasserstein-1 distance between sets of numbers: the area between their quantile functions.
+
+    Args:
+        first, second: (P, n) and (P, m): P pairs of sets, on the CPU.
+
+    Returns:
+        (P,), exact for different n and m too.
+    """
+    n, m = first.shape[1], second.shape[1]
+    # The quantile functions step at multiples of 1/n and 1/m. In units of 1/nm, these are integers.
+    steps = torch.cat([torch.arange(n + 1) * m, torch.arange(m + 1) * n]).unique()
+    starts, shares = steps[:-1], steps.diff().to(first.dtype) / (n * m)
+    return (_sorted(first)[:, starts // m] - _sorted(second)[:, starts // n]).abs() @ shares
+
+
+def _patch_distance(real: Tensor, fake: Tensor, *, projections: int, seed: int) -> float:
+    if real.shape[-1] != fake.shape[-1] or not len(real) or not len(fake):
+        raise InputError(
+            "expected patches (N, patches, C · 49) of at least one image in both sets, with the same number of "
+            f"channels, got {tuple(real.shape)} and {tuple(fake.shape)}"
+        )
+    real, fake = (patches.detach().cpu().flatten(0, 1).unflatten(1, (-1, PATCH_PX**2)) for patches in (real, fake))
+    deviation, mean = torch.std_mean(real, dim=(0, 2), keepdim=True)
+    deviation = deviation.clamp(min=SMALLEST_DEVIATION)
+    real, fake = (((patches - mean) / deviation).flatten(1).T for patches in (real, fake))
+    directions = torch.randn(projections, len(real), generator=torch.Generator().manual_seed(seed))
+    directions /= directions.norm(dim=1, keepdim=True)
+    distances = [wasserstein_1(some @ real, some @ fake) for some in directions.split(PROJECTIONS_AT_ONCE)]
+    return 1000 * torch.cat(distances).mean().item()
+
+
+def _random_patches(images: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """(N, C, H, W) to (N, count, C · 49)."""
+    windows = images.float().unfold(2, PATCH_PX, 1).unfold(3, PATCH_PX, 1)
+    number, _, rows, columns = windows.shape[:4]
+    top = torch.randint(rows, (number, count), generator=generator).to(images.device)
+    left = torch.randint(columns, (number, count), generator=generator).to(images.device)
+    image = torch.arange(number, device=images.device)[:, None]
+    return windows[image, :, top, left].flatten(2)
+
+
+def _blur(images: Tensor) -> Tensor:
+    """By [1 4 6 4 1] / 16 along either axis: the mean of two neighbours, taken four times."""
+    images = F.pad(images, (2, 2, 2, 2), mode="reflect")
+    for _ in range(4):
+        images = (images[..., 1:] + images[..., :-1]) / 2
+        images = (images[..., 1:, :] + images[..., :-1, :]) / 2
+    return images
+
+
+def _enlarge(images: Tensor, shape: torch.Size) -> Tensor:
+    """To twice the size or one less: pixels spread out, the gaps between them filled by the blur."""
+    spread = images.new_zeros(shape)
+    spread[..., ::2, ::2] = images
+    return 4 * _blur(spread)
+
+
+def _sorted(rows: Tensor) -> Tensor:
+    # NumPy sorts ten times as fast as torch on a CPU, and sorting is nearly all of the time.
+    return torch.from_numpy(np.sort(rows.numpy(), axis=1))

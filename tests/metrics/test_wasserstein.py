@@ -1,0 +1,184 @@
+"""The sliced Wasserstein distance against SciPy, OpenCV and closed forms."""
+
+import math
+import tracemalloc
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from scipy.stats import wasserstein_distance
+from torch import Tensor
+
+from i2i.errors import InputError
+from i2i.metrics import join_descriptors, patch_descriptors, sliced_wasserstein
+from i2i.metrics.wasserstein import laplacian_pyramid, wasserstein_1
+
+SIZES = [(64, 64), (65, 97), (33, 32), (130, 40), (16, 90)]
+
+
+def smooth_images(count: int = 24, size: int = 64) -> Tensor:
+    """Images with details of all scales, (N, 3, size, size) in [-1, 1]."""
+    coarse = torch.nn.functional.interpolate(torch.randn(count, 3, 8, 8), size=size, mode="bicubic")
+    return (0.3 * coarse + 0.1 * torch.randn(count, 3, size, size)).clamp(-1, 1)
+
+
+@pytest.mark.parametrize("counts", [(50, 50), (50, 70), (64, 16), (1, 9), (13, 1)])
+def test_one_dimension_is_scipys(counts: tuple[int, int]) -> None:
+    first, second = torch.randn(5, counts[0]).double(), 2 * torch.randn(5, counts[1]).double() + 1
+    expected = [wasserstein_distance(a, b) for a, b in zip(first, second, strict=True)]
+    np.testing.assert_allclose(wasserstein_1(first, second), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("counts", [(6, 6), (6, 9)])
+def test_patches_along_one_line(counts: tuple[int, int]) -> None:
+    """All patches are multiples of one v: a projection on u scales their distance by |u · v|, known on average."""
+    channels, projections = 2, 6000
+    dimensions = channels * 49
+    # The second channel is nearly even, so it varies less than the first, by which it must not be normalised.
+    direction = torch.cat([torch.randn(49), 1 + 0.1 * torch.randn(49)])
+    real_steps, fake_steps = 3 + torch.randn(counts[0], 10), 3.4 + 1.5 * torch.randn(counts[1], 10)
+    real, fake = ({"low": steps[..., None] * direction} for steps in (real_steps, fake_steps))
+
+    numbers = real["low"].numpy().reshape(-1, channels, 49)
+    deviation = np.repeat([numbers[:, channel].std() for channel in range(channels)], 49)
+    along = np.linalg.norm(direction.numpy() / deviation)
+    # The mean of |u · v| over unit vectors u in d dimensions is |v| Γ(d/2) / (√π Γ((d + 1)/2)).
+    gamma_ratio = math.exp(math.lgamma(dimensions / 2) - math.lgamma((dimensions + 1) / 2))
+    expected = 1000 * wasserstein_distance(real_steps.flatten(), fake_steps.flatten())
+    expected *= along * gamma_ratio / math.sqrt(math.pi)
+
+    distances = sliced_wasserstein(real, fake, projections=projections)
+    assert distances["swd_low"] == pytest.approx(expected, rel=0.03)
+    assert distances["swd"] == distances["swd_low"]
+
+
+def test_a_colour_shift_counts_in_the_coarsest_level_only() -> None:
+    """A constant is no detail. Added to all, it moves each projection of the coarsest level by the same length."""
+    images = smooth_images()[:, :1]
+    real, fake = patch_descriptors(images), patch_descriptors(images + 0.1)
+    distances = sliced_wasserstein(real, fake, projections=6000)
+    gamma_ratio = math.exp(math.lgamma(49 / 2) - math.lgamma(50 / 2))
+    length = 0.1 * math.sqrt(49) / real["low"].numpy().std()
+    assert distances["swd_low"] == pytest.approx(1000 * length * gamma_ratio / math.sqrt(math.pi), rel=0.03)
+    assert distances["swd_0"] < 0.01 and distances["swd_1"] < 0.01
+    assert distances["swd"] == pytest.approx(distances["swd_low"] / 3, rel=0.01)
+
+
+def test_equal_sets_are_at_zero_in_any_order() -> None:
+    real = patch_descriptors(smooth_images())
+    fake = patch_descriptors(0.9 * smooth_images(20))
+    order = torch.randperm(20)
+    shuffled = {level: patches[order] for level, patches in fake.items()}
+    assert set(sliced_wasserstein(real, real).values()) == {0.0}
+    assert sliced_wasserstein(fake, shuffled)["swd"] < 1e-3
+    assert sliced_wasserstein(real, shuffled) == pytest.approx(sliced_wasserstein(real, fake), rel=1e-5)
+
+
+def test_twice_the_same_set_is_the_same_set() -> None:
+    real = patch_descriptors(smooth_images())
+    fake = patch_descriptors(0.9 * smooth_images(20))
+    twice = join_descriptors([fake, fake])
+    assert sliced_wasserstein(real, twice) == pytest.approx(sliced_wasserstein(real, fake), rel=1e-4)
+
+
+def test_noise_and_blur_grow() -> None:
+    images, other = smooth_images().chunk(2)
+    real = patch_descriptors(images)
+
+    def distance(fakes: Tensor) -> dict[str, float]:
+        return sliced_wasserstein(real, patch_descriptors(fakes, seed=1), projections=128)
+
+    noise = torch.randn_like(other)
+    by_noise = [distance(other + amount * noise)["swd_0"] for amount in (0, 0.05, 0.1, 0.2)]
+    assert by_noise == sorted(by_noise) and by_noise[-1] > 5 * by_noise[0]
+    blurred = [other]
+    for _ in range(3):
+        blurred.append(torch.nn.functional.avg_pool2d(blurred[-1], 3, stride=1, padding=1, count_include_pad=False))
+    by_blur = [distance(fakes)["swd_0"] for fakes in blurred]
+    assert by_blur == sorted(by_blur) and by_blur[-1] > 5 * by_blur[0]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_pyramid_is_opencvs(size: tuple[int, int]) -> None:
+    """And its levels give the image back, enlarged by OpenCV away from the border, which it treats otherwise."""
+    image = torch.rand(1, 1, *size).double()
+    pyramid = laplacian_pyramid(image)
+    level = image[0, 0].numpy()
+    for band in pyramid[:-1]:
+        half = cv2.pyrDown(level)
+        enlarged = cv2.pyrUp(half, dstsize=level.shape[::-1])
+        np.testing.assert_allclose((band[0, 0].numpy() + enlarged)[2:-2, 2:-2], level[2:-2, 2:-2], atol=1e-12)
+        level = half
+    np.testing.assert_allclose(pyramid[-1][0, 0], level, atol=1e-12)
+    assert 16 <= min(level.shape) < 32
+
+
+def test_a_constant_has_no_details() -> None:
+    *bands, low = laplacian_pyramid(torch.full((1, 1, 65, 130), 0.3))
+    assert [tuple(band.shape[2:]) for band in bands] == [(65, 130), (33, 65)] and low.shape[2:] == (17, 33)
+    assert all(band.abs().max() < 1e-6 for band in bands)
+    torch.testing.assert_close(low, torch.full_like(low, 0.3))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_patches_are_cut_from_the_levels(size: tuple[int, int], channels: int) -> None:
+    images = torch.rand(2, channels, *size) * 2 - 1
+    descriptors = patch_descriptors(images, patches_per_image=6)
+    pyramid = laplacian_pyramid(images)
+    assert list(descriptors) == [*map(str, range(len(pyramid) - 1)), "low"]
+    for patches, level in zip(descriptors.values(), pyramid, strict=True):
+        assert patches.shape == (2, 6, channels * 49) and patches.dtype == torch.float32
+        for image, its_patches in zip(level, patches, strict=True):
+            everywhere = image.unfold(1, 7, 1).unfold(2, 7, 1).movedim(0, 2).reshape(-1, channels * 49)
+            assert all((everywhere == patch).all(dim=1).any() for patch in its_patches)
+
+
+def test_positions_reach_every_pixel_and_leave_torchs_generator_alone() -> None:
+    places = torch.arange(16.0 * 20).reshape(1, 1, 16, 20)
+    state = torch.get_rng_state()
+    patches = patch_descriptors(places, patches_per_image=2000)["low"]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert patches.unique().tolist() == places.flatten().tolist()
+    assert torch.equal(patch_descriptors(places, patches_per_image=2000)["low"], patches)
+    assert not torch.equal(patch_descriptors(places, patches_per_image=2000, seed=1)["low"], patches)
+
+
+def test_sets_of_mixed_sizes_share_levels() -> None:
+    parts = [patch_descriptors(torch.rand(1, 3, side, side + 9), patches_per_image=4) for side in (20, 64, 200)]
+    joined = join_descriptors(parts)
+    assert {level: len(patches) for level, patches in joined.items()} == {"low": 3, "0": 2, "1": 2, "2": 1}
+    distances = sliced_wasserstein(joined, parts[1])
+    assert set(distances) == {"swd", "swd_0", "swd_1", "swd_low"}
+    assert distances["swd"] == pytest.approx(sum(distances[f"swd_{level}"] for level in ("0", "1", "low")) / 3)
+
+
+def test_flat_images_have_finite_distances() -> None:
+    flat = patch_descriptors(torch.full((2, 3, 40, 40), 0.3))
+    distances = sliced_wasserstein(flat, patch_descriptors(torch.full((2, 3, 40, 40), 0.3) + 1e-7))
+    assert all(value < 3 for value in distances.values())
+
+
+def test_projecting_takes_little_memory() -> None:
+    """All 512 projections of 200 images at once would take 52 MB a set."""
+    real, fake = ({"low": torch.randn(200, 128, 49)} for _ in range(2))
+    tracemalloc.start()  # sees NumPy's sorted copies
+    sliced_wasserstein(real, fake)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 5e6 < peak < 2e7
+
+
+def test_what_cannot_be_used_is_refused() -> None:
+    with pytest.raises(InputError, match="16 by 16"):
+        patch_descriptors(torch.zeros(1, 3, 15, 40))
+    with pytest.raises(InputError, match="N, C, H, W"):
+        patch_descriptors(torch.zeros(3, 40, 40))
+    grey, colour = patch_descriptors(torch.rand(1, 1, 20, 20)), patch_descriptors(torch.rand(1, 3, 20, 20))
+    with pytest.raises(InputError, match="channels"):
+        sliced_wasserstein(grey, colour)
+    with pytest.raises(InputError, match="at least one image"):
+        sliced_wasserstein(grey, {"low": grey["low"][:0]})
+    with pytest.raises(InputError, match="same levels"):
+        sliced_wasserstein(grey, {})
