@@ -1,0 +1,185 @@
+"""Unpaired image-to-image translation in one direction: CUT on your two folders of images, or on the built-in streets.
+
+    python recipes/cut.py --out runs/day2night
+    python recipes/cut.py --data datasets/horse2zebra --out runs/horse2zebra
+    python recipes/cut.py --a-dir photos --b-dir paintings --out runs/mine
+
+FastCUT, lighter still:  --nce-weight 10 --identity-nce-weight 0 --flip-equivariance
+
+The same command goes on with a run that was interrupted. Start it through `accelerate launch` or `torchrun` to use
+several GPUs.
+"""
+
+import math
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+
+from i2i.checkpoints import GeneratorSpec
+from i2i.cli.entry import run
+from i2i.data.augment import DiffAugment
+from i2i.discriminators import PatchDiscriminator
+from i2i.errors import InputError
+from i2i.generators import ResNetGenerator
+from i2i.layers.norm import Norm
+from i2i.layers.resample import Upsampling
+from i2i.losses.adversarial import Objective, make_objective
+from i2i.methods.cut import CUT, paper_taps
+from i2i.training.config import TrainingSettings
+from i2i.training.loop import on_cpu, train
+from i2i.training.report import RunFacts, print_figures, recorded
+from i2i.training.unpaired import UnpairedData, unpaired_task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What to train on what.
+
+    Attributes:
+        out: folder of the run.
+        images: what A and B are; they need the same number of channels.
+        width: channels of the generator's first layer.
+        blocks: residual blocks of the generator.
+        norm: normalisation in both networks.
+        dropout: drop half of the features inside the generator's blocks while training.
+        antialias: the generator blurs before it halves.
+        upsampling: of the generator; "resize" avoids checkerboard patterns.
+        skips: the generator hands each size across, as a U-Net does.
+        residual: the generator adds the input times this before the last tanh, so that only the change is learnt.
+        discriminator_width: channels of the PatchGAN's first layer.
+        discriminator_layers: strided layers of the PatchGAN; 3 judge patches of 70 x 70 px.
+        spectral: spectral norm in the discriminator.
+        objective: adversarial loss.
+        nce_weight: weight of PatchNCE between A and what becomes of it.
+        identity_nce_weight: weight of PatchNCE between B and what becomes of it; 0: not computed.
+        flip_equivariance: half of the steps translate the mirrored images, and compare with the unmirrored ones.
+        patches: positions that PatchNCE compares in each stage of each image.
+        diff_augment: change what the discriminator sees at random (DiffAugment), for a few hundred images or fewer.
+        r1_weight: of the R1 penalty on the discriminator, every 16th step; 0: none.
+        training: settings of the loop.
+    """
+
+    out: Path = Path("runs/cut")
+    images: UnpairedData = field(default_factory=UnpairedData)
+    width: int = 64
+    blocks: int = 9
+    norm: Norm = "instance"
+    dropout: bool = False
+    antialias: bool = True
+    upsampling: Upsampling = "bilinear"
+    skips: bool = False
+    residual: float = 0.0
+    discriminator_width: int = 64
+    discriminator_layers: int = 3
+    spectral: bool = False
+    objective: Objective = "lsgan"
+    nce_weight: float = 1.0
+    identity_nce_weight: float = 1.0
+    flip_equivariance: bool = False
+    patches: int = 256
+    diff_augment: bool = False
+    r1_weight: float = 0.0
+    training: TrainingSettings = field(
+        # 400 epochs of some 1,000 images, as the paper trained on horse2zebra; FastCUT takes half as many.
+        default_factory=lambda: TrainingSettings(steps=400_000, best_metric="swd")
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("width", "blocks", "discriminator_width", "discriminator_layers", "patches"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name.replace('_', '-')} must be at least 1, and is {getattr(self, name)}.")
+        for name in ("nce_weight", "identity_nce_weight", "r1_weight"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise InputError(f"--{name.replace('_', '-')} must be at least 0, and is {value}.")
+
+
+OWN_IMAGES = Settings()
+STREETS = replace(
+    OWN_IMAGES,
+    out=Path("runs/cut-day2night"),
+    width=16,
+    blocks=4,
+    antialias=False,
+    upsampling="resize",
+    skips=True,
+    residual=1.5,
+    discriminator_width=24,
+    training=TrainingSettings(
+        # For a few minutes on two cores: many small steps teach more than few large ones.
+        steps=3000,
+        ema_decay=0.99,
+        validate_every_steps=500,
+        save_every_steps=500,
+        preview_images=12,
+        best_metric="l1",
+        workers=0,
+    ),
+)
+
+
+def main(settings: Settings) -> None:
+    # The first process makes and checks the data, and the others find it in the cache.
+    with PartialState(cpu=on_cpu(settings.training)).main_process_first():
+        task = unpaired_task(settings.images, seed=settings.training.seed, size_multiple=4)
+    if PartialState().is_main_process:
+        print(task.about)
+
+    torch.manual_seed(settings.training.seed)
+    method = CUT(
+        generator=ResNetGenerator(
+            in_channels=task.a.channels,
+            out_channels=task.b.channels,
+            width=settings.width,
+            blocks=settings.blocks,
+            norm=settings.norm,
+            dropout=settings.dropout,
+            antialias=settings.antialias,
+            upsampling=settings.upsampling,
+            skips=settings.skips,
+            residual=settings.residual,
+        ),
+        discriminator=PatchDiscriminator(
+            in_channels=task.b.channels,
+            width=settings.discriminator_width,
+            layers=settings.discriminator_layers,
+            norm=settings.norm,
+            spectral=settings.spectral,
+        ),
+        taps=paper_taps(blocks=settings.blocks),
+        objective=make_objective(settings.objective),
+        nce_weight=settings.nce_weight,
+        identity_nce_weight=settings.identity_nce_weight,
+        flip_equivariance=settings.flip_equivariance,
+        patches=settings.patches,
+        r1_weight=settings.r1_weight,
+        augment=DiffAugment() if settings.diff_augment else None,
+        figures=task.figures,
+    )
+    result = train(
+        method=method,
+        training_data=task.training,
+        validation_data=task.held_out,
+        specs={"generator": GeneratorSpec(input=task.a, output=task.b)},
+        settings=settings.training,
+        out=settings.out,
+        facts=RunFacts(
+            title=f"CUT: {task.name}",
+            about=f"{task.about} The generator makes B of A.",
+            settings=recorded(settings),
+            fingerprint=task.fingerprint,
+            baselines=task.baselines,
+        ),
+    )
+    if PartialState().is_main_process:
+        print_figures(result.metrics, task.baselines)
+        print(f"Look at {settings.out / 'samples.png'} and {settings.out / 'report.html'}")
+
+
+if __name__ == "__main__":
+    own_images = any(argument.startswith(("--data", "--a-dir", "--b-dir")) for argument in sys.argv)
+    shown = "the paper's" if own_images else "those for the streets; with --data they are the paper's"
+    run(main, OWN_IMAGES if own_images else STREETS, description=f"{__doc__}\nThe defaults shown are {shown}.")
