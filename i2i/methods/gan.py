@@ -2,7 +2,7 @@
 
 Goodfellow et al. 2014 (arXiv:1406.2661); conditioned on labels by concatenation as in Mirza and Osindero 2014
 (arXiv:1411.1784); gradient penalty of Gulrajani et al. 2017 (arXiv:1704.00028); R1 of Mescheder et al. 2018
-(arXiv:1801.04406).
+(arXiv:1801.04406), at some steps only where Karras et al. 2020 (arXiv:1912.04958, section 4) have it so.
 """
 
 import torch
@@ -28,7 +28,9 @@ class GAN(Method):
         classes: number of labels; 0: none.
         objective: the adversarial loss.
         gradient_penalty_weight: λ of WGAN-GP (the paper's is 10); 0: no penalty.
-        r1_weight: γ of R1; 0: no penalty.
+        augment: is applied to all samples that the discriminator sees, real and fake, (N, …) to the same.
+        r1_weight: γ of R1, on real samples as the discriminator sees them; 0: no penalty.
+        r1_every_steps: the penalty is computed at every so many steps only, and weighs as much more there.
     """
 
     def __init__(
@@ -40,14 +42,18 @@ class GAN(Method):
         classes: int = 0,
         objective: AdversarialLoss | None = None,
         gradient_penalty_weight: float = 0.0,
+        augment: nn.Module | None = None,
         r1_weight: float = 0.0,
+        r1_every_steps: int = 1,
     ) -> None:
         super().__init__(generators={"generator": generator}, discriminators={"discriminator": discriminator})
         self.latent_channels = latent_channels
         self.classes = classes
         self.objective = objective or NonSaturating()
         self.gradient_penalty_weight = gradient_penalty_weight
+        self.augment = augment or nn.Identity()
         self.r1_weight = r1_weight
+        self.r1_every_steps = r1_every_steps
 
     def sample(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
         """Samples for latent vectors (N, latent_channels) and, with classes, labels (N,)."""
@@ -61,24 +67,22 @@ class GAN(Method):
 
     def generator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
         judge = self.discriminators["discriminator"]
-        fake = judge(self._with_label(out["sample"], batch))
-        real = judge(self._with_label(batch["real"], batch)) if self.objective.generator_needs_real else None
+        fake = judge(self._seen(out["sample"], batch))
+        real = judge(self._seen(batch["real"], batch)) if self.objective.generator_needs_real else None
         return Losses(terms={"adversarial": self.objective.generator_loss(fake, real)})
 
     def discriminator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
         judge = self.discriminators["discriminator"]
-        real_inputs, fake_inputs = (
-            self._with_label(batch["real"], batch),
-            self._with_label(out["sample"], batch),
-        )
+        real_inputs, fake_inputs = self._seen(batch["real"], batch), self._seen(out["sample"], batch)
         real, fake = judge(real_inputs), judge(fake_inputs)
         terms = {"discriminator": self.objective.discriminator_loss(real, fake)}
         if self.gradient_penalty_weight:
             terms["gradient_penalty"] = self.gradient_penalty_weight * gradient_penalty(
                 in_full_precision(judge), real_inputs, fake_inputs
             )
-        if self.r1_weight:
-            terms["r1"] = self.r1_weight * r1_penalty(in_full_precision(judge), real_inputs)
+        if self.r1_weight and step % self.r1_every_steps == 0:
+            weight = self.r1_weight * self.r1_every_steps
+            terms["r1"] = weight * r1_penalty(in_full_precision(judge), real_inputs)
         if isinstance(self.objective, Wasserstein):
             return Losses(terms=terms)  # a critic's score is no judgement
         return Losses(terms=terms, real_scores=[real], fake_scores=[fake])
@@ -98,7 +102,9 @@ class GAN(Method):
     def _latent(self, real: Tensor) -> Tensor:
         return torch.randn(len(real), self.latent_channels, device=real.device, dtype=real.dtype)
 
-    def _with_label(self, samples: Tensor, batch: Batch) -> Tensor:
+    def _seen(self, samples: Tensor, batch: Batch) -> Tensor:
+        """What the discriminator sees of samples: augmented, and labelled where there are labels."""
+        samples = self.augment(samples)
         if not self.classes:
             return samples
         label = F.one_hot(batch["label"], self.classes).to(samples.dtype)

@@ -2,7 +2,8 @@
 
     G* = arg min_G max_D  L_cGAN(G, D) + λ · L_L1(G)        (eq. 4)
 
-The discriminator sees input and output side by side (eq. 1), so it judges whether they belong together.
+The discriminator sees input and output side by side (eq. 1), so it judges whether they belong together. R1 of Mescheder
+et al. 2018 (arXiv:1801.04406), at some steps only, as Karras et al. 2020 (arXiv:1912.04958, section 4) have it.
 """
 
 import torch
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from i2i.losses.adversarial import AdversarialLoss, NonSaturating
-from i2i.methods.base import Batch, Losses, Method, Outputs
+from i2i.losses.penalties import r1_penalty
+from i2i.methods.base import Batch, Losses, Method, Outputs, in_full_precision
 from i2i.metrics import paired_metrics
 
 
@@ -24,6 +26,9 @@ class Pix2Pix(Method):
         discriminator: (N, C + K, H, W) to scores of any shape.
         objective: the adversarial loss; the paper's is the non-saturating one.
         l1_weight: λ; the paper's is 100.
+        augment: is applied to all that the discriminator sees, real and fake, (N, C + K, H, W) to the same.
+        r1_weight: γ of R1, on real pairs as the discriminator sees them; 0: no penalty.
+        r1_every_steps: the penalty is computed at every so many steps only, and weighs as much more there.
     """
 
     def __init__(
@@ -33,17 +38,24 @@ class Pix2Pix(Method):
         discriminator: nn.Module,
         objective: AdversarialLoss | None = None,
         l1_weight: float = 100.0,
+        augment: nn.Module | None = None,
+        r1_weight: float = 0.0,
+        r1_every_steps: int = 16,
     ) -> None:
         super().__init__(generators={"generator": generator}, discriminators={"discriminator": discriminator})
         self.objective = objective or NonSaturating()
         self.l1_weight = l1_weight
+        self.augment = augment or nn.Identity()
+        self.r1_weight = r1_weight
+        self.r1_every_steps = r1_every_steps
 
     def translate(self, batch: Batch, step: int) -> Outputs:
         return {"output": self.generators["generator"](batch["input"])}
 
     def generator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
-        fake = self._judge(batch, out["output"])
-        real = self._judge(batch, batch["target"]) if self.objective.generator_needs_real else None
+        judge = self.discriminators["discriminator"]
+        fake = judge(self._pairs(batch, out["output"]))
+        real = judge(self._pairs(batch, batch["target"])) if self.objective.generator_needs_real else None
         return Losses(
             terms={
                 "adversarial": self.objective.generator_loss(fake, real),
@@ -52,14 +64,15 @@ class Pix2Pix(Method):
         )
 
     def discriminator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
-        fake = self._judge(batch, out["output"])
-        real = self._judge(batch, batch["target"])
+        judge = self.discriminators["discriminator"]
+        real_pairs = self._pairs(batch, batch["target"])
+        fake, real = judge(self._pairs(batch, out["output"])), judge(real_pairs)
         # Halved "to slow down the rate at which D learns relative to G" (section 3.3).
-        return Losses(
-            terms={"discriminator": 0.5 * self.objective.discriminator_loss(real, fake)},
-            real_scores=[real],
-            fake_scores=[fake],
-        )
+        terms = {"discriminator": 0.5 * self.objective.discriminator_loss(real, fake)}
+        if self.r1_weight and step % self.r1_every_steps == 0:
+            weight = self.r1_weight * self.r1_every_steps
+            terms["r1"] = weight * r1_penalty(in_full_precision(judge), real_pairs)
+        return Losses(terms=terms, real_scores=[real], fake_scores=[fake])
 
     def preview(self, batch: Batch) -> dict[str, Tensor]:
         output = self.generators["generator"](batch["input"])
@@ -69,5 +82,6 @@ class Pix2Pix(Method):
         """Mean over the batch of `paired_metrics`."""
         return paired_metrics(self.generators["generator"](batch["input"]), batch["target"])
 
-    def _judge(self, batch: Batch, image: Tensor) -> Tensor:
-        return self.discriminators["discriminator"](torch.cat([batch["input"], image], dim=1))
+    def _pairs(self, batch: Batch, image: Tensor) -> Tensor:
+        """What the discriminator sees of an output or a target."""
+        return self.augment(torch.cat([batch["input"], image], dim=1))

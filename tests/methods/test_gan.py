@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from i2i.losses.adversarial import Hinge, Wasserstein
+from i2i.losses.adversarial import Hinge, RelativisticAverage, Wasserstein
 from i2i.methods.gan import GAN, density_picture
 
 
@@ -82,6 +82,36 @@ def test_penalties_of_an_affine_critic() -> None:
     torch.testing.assert_close(terms["r1"].detach(), 3 * weight.norm() ** 2 / 2)
     expected = (out["sample"].mean(0) - real.mean(0)) @ weight
     torch.testing.assert_close(terms["discriminator"].detach(), expected.detach())
+
+
+def test_r1_at_every_third_step_with_three_times_its_weight() -> None:
+    method, _, discriminator = make(r1_weight=2.0, r1_every_steps=3)
+    batch = {"real": torch.randn(6, 2)}
+    out = method.translate(batch, 0)
+    terms = [method.discriminator_losses(batch, out, step).terms for step in range(7)]
+    assert [step for step in range(7) if "r1" in terms[step]] == [0, 3, 6]
+    torch.testing.assert_close(terms[3]["r1"], 3 * 2.0 / 2 * discriminator.linear.weight.square().sum())
+
+
+class Marked(nn.Module):
+    def forward(self, samples: Tensor) -> Tensor:
+        return samples + 100
+
+
+def test_samples_are_augmented_and_their_labels_are_not() -> None:
+    method, _, discriminator = make(
+        classes=3, objective=RelativisticAverage(), augment=Marked(), gradient_penalty_weight=1.0, r1_weight=1.0
+    )
+    batch = {"real": torch.randn(4, 2), "label": torch.tensor([2, 0, 1, 2])}
+    one_hot = torch.tensor([[0, 0, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1]]).float()
+    out = method.translate(batch, 0)
+    method.generator_losses(batch, out, 0)
+    method.discriminator_losses(batch, out, 0)
+    fake, real = (torch.cat([samples + 100, one_hot], dim=1) for samples in (out["sample"], batch["real"]))
+    *judged, between, penalised = discriminator.seen
+    for seen, expected in zip([*judged, penalised], [fake, real, real, fake, real], strict=True):
+        assert torch.equal(seen, expected)
+    assert between[:, :2].min() > 90
 
 
 def test_a_wasserstein_critic_is_not_judged_by_accuracy() -> None:

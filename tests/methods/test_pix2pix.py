@@ -85,6 +85,47 @@ def test_gradients_reach_their_side(objective: AdversarialLoss) -> None:
     assert all(gradient is not None and gradient.abs().max() > 0 for gradient in gradients)
 
 
+class Noted(nn.Module):
+    """Multiplies; remembers what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Tensor] = []
+
+    def forward(self, pairs: Tensor) -> Tensor:
+        self.seen.append(pairs)
+        return pairs * 0.5
+
+
+def test_all_that_the_discriminator_sees_is_augmented() -> None:
+    """Input and image joined, real and fake, on both sides; a halved affine judge is one with half the weights."""
+    augment = Noted()
+    method, batch = make(objective=RelativisticAverage(), augment=augment), make_batch()
+    out = method.translate(batch, 0)
+    losses = [method.generator_losses(batch, out, 0), method.discriminator_losses(batch, out, 0)]
+    fake, real = (torch.cat([batch["input"], image], dim=1) for image in (out["output"], batch["target"]))
+    assert all(torch.equal(a, b) for a, b in zip(augment.seen, [fake, real, real, fake], strict=True))
+
+    method.augment = nn.Identity()
+    with torch.no_grad():
+        method.discriminators["discriminator"].mix.weight.mul_(0.5)
+    expected = [method.generator_losses(batch, out, 0), method.discriminator_losses(batch, out, 0)]
+    for found, plain in zip(losses, expected, strict=True):
+        torch.testing.assert_close(found.terms, plain.terms)
+
+
+def test_r1_at_every_fourth_step_with_four_times_its_weight() -> None:
+    """The gradient of an affine judge's summed scores is its weight at every pixel of the 5 x 7."""
+    method, batch = make(r1_weight=3.0, r1_every_steps=4, augment=Noted()), make_batch()
+    weight = method.discriminators["discriminator"].mix.weight
+    out = method.translate(batch, 0)
+    for step in range(9):
+        terms = method.discriminator_losses(batch, {"output": out["output"].detach()}, step).terms
+        assert ("r1" in terms) == (step % 4 == 0)
+    torch.testing.assert_close(terms["r1"], 4 * 3.0 / 2 * 5 * 7 * weight.square().sum())
+    assert list(make().discriminator_losses(batch, out, 0).terms) == ["discriminator"]
+
+
 def test_preview_shows_input_output_truth() -> None:
     method, batch = make(), make_batch()
     pictures = method.preview(batch)
