@@ -144,9 +144,10 @@ class CUT(Method):
         return Losses(terms=terms, real_scores=[real], fake_scores=[fake])
 
     def preview(self, batch: Batch) -> dict[str, Tensor]:
+        """A, its translation and the truth; where that is not known, what B looks like."""
         pictures = {"A": batch["a"], "A → B": self.generators["generator"](batch["a"])}
         if "truth_b" in batch:
-            pictures["B in truth"] = batch["truth_b"]
+            return {**pictures, "B in truth": batch["truth_b"]}
         return {**pictures, "B": batch["b"]}
 
     def validate(self, batch: Batch) -> Mapping[str, float | Tensor]:
