@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from i2i import download as module
-from i2i.download import cache_folder, download
+from i2i.download import cache_folder, download, expected_sha256, record_sha256, size_at
 from i2i.errors import InputError
 
 CONTENT = bytes(range(256)) * 20_000  # 5 MB: several chunks
@@ -50,6 +50,9 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, format: str, *args: object) -> None: ...
 
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
         def do_GET(self) -> None:
             asked = self.headers.get("Range")
             site.requests.append(asked)
@@ -67,6 +70,8 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
             if start:
                 self.send_header("Content-Range", f"bytes {start}-{len(site.content) - 1}/{len(site.content)}")
             self.end_headers()
+            if self.command == "HEAD":
+                return
             body = site.content[start:]
             if site.cuts:
                 body = body[: site.cuts.pop(0)]
@@ -186,6 +191,26 @@ def test_a_login_page_is_no_file(site: Site, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a web page comes in place of the file"):
         download(site.url, tmp_path / "net.pth")
     assert visible(tmp_path) == []
+
+
+def test_the_size_is_told_without_the_file(site: Site) -> None:
+    assert size_at(site.url) == len(CONTENT)
+    site.status = 404
+    with pytest.raises(InputError, match=r"net\.pth cannot be downloaded: the server answers 404"):
+        size_at(site.url)
+
+
+def test_other_addresses_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"file:///etc/passwd cannot be downloaded: an address begins with https://"):
+        download("file:///etc/passwd", tmp_path / "net.pth")
+
+
+def test_what_a_file_first_was_is_expected_unless_somebody_says(tmp_path: Path) -> None:
+    file = tmp_path / "net.pth"
+    assert expected_sha256(file, published=None) is None
+    record_sha256(file, SHA256)
+    assert expected_sha256(file, published=None) == SHA256
+    assert expected_sha256(file, published="0" * 64) == "0" * 64
 
 
 def test_no_server_is_told_at_once(site: Site, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, BinaryIO
@@ -21,6 +21,7 @@ from typing import IO, BinaryIO
 from i2i.data.image_io import READABLE_SUFFIXES
 from i2i.download import alone, byte_progress, download, expected_sha256, record_sha256, sha256_of, size_at
 from i2i.errors import InputError
+from i2i.files import naming
 
 # Pictures are compressed, so that an honest archive of them unpacks to little more than its own size.
 MAX_EXPANSION = 10
@@ -162,20 +163,19 @@ def find_sources(public: PublicSet, settings: Settings, *, folder: Path) -> list
     Raises:
         InputError: an archive can only be had by hand, or settings that do not fit the set.
     """
-    alone_in_set = len(public.archives) == 1
-    if (settings.url or settings.sha256) and not alone_in_set:
+    names = [archive.name for archive in public.archives]
+    if (settings.url or settings.sha256) and len(names) > 1:
         raise InputError(
-            f"--url and --sha256 are for sets of one archive, and {public.name} has {len(public.archives)}: fetch "
-            f"{', '.join(archive.name for archive in public.archives)} and give them with --archive"
+            f"--url and --sha256 are for sets of one archive, and {public.name} has {len(names)}: fetch "
+            f"{', '.join(names)} and give them with --archive"
         )
-    own = {file.name: file for file in settings.archive}
-    if alone_in_set and len(settings.archive) == 1:
-        own = {public.archives[0].name: settings.archive[0]}
-    strangers = own.keys() - {archive.name for archive in public.archives}
-    if strangers:
+    if len(names) == len(settings.archive) == 1:
+        own = {names[0]: settings.archive[0]}  # whatever it is called
+    else:
+        own = {file.name: file for file in settings.archive}
+    if strangers := own.keys() - set(names):
         raise InputError(
-            f"--archive {own[min(strangers)]}: {public.name} comes as "
-            f"{', '.join(archive.name for archive in public.archives)}; give files of these names"
+            f"--archive {own[min(strangers)]}: {public.name} comes as {', '.join(names)}; give files of these names"
         )
     return [_source(public, archive, own.get(archive.name), settings, folder) for archive in public.archives]
 
@@ -192,12 +192,13 @@ def unpack(file: Path, into: Path, *, members: Mapping[str, str]) -> None:
         members: as in `Archive`.
 
     Raises:
-        InputError: the file is no such archive, is damaged, holds unsafe names, or unpacks to more than
-            `MAX_EXPANSION` times its size.
+        InputError: the file is no such archive, is damaged, holds unsafe names, unpacks to more than `MAX_EXPANSION`
+            times its size, or has no pictures for one of the folders.
     """
     size = file.stat().st_size
     limit_bytes = max(MAX_EXPANSION * size, ALWAYS_ALLOWED_BYTES)
     taken: set[str] = set()
+    awaited = set(members.values())
     with byte_progress(f"Unpacking {file.name}", total=size) as advance, file.open("rb") as raw:
         read = 0
         try:
@@ -208,13 +209,18 @@ def unpack(file: Path, into: Path, *, members: Mapping[str, str]) -> None:
                 if str(target).casefold() in taken:
                     raise _Unfit(f"two of its files would be {target}, at least where case does not count")
                 taken.add(str(target).casefold())
+                awaited.discard(str(target.parent))
                 (into / target).parent.mkdir(parents=True, exist_ok=True)
-                with (into / target).open("xb") as picture:
+                with naming(into), (into / target).open("xb") as picture:
                     shutil.copyfileobj(content, picture, CHUNK_BYTES)
                 advance(raw.tell() - read)
                 read = raw.tell()
+            if awaited:
+                raise _Unfit(f"it is another archive, without pictures for {', '.join(sorted(awaited))}/")
         except _Unfit as error:
             raise InputError(f"{file} was not unpacked: {error}") from error
+        except NotImplementedError as error:
+            raise InputError(f"{file} was not unpacked: it is of a kind that Python does not know ({error})") from error
         except (tarfile.TarError, zipfile.BadZipFile, EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise InputError(f"{file} was not unpacked: it is damaged, or a part of it is missing ({error})") from error
 
@@ -231,7 +237,7 @@ class _Unfit(Exception):
 class _Limited(io.RawIOBase):
     """The bytes of a stream, up to a limit: what is unpacked cannot grow beyond it, whatever its headers claim."""
 
-    def __init__(self, stream: IO[bytes], limit_bytes: int) -> None:
+    def __init__(self, stream: gzip.GzipFile, limit_bytes: int) -> None:
         self.stream = stream
         self.left = self.limit_bytes = limit_bytes
 
@@ -276,26 +282,25 @@ def _files_in_zip(raw: BinaryIO, limit_bytes: int) -> Iterator[tuple[str, IO[byt
                 raise _Unfit(f"{info.filename!r} is a link or a device")
             if info.flag_bits & 1:
                 raise _Unfit(f"{info.filename!r} is encrypted")
-            try:
-                with archive.open(info) as content:
-                    yield info.filename, content
-            except NotImplementedError as error:
-                raise _Unfit(f"{info.filename!r} is compressed in a way that Python does not know") from error
+            if info.header_offset < 0:
+                raise zipfile.BadZipFile("its list of files points before its beginning")
+            with archive.open(info) as content:
+                yield info.filename, content
 
 
 def _files_in_tar(raw: BinaryIO, limit_bytes: int) -> Iterator[tuple[str, IO[bytes]]]:
-    with ExitStack() as stack:
-        # Unlike tarfile's own, this reader notices where the end is missing.
-        stream = _Limited(stack.enter_context(gzip.GzipFile(fileobj=raw)), limit_bytes)
-        archive = stack.enter_context(tarfile.open(fileobj=stream, mode="r|"))
-        for info in archive:
-            _check_name(info.name)
-            if info.isdir():
-                continue
-            content = archive.extractfile(info) if info.isreg() else None
-            if content is None:
-                raise _Unfit(f"{info.name!r} is a link or a device")
-            yield info.name, content
+    # Unlike tarfile's own, this reader notices where the end is missing.
+    with gzip.GzipFile(fileobj=raw) as unzipped:
+        stream = _Limited(unzipped, limit_bytes)
+        with tarfile.open(fileobj=stream, mode="r|") as archive:
+            for info in archive:
+                _check_name(info.name)
+                if info.isdir():
+                    continue
+                content = archive.extractfile(info) if info.isreg() else None
+                if content is None:
+                    raise _Unfit(f"{info.name!r} is a link or a device")
+                yield info.name, content
         while stream.read(CHUNK_BYTES):  # the checksum comes last
             pass
 
@@ -344,7 +349,7 @@ def _announce(public: PublicSet, out: Path, sources: list[Source], *, keep_archi
     """Say what would be done."""
     for source in sources:
         if source.url and not source.path.exists():
-            print(f"Would download {source.url} ({_size_told_by(source.url)}) to {source.path}")
+            print(f"Would download {source.url} to {source.path}. Size: {_size_told_by(source.url)}")
         then = ", then remove the archive" if source.url and not keep_archive else ""
         print(f"Would unpack {source.path} into {out}{then}")
     print(f"Free on that disk: {_in_words(_free_bytes(out.parent))}. Nothing was touched.")
@@ -392,8 +397,8 @@ def _size_told_by(url: str) -> str:
     try:
         size = size_at(url)
     except InputError as error:
-        return str(error)
-    return _in_words(size) if size else "the server does not say how large it is"
+        return f"unknown. {error}"
+    return _in_words(size) if size else "unknown, for the server does not say"
 
 
 def _free_bytes(folder: Path) -> int:
@@ -431,10 +436,6 @@ def _unpack_all(public: PublicSet, sources: list[Source], out: Path) -> None:
                     raise
                 source.path.unlink()
                 raise InputError(f"{error}. It was removed; the same command fetches it anew") from error
-        empty = [folder for folder in public.counts if not count_pictures(temporary / folder)]
-        if empty:
-            names = ", ".join(str(source.path) for source in sources)
-            raise InputError(f"{names}: no pictures for {', '.join(empty)}/ of {public.name}; it is another archive")
 
 
 @contextmanager
