@@ -3,6 +3,7 @@
     python recipes/pix2pix.py --out runs/demo
     python recipes/pix2pix.py --data datasets/facades --direction BtoA --out runs/facades
     python recipes/pix2pix.py --input-dir labels --target-dir photos --out runs/mine
+    python recipes/pix2pix.py --data datasets/facades --init-generator latest_net_G.pth --out runs/tuned
 
 The same command goes on with a run that was interrupted. Start it through `accelerate launch` or `torchrun` to use
 several GPUs.
@@ -13,14 +14,16 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from i2i.checkpoints import GeneratorSpec, ImageSide
 from i2i.cli.entry import run
+from i2i.data.augment import DiffAugment
 from i2i.data.folders import (
     Direction,
     Pair,
@@ -43,8 +46,9 @@ from i2i.losses.adversarial import Objective, make_objective
 from i2i.methods.pix2pix import Pix2Pix
 from i2i.metrics import COLOUR_LEVELS, MeanPainter, colours_as_classes, painting_baseline
 from i2i.training.config import TrainingSettings
+from i2i.training.finetune import check_channels, fingerprints, initial_discriminator, initial_generator
 from i2i.training.loop import on_cpu, train
-from i2i.training.report import RunFacts, recorded
+from i2i.training.report import RunFacts, print_figures, recorded
 
 TRAINING_STREETS = 2000
 HELD_OUT_STREETS = 64
@@ -77,8 +81,16 @@ class Settings:
         normalisation: BatchNorm at inference: running statistics ("eval") or those of each image ("per_image").
         discriminator_width: channels of the PatchGAN's first layer.
         discriminator_layers: strided layers of the PatchGAN; 3 judge patches of 70 x 70 px.
+        spectral: spectral norm in the discriminator.
+        init_generator: file or folder with the generator to start from, of i2i or another project. It says what the
+            network is: width, depth, norm, dropout, upsampling and full_size_skip then do not apply to the generator.
+        init_discriminator: file with the discriminator to start from; discriminator_width, discriminator_layers, norm
+            and spectral then do not apply to it.
         objective: adversarial loss.
         l1_weight: weight of the L1 loss.
+        diff_augment: change what the discriminator sees at random (DiffAugment), for a few hundred pairs or fewer.
+        r1_weight: of the R1 penalty on the discriminator, every 16th step; 0: none. With it the discriminator has
+            instance norm in place of batch norm, which the penalty does not allow.
         training: settings of the loop.
     """
 
@@ -101,8 +113,13 @@ class Settings:
     normalisation: Normalisation = "eval"
     discriminator_width: int = 64
     discriminator_layers: int = 3
+    spectral: bool = False
+    init_generator: Path | None = None
+    init_discriminator: Path | None = None
     objective: Objective = "non_saturating"
     l1_weight: float = 100.0
+    diff_augment: bool = False
+    r1_weight: float = 0.0
     training: TrainingSettings = field(
         # 200 epochs of 400 pairs, as the paper trained on facades.
         default_factory=lambda: TrainingSettings(steps=80_000, best_metric="l1")
@@ -117,16 +134,17 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"--{name.replace('_', '-')} must be at least 1, and is {value}.")
-        if not 0 <= self.l1_weight < math.inf:
-            raise InputError(f"--l1-weight must be at least 0, and is {self.l1_weight}.")
+        for name in ("l1_weight", "r1_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"--{name.replace('_', '-')} must be at least 0, and is {getattr(self, name)}.")
         side = self.crop_size or self.load_size
-        if side and side % 2**self.depth:
+        if side and self.init_generator is None and side % 2**self.depth:
             fits = max(depth for depth in range(self.depth) if side % 2**depth == 0)
             raise InputError(
                 f"--depth {self.depth} needs images whose sides are multiples of {2**self.depth} px, and these will "
                 f"be {side} px: give --depth {fits}, or another --crop-size."
             )
-        if side and side < 3 * 2**self.discriminator_layers:
+        if side and self.init_discriminator is None and side < 3 * 2**self.discriminator_layers:
             raise InputError(
                 f"--discriminator-layers {self.discriminator_layers} needs images of at least "
                 f"{3 * 2**self.discriminator_layers} px, and these will be {side} px: give fewer layers."
@@ -173,31 +191,26 @@ class Task:
 
 
 def main(settings: Settings) -> int:
+    streets = settings.data is None and settings.input_dir is None
+    side_px = STREET_SIZE_PX if streets else settings.crop_size or settings.load_size
+    generator = discriminator = None
+    if settings.init_generator is not None:
+        generator = initial_generator(settings.init_generator, side_px=side_px)
+    if settings.init_discriminator is not None:
+        discriminator = initial_discriminator(settings.init_discriminator, side_px=side_px)
+    size_multiple = 2**settings.depth if generator is None else generator.size_multiple
     # The first process makes and checks the data, and the others find it in the cache.
     with PartialState(cpu=on_cpu(settings.training)).main_process_first():
-        streets = settings.data is None and settings.input_dir is None
-        task = street_task(settings) if streets else folder_task(settings)
+        task = street_task(settings) if streets else folder_task(settings, size_multiple=size_multiple)
 
     torch.manual_seed(settings.training.seed)
     method = Pix2Pix(
-        generator=UNetGenerator(
-            in_channels=task.input.channels,
-            out_channels=task.target.channels,
-            width=settings.width,
-            depth=settings.depth,
-            norm=settings.norm,
-            dropout=settings.dropout,
-            upsampling=settings.upsampling,
-            full_size_skip=settings.full_size_skip,
-        ),
-        discriminator=PatchDiscriminator(
-            in_channels=task.input.channels + task.target.channels,
-            width=settings.discriminator_width,
-            layers=settings.discriminator_layers,
-            norm=settings.norm,
-        ),
+        generator=make_generator(settings, task, initial=generator),
+        discriminator=make_discriminator(settings, task, initial=discriminator),
         objective=make_objective(settings.objective),
         l1_weight=settings.l1_weight,
+        augment=DiffAugment() if settings.diff_augment else None,
+        r1_weight=settings.r1_weight,
     )
     spec = GeneratorSpec(input=task.input, output=task.target, normalisation=settings.normalisation)
     result = train(
@@ -212,8 +225,40 @@ def main(settings: Settings) -> int:
     if not PartialState().is_main_process:
         return 0
     print_figures(result.metrics, task.facts.baselines)
+    print("psnr in dB; l1 as a share of the whole range; sharpness is the Laplacian energy next to the truth's\n")
     print(f"Look at {settings.out / 'samples.png'} and {settings.out / 'report.html'}")
     return gate(result.metrics, task.facts.baselines[ROW_MEAN]) if streets else 0
+
+
+def make_generator(settings: Settings, task: Task, *, initial: nn.Module | None) -> nn.Module:
+    channels = {"in_channels": task.input.channels, "out_channels": task.target.channels}
+    if initial is not None:
+        check_channels(initial, path=settings.init_generator, **channels)
+        return initial
+    return UNetGenerator(
+        **channels,
+        width=settings.width,
+        depth=settings.depth,
+        norm=settings.norm,
+        dropout=settings.dropout,
+        upsampling=settings.upsampling,
+        full_size_skip=settings.full_size_skip,
+    )
+
+
+def make_discriminator(settings: Settings, task: Task, *, initial: nn.Module | None) -> nn.Module:
+    in_channels = task.input.channels + task.target.channels
+    if initial is not None:
+        check_channels(initial, path=settings.init_discriminator, in_channels=in_channels, out_channels=1)
+        return initial
+    # Batch norm would let the images of a batch influence one another's penalty.
+    return PatchDiscriminator(
+        in_channels=in_channels,
+        width=settings.discriminator_width,
+        layers=settings.discriminator_layers,
+        norm="instance" if settings.r1_weight and settings.norm == "batch" else settings.norm,
+        spectral=settings.spectral,
+    )
 
 
 def street_task(settings: Settings) -> Task:
@@ -240,14 +285,14 @@ def street_task(settings: Settings) -> Task:
             title="pix2pix: label map to street",
             about="Paints photographs of procedural streets from colour-coded label maps "
             f"({TRAINING_STREETS} streets to learn from, {HELD_OUT_STREETS} held out).",
-            settings=recorded(settings),
+            settings=identity(settings),
             fingerprint=training.fingerprint,
             baselines=baselines,
         ),
     )
 
 
-def folder_task(settings: Settings) -> Task:
+def folder_task(settings: Settings, *, size_multiple: int) -> Task:
     """Pairs from a person's own folders."""
     pairs, held_out_pairs = find(settings)
     info = probe_pairs(pairs, input_range=settings.input_range, target_range=settings.target_range)
@@ -261,7 +306,7 @@ def folder_task(settings: Settings) -> Task:
     if settings.load_size is None and settings.crop_size is None and info.smallest_px != info.largest_px:
         raise InputError(
             f"The images' sides go from {min(info.smallest_px)} to {max(info.largest_px)} px. Batches need one size: "
-            f"give --crop-size, a multiple of {2**settings.depth}."
+            f"give --crop-size, a multiple of {size_multiple}."
         )
     if PartialState().is_main_process:
         print(f"{len(pairs)} pairs to learn from, {len(held_out_pairs)} held out")
@@ -270,7 +315,7 @@ def folder_task(settings: Settings) -> Task:
         load_size=settings.load_size,
         crop_size=settings.crop_size,
         flip=settings.flip,
-        size_multiple=2**settings.depth,
+        size_multiple=size_multiple,
     )
     training = PairedImages(pairs=pairs, transform=transform, input=info.input, target=info.target)
     held_out = PairedImages(pairs=held_out_pairs, transform=transform, input=info.input, target=info.target)
@@ -294,11 +339,17 @@ def folder_task(settings: Settings) -> Task:
         facts=RunFacts(
             title=f"pix2pix: {(settings.data or settings.out).name}",
             about=f"Learned from {len(pairs)} pairs of images; {len(held_out_pairs)} are held out.",
-            settings=recorded(settings),
+            settings=identity(settings),
             fingerprint=fingerprint(pairs),
             baselines=baselines,
         ),
     )
+
+
+def identity(settings: Settings) -> dict[str, Any]:
+    """What a resumed run must have in common with this one."""
+    weights = {"init_generator": settings.init_generator, "init_discriminator": settings.init_discriminator}
+    return recorded(settings) | fingerprints(weights)
 
 
 def find(settings: Settings) -> tuple[list[Pair], list[Pair]]:
@@ -319,14 +370,6 @@ def find(settings: Settings) -> tuple[list[Pair], list[Pair]]:
 def described(side: SideInfo) -> str:
     channels = "1 channel" if side.channels == 1 else f"{side.channels} channels"
     return f"{channels} of {side.dtype}, black at {side.data_range[0]:g} and white at {side.data_range[1]:g}"
-
-
-def print_figures(metrics: dict[str, float], baselines: dict[str, dict[str, float]]) -> None:
-    rows = {"this run": metrics, **baselines}
-    print(f"\n{'held out':28}" + "".join(f"{name:>11}" for name in metrics))
-    for label, figures in rows.items():
-        print(f"{label:28}" + "".join(f"{figures[name]:11.4f}" for name in metrics))
-    print("psnr in dB; l1 as a share of the whole range; sharpness is the Laplacian energy next to the truth's\n")
 
 
 def gate(metrics: dict[str, float], baseline: dict[str, float]) -> int:

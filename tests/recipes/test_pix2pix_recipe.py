@@ -1,18 +1,20 @@
 """The recipe as a person runs it: folders in, a generator that loads out, and one sentence for bad input."""
 
 import json
-import runpy
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image
 
 import i2i
+from i2i.checkpoints import load_network
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "pix2pix.py"
 SMALL = (
@@ -24,16 +26,8 @@ Recipe = Callable[..., int]
 
 
 @pytest.fixture
-def recipe(monkeypatch: pytest.MonkeyPatch) -> Recipe:
-    """Runs the recipe in this process; gives its exit code."""
-
-    def call(*arguments: str | Path) -> int:
-        monkeypatch.setattr(sys, "argv", [str(RECIPE), *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(RECIPE), run_name="__main__")
-        return ended.value.code
-
-    return call
+def recipe(run_recipe: Recipe) -> Recipe:
+    return partial(run_recipe, "pix2pix")
 
 
 def write_side_by_side(folder: Path, count: int = 3, size: int = 40) -> None:
@@ -81,6 +75,73 @@ def test_sixteen_bit_five_channels_to_one(recipe: Recipe, tmp_path: Path) -> Non
     assert 100 <= heights.min() <= heights.max() <= 900
 
 
+def test_all_options_at_once(recipe: Recipe, tmp_path: Path) -> None:
+    """R1 is taken at the first of sixteen steps only; a run may go on with checkpointing, which changes no number."""
+    write_side_by_side(tmp_path / "data" / "train")
+    options = ("--diff-augment", "--spectral", "--r1-weight", "10")
+    arguments = ("--data", tmp_path / "data", "--out", tmp_path / "run", *SMALL, *options)
+    assert recipe(*arguments) == 0
+    assert recipe(*arguments, "--steps", "4", "--checkpointing") == 0
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    steps = [line for line in log if "losses" in line]
+    assert ["r1" in line["losses"] for line in steps] == [True, False, False, False]
+    assert not any(line["skipped"] for line in steps)
+
+
+@pytest.mark.data
+def test_fine_tuning_of_golden_files(
+    recipe: Recipe, data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_side_by_side(tmp_path / "data" / "train", size=128)
+    files = []
+    for name in ("unet128-batch", "patchgan70-batch"):
+        files.append(tmp_path / f"{name}.pth")
+        files[-1].write_bytes((data_dir / "golden" / f"junyanz-{name}" / "weights.pth").read_bytes())
+    sizes = ("--load-size", "128", "--crop-size", "128", "--steps", "2", "--workers", "0", "--device", "cpu")
+    arguments = ("--data", tmp_path / "data", "--out", tmp_path / "run", *sizes, "--normalisation", "per_image")
+    initial = ("--init-generator", files[0], "--init-discriminator", files[1])
+    assert recipe(*arguments, *initial) == 0
+    tuned, before = load_network(tmp_path / "run"), load_network(files[0])
+    assert vars(tuned)["arguments"] == vars(before)["arguments"]
+    moved = [(a - b).abs().max() for a, b in zip(tuned.parameters(), before.parameters(), strict=True)]
+    assert 0 < torch.stack(moved).max() < 5e-4
+    assert json.loads((tmp_path / "run" / "generator" / "config.json").read_text())["normalisation"] == "per_image"
+
+    # The same path with other weights is another run.
+    weights = torch.load(files[0])
+    torch.save({key: value + 1 for key, value in weights.items()}, files[0])
+    assert recipe(*arguments, *initial) == 2
+    assert "init_generator_sha256" in capsys.readouterr().err
+
+
+def test_the_generator_of_an_earlier_run_decides_the_sizes(
+    recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its depth is 3 where the setting's would be 8; whole images are cut down to its multiple."""
+    write_side_by_side(tmp_path / "data" / "train", size=44)
+    assert recipe("--data", tmp_path / "data", "--out", tmp_path / "first", *SMALL) == 0
+    small = ("--discriminator-width", "4", "--discriminator-layers", "1", "--steps", "2", "--workers", "0")
+    again = ("--data", tmp_path / "data", "--init-generator", tmp_path / "first", *small, "--device", "cpu")
+    whole = ("--load-size", "None", "--crop-size", "None")
+    assert recipe(*again, "--out", tmp_path / "second", *whole) == 0
+    assert recipe(*again, "--out", tmp_path / "third", "--load-size", "36", "--crop-size", "36") == 2
+    assert "multiples of 8 px" in capsys.readouterr().err
+
+
+def test_a_generator_of_other_channels_is_refused(
+    recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_side_by_side(tmp_path / "data" / "train")
+    assert recipe("--data", tmp_path / "data", "--out", tmp_path / "first", *SMALL) == 0
+    for side in ("a", "b"):
+        (tmp_path / side).mkdir()
+        for name in ("1.png", "2.png"):
+            Image.new("L" if side == "a" else "RGB", (40, 40)).save(tmp_path / side / name)
+    sides = ("--input-dir", tmp_path / "a", "--target-dir", tmp_path / "b")
+    assert recipe(*sides, "--out", tmp_path / "run", *SMALL, "--init-generator", tmp_path / "first") == 2
+    assert "first holds a network of 3 channels in and 3 out, and the data needs 1 in" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
@@ -111,6 +172,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
         ("--width", "0"),
         ("--crop-size", "0"),
         ("--l1-weight", "nan"),
+        ("--r1-weight", "-1"),
         ("--depth", "6"),  # 32 px are no multiple of 64
         ("--discriminator-layers", "4"),  # 32 px are fewer than 48
         ("--input-dir", "elsewhere"),  # beside --data
