@@ -112,7 +112,7 @@ class CUT(Method):
         sources = [batch["a"], batch["b"]][: len(self.nce_weights)]
         mirrored = self.flip_equivariance and torch.rand(()).item() < 0.5
         passes = source_passes = self._run([images.flip(3) for images in sources] if mirrored else sources)
-        if mirrored:
+        if mirrored:  # else the keys come from the translating pass itself
             with torch.no_grad():
                 source_passes = self._run(sources, decode=False)
         out = {}
@@ -179,7 +179,7 @@ class CUT(Method):
         return list(zip(outputs, features_of_each, strict=True))
 
     def _nce(self, name: str, features: Sequence[Tensor], out: Outputs) -> Tensor:
-        """PatchNCE of one output, from its features: the mean over stages."""
+        """PatchNCE of one output, from its features: eq. 3 with means in place of sums, as in the authors' code."""
         project = self.auxiliary["projector"]
         places = [out[f"positions_{name}_{tap}"] for tap in self.taps]
         queries = project([features_at(maps, at) for maps, at in zip(features, places, strict=True)])
