@@ -45,8 +45,8 @@ def initial_generator(path: Path, *, side_px: int | None = None) -> nn.Module:
         )
     if (network.input_range, network.output_range) != (NETWORK_RANGE, NETWORK_RANGE):
         raise InputError(
-            f"{path} holds a generator ({checkpoint.family}) of images from {network.input_range} to "
-            f"{network.output_range}, where {NETWORK_RANGE} is expected on both sides: give another file"
+            f"{path} holds a generator ({checkpoint.family}) that takes values in {network.input_range} and gives "
+            f"values in {network.output_range}, where {NETWORK_RANGE} is expected on both sides: give another file"
         )
     return _ready(checkpoint, side_px)
 
@@ -110,4 +110,4 @@ def _ready(checkpoint: Checkpoint, side_px: int | None) -> nn.Module:
             f"{multiple} px and at least {max(multiple, smallest_px)} px, and these will be {side_px} px: give another "
             "--crop-size"
         )
-    return network.train().requires_grad_(True)
+    return network.train()

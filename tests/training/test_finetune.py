@@ -11,7 +11,7 @@ from toy_numbers import trainer_for
 from i2i.checkpoints import GeneratorSpec, ImageSide, load_network, save_generator
 from i2i.discriminators import PatchDiscriminator
 from i2i.errors import InputError
-from i2i.generators import CompactGenerator, DCGANGenerator, RRDBGenerator, UNetGenerator
+from i2i.generators import CompactGenerator, DCGANGenerator, RRDBGenerator, SPADEGenerator, UNetGenerator
 from i2i.methods.pix2pix import Pix2Pix
 from i2i.training.config import TrainingSettings
 from i2i.training.finetune import check_channels, fingerprints, initial_discriminator, initial_generator
@@ -96,8 +96,12 @@ def test_images_too_small_for_a_golden_file(data_dir: Path) -> None:
     [
         (CompactGenerator(in_channels=3, out_channels=3, width=4, convs=1, scale=2), "enlarges images by 2"),
         (DCGANGenerator(latent_channels=4, width=2, size=8), "takes no images"),
-        (RRDBGenerator(in_channels=3, out_channels=3, width=4, growth=2, blocks=1, scale=1), r"from \(0\.0, 1\.0\)"),
-        (UNetGenerator(in_channels=3, out_channels=3, width=4, depth=2, output_activation="sigmoid"), r"to \(0\.0, 1"),
+        (RRDBGenerator(in_channels=3, out_channels=3, width=4, growth=2, blocks=1, scale=1), r"takes values in \(0\.0"),
+        (SPADEGenerator(in_channels=3, width=1, hidden_width=4), r"takes values in \(0\.0"),
+        (
+            UNetGenerator(in_channels=3, out_channels=3, width=4, depth=2, output_activation="sigmoid"),
+            r"gives values in \(0\.0",
+        ),
     ],
     ids=lambda value: type(value).__name__,
 )
