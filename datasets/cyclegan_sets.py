@@ -34,7 +34,7 @@ MEMBERS = {"trainA/*": "trainA", "trainB/*": "trainB", "testA/*": "testA", "test
 
 
 def _archive(name: str, *, sha256: str, size_bytes: int) -> Archive:
-    # The sha256 are those that TensorFlow Datasets has checked downloads by since 2019.
+    # The sha256 are those by which TensorFlow Datasets verifies these archives.
     return Archive(name=name, url=f"{ADDRESS}/{name}", sha256=sha256, size_bytes=size_bytes, members=MEMBERS)
 
 
@@ -47,7 +47,7 @@ def _paintings(name: str, about: str, *, archive: Archive, counts: dict[str, int
         name=name,
         about=f"{about} (A) and photographs of landscapes (B), 256 x 256 px",
         source=f"WikiArt, https://www.wikiart.org, and Flickr, gathered for {CYCLEGAN}",
-        terms="the archive states no licence; the photographs belong to whoever took them",
+        terms="no licence is stated where it is published; the photographs belong to whoever took them",
         archives=(archive,),
         counts=counts,
         recipe="cyclegan.py",
@@ -74,7 +74,7 @@ SETS: dict[Name, PublicSet] = {
         name="summer2winter_yosemite",
         about="photographs of Yosemite in summer (A) and in winter (B), 256 x 256 px",
         source=f"Flickr, gathered for {CYCLEGAN}",
-        terms="the archive states no licence; the photographs belong to whoever took them",
+        terms="no licence is stated where it is published; the photographs belong to whoever took them",
         archives=(
             _archive(
                 "summer2winter_yosemite.zip",
@@ -129,7 +129,7 @@ SETS: dict[Name, PublicSet] = {
         name="iphone2dslr_flower",
         about="flowers photographed by telephones (A) and with a shallow depth of field (B)",
         source=f"Flickr, gathered for {CYCLEGAN}",
-        terms="the archive states no licence; the photographs belong to whoever took them",
+        terms="no licence is stated where it is published; the photographs belong to whoever took them",
         archives=(
             _archive(
                 "iphone2dslr_flower.zip",
@@ -144,8 +144,8 @@ SETS: dict[Name, PublicSet] = {
         name="maps_unpaired",
         about="aerial photographs (A) and maps (B), 600 x 600 px; 1.5 GB",
         source=f"Google Maps, gathered for pix2pix (Isola et al. 2017) and {CYCLEGAN}",
-        terms="the archive states no licence; the pictures are Google's and its suppliers', under the terms of Google "
-        "Maps",
+        terms="no licence is stated where it is published; the pictures are Google's and its suppliers', under the "
+        "terms of Google Maps",
         archives=(
             _archive(
                 "maps.zip",
@@ -161,7 +161,7 @@ SETS: dict[Name, PublicSet] = {
         about="photographs of facades (A) and colours of their parts (B), 256 x 256 px",
         source="CMP Facade Database (Tyleček and Šára 2013), https://cmp.felk.cvut.cz/~tylecr1/facade, as prepared for "
         f"{CYCLEGAN}",
-        terms="made for research; the archive states no licence. Publications cite Tyleček and Šára",
+        terms="made for research; no licence is stated where it is published. Publications cite Tyleček and Šára",
         archives=(
             _archive(
                 "facades.zip",

@@ -17,7 +17,7 @@ FACADES = PublicSet(
     about="photographs of facades (A) and colours of their parts (B) side by side, 256 x 256 px each",
     source="CMP Facade Database (Tyleček and Šára 2013), https://cmp.felk.cvut.cz/~tylecr1/facade, as prepared for "
     "pix2pix (Isola et al. 2017)",
-    terms="made for research; the archive states no licence. Publications cite Tyleček and Šára",
+    terms="made for research; no licence is stated where it is published. Publications cite Tyleček and Šára",
     archives=(
         Archive(
             name="facades.tar.gz",

@@ -22,6 +22,7 @@ HORSE2ZEBRA = PublicSet(
         Archive(
             name="horse2zebra.zip",
             url="https://efrosgans.eecs.berkeley.edu/cyclegan/datasets/horse2zebra.zip",
+            # TensorFlow Datasets verifies the same archive by it.
             sha256="a74d9d392eecca9966b51287a76ca126af473d9de4f3e8fc0e9cda08fa1730a1",
             size_bytes=116_867_962,
             members={"trainA/*": "trainA", "trainB/*": "trainB", "testA/*": "testA", "testB/*": "testB"},

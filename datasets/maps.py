@@ -16,7 +16,8 @@ MAPS = PublicSet(
     name="maps",
     about="aerial photographs (A) and maps (B) side by side, 600 x 600 px each",
     source="Google Maps, gathered for pix2pix (Isola et al. 2017), https://phillipi.github.io/pix2pix",
-    terms="the archive states no licence; the pictures are Google's and its suppliers', under the terms of Google Maps",
+    terms="no licence is stated where it is published; the pictures are Google's and its suppliers', under the "
+    "terms of Google Maps",
     archives=(
         Archive(
             name="maps.tar.gz",

@@ -33,7 +33,7 @@ SETS: dict[Name, PublicSet] = {
         name="edges2handbags",
         about="edges found by HED (A) and photographs of handbags (B) side by side, 256 x 256 px each; 8 GB",
         source="Amazon, gathered for iGAN (Zhu et al. 2016), https://github.com/junyanz/iGAN, as prepared for pix2pix",
-        terms="the archive states no licence; the photographs are Amazon's and its sellers'",
+        terms="no licence is stated where it is published; the photographs are Amazon's and its sellers'",
         archives=(
             Archive(
                 name="edges2handbags.tar.gz",
@@ -48,8 +48,8 @@ SETS: dict[Name, PublicSet] = {
         name="night2day",
         about="pictures of 91 webcams by night (A) and by day (B) side by side, 256 x 256 px each; 2 GB",
         source="Transient Attributes (Laffont et al. 2014), http://transattr.cs.brown.edu, as prepared for pix2pix",
-        terms="the archive states no licence; the pictures belong to the webcams' owners. Publications cite Laffont et "
-        "al.",
+        terms="no licence is stated where it is published; the pictures belong to the webcams' owners. Publications "
+        "cite Laffont et al.",
         archives=(
             Archive(
                 name="night2day.tar.gz",
