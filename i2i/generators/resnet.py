@@ -37,7 +37,7 @@ class ResNetGenerator(nn.Module):
             image. The network is the same.
         skips: each size hands its features across, as in a U-Net, so that edges need not pass through the blocks.
         residual: the input times this is added to what `output_activation` gets, so that only the change has to be
-            learnt; about 1.5 lets tanh give an image back nearly as it came. Needs as many channels out as in.
+            learnt; 1.5 lets tanh give an image back nearly as it came. Needs as many channels out as in.
 
     Attributes:
         tap_channels: channels of each stage that `forward` can tap: the images, the stem, then each halving, then
@@ -117,6 +117,8 @@ class ResNetGenerator(nn.Module):
             self.up.append(up(2 * deeper if skips and level > 0 else deeper, wider))
         self.head = nn.Conv2d(2 * width if skips else width, out_channels, 7, padding=3, padding_mode="reflect")
         init_weights(self)
+        if residual:
+            init_weights(self.head, std=0.002)  # at first little is added, so that the output shows the input
 
     def forward(
         self, images: Tensor, taps: Sequence[int] | None = None, decode: bool = True
