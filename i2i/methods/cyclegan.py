@@ -41,6 +41,9 @@ class CycleGAN(Method):
         identity_weight: of ‖G(b) − b‖₁ + ‖F(a) − a‖₁ next to λ (section 5.2), which keeps colours; the paper's is 0.5.
             Must be 0 where the sides differ in channels.
         identity_steps: steps over which that weight falls linearly to 0; None: it stays.
+        cycle_noise: deviation of Gaussian noise that is added to a translation before it is translated back, so that what
+            the round trip needs has to be shown, and cannot be hidden in details that nobody sees (Bashkirova et al.
+            2019, arXiv:1908.01517, section 4); the paper's is 0.
         pool_size: generated images of earlier steps that the discriminators are shown; the paper's is 50.
         r1_weight: γ of R1; 0: no penalty.
         r1_every_steps: it is taken so often, with so many times its weight (Karras et al. 2020, section 4).
@@ -60,6 +63,7 @@ class CycleGAN(Method):
         cycle_weight: float = 10.0,
         identity_weight: float = 0.5,
         identity_steps: int | None = None,
+        cycle_noise: float = 0.0,
         pool_size: int = 50,
         r1_weight: float = 0.0,
         r1_every_steps: int = 16,
@@ -79,6 +83,7 @@ class CycleGAN(Method):
         self.cycle_weight = cycle_weight
         self.identity_weight = identity_weight
         self.identity_steps = identity_steps
+        self.cycle_noise = cycle_noise
         self.pools = {side: ImagePool(capacity=pool_size) for side in self.discriminators}
         self.r1_weight = r1_weight
         self.r1_every_steps = r1_every_steps
@@ -101,7 +106,7 @@ class CycleGAN(Method):
             images = batch[target]
             fake = self._judge(target, out[f"fake_{target}"])
             real = self._judge(target, images) if self.objective.generator_needs_real else None
-            cycled = self.generators[name](out[f"fake_{source}"])
+            cycled = self.generators[name](self._noisy(out[f"fake_{source}"]))
             terms[f"adversarial_{target}"] = self.objective.generator_loss(fake, real)
             terms[f"cycle_{target}"] = self.cycle_weight * F.l1_loss(cycled, images)
             if identity_weight:
@@ -175,6 +180,9 @@ class CycleGAN(Method):
         if first.shape[1:] != second.shape[1:] or any(isinstance(m, _BatchNorm) for m in generator.modules()):
             return generator(first), generator(second)
         return generator(torch.cat([first, second])).split([len(first), len(second)])
+
+    def _noisy(self, images: Tensor) -> Tensor:
+        return images + self.cycle_noise * torch.randn_like(images) if self.cycle_noise else images
 
     def _judge(self, side: str, images: Tensor) -> Tensor:
         return self.discriminators[side](self.augment(images))

@@ -195,3 +195,14 @@ def test_held_out_figures_and_pictures() -> None:
 
         perfect = {key: tensors["real_b" + key.removeprefix("fake_b")] for key in tensors if key.startswith("fake_b")}
         assert method.distances({**tensors, **perfect})["swd"] == 0
+
+
+def test_noise_meets_translations_only_on_their_way_back() -> None:
+    method, batch = make(identity_weight=0.0, cycle_noise=0.3), make_batch()
+    out = method.translate(batch, 0)
+    torch.testing.assert_close(out["fake_b"], method.generators["a_to_b"](batch["a"]))
+    given: list[Tensor] = []
+    method.generators["b_to_a"].register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    method.generator_losses(batch, out, 0)
+    noise = given[0] - out["fake_b"]
+    assert noise.std().item() == pytest.approx(0.3, rel=0.15) and noise.mean().abs() < 0.1
