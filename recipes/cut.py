@@ -3,6 +3,7 @@
     python recipes/cut.py --out runs/day2night
     python recipes/cut.py --data datasets/horse2zebra --out runs/horse2zebra
     python recipes/cut.py --a-dir photos --b-dir paintings --out runs/mine
+    python recipes/cut.py --data datasets/horse2zebra --init-generator latest_net_G.pth --out runs/tuned
 
 FastCUT, lighter still:  --nce-weight 10 --identity-nce-weight 0 --flip-equivariance
 
@@ -14,9 +15,11 @@ import math
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
+from torch import nn
 
 from i2i.checkpoints import GeneratorSpec
 from i2i.cli.entry import run
@@ -29,9 +32,10 @@ from i2i.layers.resample import Upsampling
 from i2i.losses.adversarial import Objective, make_objective
 from i2i.methods.cut import CUT, paper_taps
 from i2i.training.config import TrainingSettings
+from i2i.training.finetune import check_channels, fingerprints, initial_discriminator, initial_generator
 from i2i.training.loop import on_cpu, train
 from i2i.training.report import RunFacts, print_figures, recorded
-from i2i.training.unpaired import UnpairedData, unpaired_task
+from i2i.training.unpaired import UnpairedData, UnpairedTask, unpaired_task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +56,19 @@ class Settings:
         discriminator_width: channels of the PatchGAN's first layer.
         discriminator_layers: strided layers of the PatchGAN; 3 judge patches of 70 x 70 px.
         spectral: spectral norm in the discriminator.
+        init_generator: file or folder with the generator to start from, a ResNet of i2i or another project. It says
+            what the network is: width, blocks, norm, dropout, antialias, upsampling, skips and residual then do not
+            apply to it.
+        init_discriminator: file with the discriminator to start from; discriminator_width, discriminator_layers, norm
+            and spectral then do not apply to it.
         objective: adversarial loss.
         nce_weight: weight of PatchNCE between A and what becomes of it.
         identity_nce_weight: weight of PatchNCE between B and what becomes of it; 0: not computed.
         flip_equivariance: half of the steps translate the mirrored images, and compare with the unmirrored ones.
         patches: positions that PatchNCE compares in each stage of each image.
         diff_augment: change what the discriminator sees at random (DiffAugment), for a few hundred images or fewer.
-        r1_weight: of the R1 penalty on the discriminator, every 16th step; 0: none.
+        r1_weight: of the R1 penalty on the discriminator, every 16th step; 0: none. With it the discriminator has
+            instance norm in place of batch norm, which the penalty does not allow.
         training: settings of the loop.
     """
 
@@ -75,6 +85,8 @@ class Settings:
     discriminator_width: int = 64
     discriminator_layers: int = 3
     spectral: bool = False
+    init_generator: Path | None = None
+    init_discriminator: Path | None = None
     objective: Objective = "lsgan"
     nce_weight: float = 1.0
     identity_nce_weight: float = 1.0
@@ -122,34 +134,33 @@ STREETS = replace(
 
 
 def main(settings: Settings) -> None:
+    side_px = settings.images.side_px
+    generator, size_multiple = None, 4
+    if settings.init_generator is not None:
+        generator = initial_resnet(settings.init_generator, side_px=side_px)
+        size_multiple = generator.size_multiple
+    discriminator, smallest_px = None, 3 * 2**settings.discriminator_layers
+    if settings.init_discriminator is not None:
+        discriminator = initial_discriminator(settings.init_discriminator, side_px=side_px)
+        smallest_px = getattr(discriminator, "smallest_px", 1)
     # The first process makes and checks the data, and the others find it in the cache.
     with PartialState(cpu=on_cpu(settings.training)).main_process_first():
-        task = unpaired_task(settings.images, seed=settings.training.seed, size_multiple=4)
+        task = unpaired_task(
+            settings.images,
+            seed=settings.training.seed,
+            batch_size=settings.training.batch_size,
+            size_multiple=size_multiple,
+            smallest_px=smallest_px,
+        )
     if PartialState().is_main_process:
         print(task.about)
 
     torch.manual_seed(settings.training.seed)
+    generator = make_generator(settings, task, initial=generator)
     method = CUT(
-        generator=ResNetGenerator(
-            in_channels=task.a.channels,
-            out_channels=task.b.channels,
-            width=settings.width,
-            blocks=settings.blocks,
-            norm=settings.norm,
-            dropout=settings.dropout,
-            antialias=settings.antialias,
-            upsampling=settings.upsampling,
-            skips=settings.skips,
-            residual=settings.residual,
-        ),
-        discriminator=PatchDiscriminator(
-            in_channels=task.b.channels,
-            width=settings.discriminator_width,
-            layers=settings.discriminator_layers,
-            norm=settings.norm,
-            spectral=settings.spectral,
-        ),
-        taps=paper_taps(blocks=settings.blocks),
+        generator=generator,
+        discriminator=make_discriminator(settings, task, initial=discriminator),
+        taps=paper_taps(downsamplings=len(generator.down), blocks=len(generator.blocks)),
         objective=make_objective(settings.objective),
         nce_weight=settings.nce_weight,
         identity_nce_weight=settings.identity_nce_weight,
@@ -169,7 +180,7 @@ def main(settings: Settings) -> None:
         facts=RunFacts(
             title=f"CUT: {task.name}",
             about=f"{task.about} The generator makes B of A.",
-            settings=recorded(settings),
+            settings=identity(settings),
             fingerprint=task.fingerprint,
             baselines=task.baselines,
         ),
@@ -177,6 +188,55 @@ def main(settings: Settings) -> None:
     if PartialState().is_main_process:
         print_figures(result.metrics, task.baselines)
         print(f"Look at {settings.out / 'samples.png'} and {settings.out / 'report.html'}")
+
+
+def initial_resnet(path: Path, *, side_px: int | None) -> ResNetGenerator:
+    generator = initial_generator(path, side_px=side_px)
+    if not isinstance(generator, ResNetGenerator):
+        raise InputError(
+            f"{path} holds a {type(generator).__name__}, and CUT compares features inside of a ResNetGenerator: give "
+            "the weights of one, or take recipes/cyclegan.py"
+        )
+    return generator
+
+
+def make_generator(settings: Settings, task: UnpairedTask, *, initial: ResNetGenerator | None) -> ResNetGenerator:
+    channels = {"in_channels": task.a.channels, "out_channels": task.b.channels}
+    if initial is not None:
+        check_channels(initial, path=settings.init_generator, **channels)
+        return initial
+    return ResNetGenerator(
+        **channels,
+        width=settings.width,
+        blocks=settings.blocks,
+        norm=settings.norm,
+        dropout=settings.dropout,
+        antialias=settings.antialias,
+        upsampling=settings.upsampling,
+        skips=settings.skips,
+        residual=settings.residual,
+    )
+
+
+def make_discriminator(settings: Settings, task: UnpairedTask, *, initial: nn.Module | None) -> nn.Module:
+    if initial is not None:
+        path = settings.init_discriminator
+        check_channels(initial, path=path, in_channels=task.b.channels, out_channels=1)
+        return initial
+    # Batch norm would let the images of a batch influence one another's penalty.
+    return PatchDiscriminator(
+        in_channels=task.b.channels,
+        width=settings.discriminator_width,
+        layers=settings.discriminator_layers,
+        norm="instance" if settings.r1_weight and settings.norm == "batch" else settings.norm,
+        spectral=settings.spectral,
+    )
+
+
+def identity(settings: Settings) -> dict[str, Any]:
+    """What a resumed run must have in common with this one."""
+    weights = {"init_generator": settings.init_generator, "init_discriminator": settings.init_discriminator}
+    return recorded(settings) | fingerprints(weights)
 
 
 if __name__ == "__main__":

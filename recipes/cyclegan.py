@@ -3,6 +3,9 @@
     python recipes/cyclegan.py --out runs/day2night
     python recipes/cyclegan.py --data datasets/horse2zebra --out runs/horse2zebra
     python recipes/cyclegan.py --a-dir photos --b-dir paintings --out runs/mine
+    python recipes/cyclegan.py --data datasets/horse2zebra --out runs/tuned \\
+        --init-generator latest_net_G_A.pth latest_net_G_B.pth \\
+        --init-discriminator latest_net_D_A.pth latest_net_D_B.pth
 
 The same command goes on with a run that was interrupted. Start it through `accelerate launch` or `torchrun` to use
 several GPUs.
@@ -10,8 +13,10 @@ several GPUs.
 
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -28,6 +33,7 @@ from i2i.layers.resample import Upsampling
 from i2i.losses.adversarial import Objective, make_objective
 from i2i.methods.cyclegan import CycleGAN
 from i2i.training.config import TrainingSettings
+from i2i.training.finetune import check_channels, fingerprints, initial_discriminator, initial_generator
 from i2i.training.loop import on_cpu, train
 from i2i.training.report import RunFacts, print_figures, recorded
 from i2i.training.unpaired import UnpairedData, unpaired_task
@@ -50,6 +56,12 @@ class Settings:
         discriminator_width: channels of the PatchGANs' first layer.
         discriminator_layers: strided layers of the PatchGANs; 3 judge patches of 70 x 70 px.
         spectral: spectral norm in the discriminators.
+        init_generator: files or folders with the generators to start from, of i2i or another project: that of A → B,
+            then that of B → A, which may be left out. They say what these networks are: width, blocks, norm, dropout,
+            upsampling, skips and residual then do not apply to them.
+        init_discriminator: files with the discriminators to start from, in the same order: the one that judges what
+            A → B makes, so images of B (the original calls it D_A, after its generator), then the one that judges what
+            B → A makes. discriminator_width, discriminator_layers, norm and spectral then do not apply to them.
         objective: adversarial loss.
         cycle_weight: weight of the round trips.
         identity_weight: weight, next to that of the round trips, of leaving images of the target side as they are;
@@ -57,7 +69,8 @@ class Settings:
         identity_until: share of the run after which that weight has fallen linearly to 0; None: it stays.
         pool_size: earlier generated images that the discriminators are shown.
         diff_augment: change what the discriminators see at random (DiffAugment), for a few hundred images or fewer.
-        r1_weight: of the R1 penalty on the discriminators, every 16th step; 0: none.
+        r1_weight: of the R1 penalty on the discriminators, every 16th step; 0: none. With it they have instance norm
+            in place of batch norm, which the penalty does not allow.
         training: settings of the loop.
     """
 
@@ -73,6 +86,8 @@ class Settings:
     discriminator_width: int = 64
     discriminator_layers: int = 3
     spectral: bool = False
+    init_generator: tuple[Path, ...] = ()
+    init_discriminator: tuple[Path, ...] = ()
     objective: Objective = "lsgan"
     cycle_weight: float = 10.0
     identity_weight: float | None = None
@@ -95,6 +110,22 @@ class Settings:
                 raise InputError(f"--{name.replace('_', '-')} must be at least 0, and is {value}.")
         if self.identity_until is not None and not 0 < self.identity_until <= 1:
             raise InputError(f"--identity-until must be above 0 and at most 1, and is {self.identity_until}.")
+        for name in ("init_generator", "init_discriminator"):
+            count = len(getattr(self, name))
+            if count > 2:
+                raise InputError(
+                    f"--{name.replace('_', '-')} takes two files, that of A → B and that of B → A, and got {count}."
+                )
+
+    @property
+    def initial_generators(self) -> dict[str, Path]:
+        """Weights to start from, by the generator's name."""
+        return dict(zip(("a_to_b", "b_to_a"), self.init_generator, strict=False))
+
+    @property
+    def initial_discriminators(self) -> dict[str, Path]:
+        """Weights to start from, by the side that the discriminator judges."""
+        return dict(zip(("b", "a"), self.init_discriminator, strict=False))
 
 
 OWN_IMAGES = Settings()
@@ -121,24 +152,36 @@ STREETS = replace(
 
 
 def main(settings: Settings) -> None:
+    side_px = settings.images.side_px
+    generators = {name: initial_generator(path, side_px=side_px) for name, path in settings.initial_generators.items()}
+    discriminators = {
+        side: initial_discriminator(path, side_px=side_px) for side, path in settings.initial_discriminators.items()
+    }
     # The first process makes and checks the data, and the others find it in the cache.
     with PartialState(cpu=on_cpu(settings.training)).main_process_first():
-        task = unpaired_task(settings.images, seed=settings.training.seed, size_multiple=4)
+        task = unpaired_task(
+            settings.images,
+            seed=settings.training.seed,
+            batch_size=settings.training.batch_size,
+            size_multiple=math.lcm(4, *(network.size_multiple for network in generators.values())),
+            smallest_px=smallest_px(settings, [*generators.values(), *discriminators.values()]),
+        )
+    about = f"{task.about} a_to_b makes B of A, and b_to_a makes A of B.{beginnings(settings)}"
     if PartialState().is_main_process:
-        print(task.about)
+        print(about)
 
     identity_weight = settings.identity_weight
     if identity_weight is None:
         identity_weight = 0.5 if task.a.channels == task.b.channels else 0.0
     identity_steps = None
     if settings.identity_until is not None:
-        identity_steps = round(settings.identity_until * settings.training.steps)
+        identity_steps = max(1, round(settings.identity_until * settings.training.steps))
     torch.manual_seed(settings.training.seed)
     method = CycleGAN(
-        a_to_b=make_generator(settings, task.a, task.b),
-        b_to_a=make_generator(settings, task.b, task.a),
-        discriminator_a=make_discriminator(settings, task.a),
-        discriminator_b=make_discriminator(settings, task.b),
+        a_to_b=make_generator(settings, "a_to_b", task.a, task.b, initial=generators),
+        b_to_a=make_generator(settings, "b_to_a", task.b, task.a, initial=generators),
+        discriminator_a=make_discriminator(settings, "a", task.a, initial=discriminators),
+        discriminator_b=make_discriminator(settings, "b", task.b, initial=discriminators),
         objective=make_objective(settings.objective),
         cycle_weight=settings.cycle_weight,
         identity_weight=identity_weight,
@@ -160,8 +203,8 @@ def main(settings: Settings) -> None:
         out=settings.out,
         facts=RunFacts(
             title=f"CycleGAN: {task.name}",
-            about=f"{task.about} a_to_b makes B of A, and b_to_a makes A of B.",
-            settings=recorded(settings),
+            about=about,
+            settings=identity(settings),
             fingerprint=task.fingerprint,
             baselines=task.baselines,
         ),
@@ -171,10 +214,20 @@ def main(settings: Settings) -> None:
         print(f"Look at {settings.out / 'samples.png'} and {settings.out / 'report.html'}")
 
 
-def make_generator(settings: Settings, source: ImageSide, target: ImageSide) -> nn.Module:
+def make_generator(
+    settings: Settings, name: str, source: ImageSide, target: ImageSide, *, initial: dict[str, nn.Module]
+) -> nn.Module:
+    channels = {"in_channels": source.channels, "out_channels": target.channels}
+    if name in initial:
+        check_channels(initial[name], path=settings.initial_generators[name], **channels)
+        return initial[name]
+    if settings.residual and source.channels != target.channels:
+        raise InputError(
+            f"--residual adds an image to what is made of it, but {name} gets {source.channels} channels and makes "
+            f"{target.channels}: give --residual 0."
+        )
     return ResNetGenerator(
-        in_channels=source.channels,
-        out_channels=target.channels,
+        **channels,
         width=settings.width,
         blocks=settings.blocks,
         norm=settings.norm,
@@ -185,14 +238,44 @@ def make_generator(settings: Settings, source: ImageSide, target: ImageSide) -> 
     )
 
 
-def make_discriminator(settings: Settings, side: ImageSide) -> nn.Module:
+def make_discriminator(settings: Settings, side: str, images: ImageSide, *, initial: dict[str, nn.Module]) -> nn.Module:
+    if side in initial:
+        path = settings.initial_discriminators[side]
+        check_channels(initial[side], path=path, in_channels=images.channels, out_channels=1)
+        return initial[side]
+    # Batch norm would let the images of a batch influence one another's penalty.
     return PatchDiscriminator(
-        in_channels=side.channels,
+        in_channels=images.channels,
         width=settings.discriminator_width,
         layers=settings.discriminator_layers,
-        norm=settings.norm,
+        norm="instance" if settings.r1_weight and settings.norm == "batch" else settings.norm,
         spectral=settings.spectral,
     )
+
+
+def smallest_px(settings: Settings, initial: Sequence[nn.Module]) -> int:
+    """The shortest side that all networks can take."""
+    needed = [getattr(network, "smallest_px", 1) for network in initial]
+    if len(settings.init_discriminator) < 2:
+        needed.append(3 * 2**settings.discriminator_layers)
+    return max(needed)
+
+
+def beginnings(settings: Settings) -> str:
+    """Which networks start from which weights, in sentences."""
+    starts = [f" {name} starts from {path}." for name, path in settings.initial_generators.items()]
+    for side, path in settings.initial_discriminators.items():
+        starts.append(f" The discriminator of {side.upper()} starts from {path}.")
+    if 0 < len(starts) < 4:
+        starts.append(" The other networks start from scratch.")
+    return "".join(starts)
+
+
+def identity(settings: Settings) -> dict[str, Any]:
+    """What a resumed run must have in common with this one."""
+    weights = {f"init_generator_{name}": path for name, path in settings.initial_generators.items()}
+    weights |= {f"init_discriminator_{side}": path for side, path in settings.initial_discriminators.items()}
+    return recorded(settings) | fingerprints(weights)
 
 
 if __name__ == "__main__":

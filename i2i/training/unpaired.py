@@ -1,7 +1,7 @@
 """What unpaired translation is trained on: a person's own images, or built-in streets by day and by night."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -11,6 +11,7 @@ from i2i.checkpoints import ImageSide
 from i2i.data.folders import (
     ImageFolder,
     ImagesInfo,
+    Pair,
     PairedImages,
     Side,
     find_sides,
@@ -21,16 +22,18 @@ from i2i.data.folders import (
     probe_pairs,
     side_images,
 )
+from i2i.data.image_io import read_header
 from i2i.data.streets import StreetPairs, StreetPhotos
 from i2i.data.transforms import ImageTransform
 from i2i.data.unpaired import HeldOutPairs, Unpaired
 from i2i.errors import InputError
 from i2i.metrics import lit_figures, paired_metrics, unpaired_baselines
+from i2i.metrics.wasserstein import SMALLEST_IMAGE_PX
 
 TRAINING_STREETS = 1000
 HELD_OUT_STREETS = 200
 STREET_SIZE_PX = 64
-# A smaller side cannot spare any: what it was trained on is then shown again.
+# A smaller side cannot spare any: what it learns from is then shown again.
 FEWEST_TO_HOLD_OUT = 10
 # Images of B that the baselines look at.
 BASELINE_IMAGES = 1000
@@ -41,6 +44,9 @@ Figures = Callable[[Tensor, Tensor], dict[str, float]]
 @dataclass(frozen=True, kw_only=True)
 class UnpairedData:
     """Which images of A and of B, and how they are cut.
+
+    With neither `load_size` nor `crop_size` images keep their sizes, which may then differ at batch size 1 only.
+    Held-out ones that differ are cut about the centre to one size.
 
     Attributes:
         data: folder with trainA/, trainB/, testA/, testB/ (or valA/ …, or A/train/ …). None: the built-in streets, A by
@@ -71,10 +77,19 @@ class UnpairedData:
             raise InputError("--data and --a-dir with --b-dir exclude each other. Give one of the two.")
         if (self.a_dir is None) != (self.b_dir is None):
             raise InputError("--a-dir and --b-dir belong together. Give both, or --data.")
+        for name in ("load_size", "crop_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"--{name.replace('_', '-')} must be at least 1, and is {value}.")
 
     @property
     def streets(self) -> bool:
         return self.data is None and self.a_dir is None
+
+    @property
+    def side_px(self) -> int | None:
+        """Side of the squares that the networks see; None: images keep their sizes."""
+        return STREET_SIZE_PX if self.streets else self.crop_size or self.load_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +100,7 @@ class UnpairedTask:
         training, held_out: items for the method.
         a, b: the two sides.
         name: of the data, in a word or two.
-        about: what A and B are, and how many images there are.
+        about: what A and B are, how many images there are, and a warning where they are too few.
         fingerprint: identifies the training data.
         figures: what to say about a translation of A whose truth is known.
         baselines: figures of A → B without training, by name.
@@ -102,18 +117,31 @@ class UnpairedTask:
     baselines: dict[str, dict[str, float]]
 
 
-def unpaired_task(data: UnpairedData, *, seed: int, size_multiple: int) -> UnpairedTask:
+def unpaired_task(
+    data: UnpairedData, *, seed: int, batch_size: int, size_multiple: int, smallest_px: int
+) -> UnpairedTask:
     """Find and check the images.
 
     Args:
         data: which.
         seed: of the run.
-        size_multiple: what the sides of images that are neither resized nor cropped are cut down to.
+        batch_size: of the run, in one process.
+        size_multiple: what the networks need the images' sides to be multiples of; images that are neither resized
+            nor cropped are cut down to one.
+        smallest_px: the shortest side that the networks can take; figures need 16 px.
 
     Raises:
-        InputError: a side is missing or empty, or holds images that cannot be used together.
+        InputError: a side is missing or empty, or holds images that cannot be used together or by the networks.
     """
-    return _street_task(seed) if data.streets else _folder_task(data, seed=seed, size_multiple=size_multiple)
+    side_px, smallest_px = data.side_px, max(smallest_px, size_multiple, SMALLEST_IMAGE_PX)
+    if side_px and (side_px % size_multiple or side_px < smallest_px):
+        raise InputError(
+            f"Images need sides that are multiples of {size_multiple} px and at least {smallest_px} px, and these will "
+            f"be {side_px} px: give another --crop-size, or fewer --discriminator-layers."
+        )
+    if data.streets:
+        return _street_task(seed)
+    return _folder_task(data, seed=seed, batch_size=batch_size, size_multiple=size_multiple, smallest_px=smallest_px)
 
 
 def _street_task(seed: int) -> UnpairedTask:
@@ -146,50 +174,57 @@ def night_figures(output: Tensor, truth: Tensor) -> dict[str, float]:
     return paired_metrics(output, truth) | lit_figures(output, truth)
 
 
-def _folder_task(data: UnpairedData, *, seed: int, size_multiple: int) -> UnpairedTask:
+def _folder_task(
+    data: UnpairedData, *, seed: int, batch_size: int, size_multiple: int, smallest_px: int
+) -> UnpairedTask:
     files_a, files_b, test_a, test_b = _find(data)
     info_a = probe_images(files_a, side="A", data_range=data.a_range)
     info_b = probe_images(files_b, side="B", data_range=data.b_range)
+    test_info_a = probe_images(test_a, side="A", like=info_a.side)
+    test_info_b = probe_images(test_b, side="B", like=info_b.side)
+    _check_sizes(data, files_a, info_a, side="A", batch_size=batch_size, smallest_px=smallest_px)
+    _check_sizes(data, files_b, info_b, side="B", batch_size=batch_size, smallest_px=smallest_px)
+    _check_sizes(data, test_a, test_info_a, side="A", batch_size=1, smallest_px=smallest_px)
+    _check_sizes(data, test_b, test_info_b, side="B", batch_size=1, smallest_px=smallest_px)
     transform = ImageTransform(
         load_size=data.load_size, crop_size=data.crop_size, flip=data.flip, size_multiple=size_multiple
     )
-
-    def side(files: list[Path], info: ImagesInfo) -> ImageFolder:
-        return ImageFolder(files=files, transform=transform, side=info.side)
+    training_a = ImageFolder(files=files_a, transform=transform, side=info_a.side)
+    training_b = ImageFolder(files=files_b, transform=transform, side=info_b.side)
 
     held_out: HeldOutPairs | Unpaired
     if data.test_pairs:
-        pairs = match_sides(test_a, test_b)
-        probe_pairs(
-            pairs,
-            input_channels=info_a.side.channels,
-            target_channels=info_b.side.channels,
-            input_range=info_a.side.data_range,
-            target_range=info_b.side.data_range,
-        )
-        same = PairedImages(pairs=pairs, transform=transform, input=info_a.side, target=info_b.side)
-        held_out = HeldOutPairs(pairs=same)
+        pairs = [Pair(input=a, target=b) for a, b in zip(test_a, test_b, strict=True)]
+        probe_pairs(pairs, input_range=info_a.side.data_range, target_range=info_b.side.data_range)
+        cut = _to_one_size(transform, test_info_a)
+        held_out = HeldOutPairs(pairs=PairedImages(pairs=pairs, transform=cut, input=info_a.side, target=info_b.side))
     else:
-        probe_images(test_a, side="A", like=info_a.side)
-        probe_images(test_b, side="B", like=info_b.side)
-        held_out = Unpaired(a=side(test_a, info_a), b=side(test_b, info_b), seed=seed)
-
-    training_b = side(files_b[:: -(-len(files_b) // BASELINE_IMAGES)], info_b)
+        held_out = Unpaired(
+            a=ImageFolder(files=test_a, transform=_to_one_size(transform, test_info_a), side=info_a.side),
+            b=ImageFolder(files=test_b, transform=_to_one_size(transform, test_info_b), side=info_b.side),
+            seed=seed,
+        )
 
     def held_out_items() -> Iterator[dict[str, Tensor]]:
         return (held_out[index] for index in range(len(held_out)))
 
     return UnpairedTask(
-        training=Unpaired(a=side(files_a, info_a), b=side(files_b, info_b), seed=seed),
+        training=Unpaired(a=training_a, b=training_b, seed=seed),
         held_out=held_out,
         a=ImageSide(**asdict(info_a.side)),
         b=ImageSide(**asdict(info_b.side)),
-        name=data.data.name if data.data else f"{files_a[0].parent.name} and {files_b[0].parent.name}",
-        about=f"{_described('A', files_a, info_a)} {_described('B', files_b, info_b)}",
+        name=data.data.resolve().name if data.data else f"{files_a[0].parent.name} and {files_b[0].parent.name}",
+        about=" ".join(
+            [
+                *(_described("A", files_a, info_a), _described("B", files_b, info_b)),
+                _described_held_out(data, test_a, test_b),
+                *(_warnings("A", files_a, test_a) + _warnings("B", files_b, test_b)),
+            ]
+        ),
         fingerprint=fingerprint_sides(files_a, files_b),
         figures=paired_metrics,
         baselines=unpaired_baselines(
-            training_b=(training_b[index] for index in range(len(training_b))),
+            training_b=(training_b[index] for index in range(0, len(files_b), -(-len(files_b) // BASELINE_IMAGES))),
             held_out_a=((item["a"], item.get("truth_b")) for item in held_out_items()),
             held_out_b=(item["b"] for item in held_out_items()),
         ),
@@ -197,7 +232,10 @@ def _folder_task(data: UnpairedData, *, seed: int, size_multiple: int) -> Unpair
 
 
 def _find(data: UnpairedData) -> tuple[list[Path], list[Path], list[Path], list[Path]]:
-    """Files to learn from and held-out files, of A and of B each; without held-out folders every tenth is held out."""
+    """Files to learn from and held-out files, of A and of B each; without held-out folders every tenth is held out.
+
+    With `test_pairs` the held-out files of A and of B are pairs.
+    """
     if data.data is None:
         assert data.a_dir is not None and data.b_dir is not None
         a, b = side_images(data.a_dir, side="A"), side_images(data.b_dir, side="B")
@@ -205,20 +243,72 @@ def _find(data: UnpairedData) -> tuple[list[Path], list[Path], list[Path], list[
         a, b = find_sides(data.data, phase="train")
         for phase in ("test", "val"):
             if has_phase(data.data, phase):
-                return a, b, *find_sides(data.data, phase=phase)
-    (a, test_a), (b, test_b) = _hold_out(a), _hold_out(b)
-    return a, b, test_a, test_b
+                test_a, test_b = find_sides(data.data, phase=phase)
+                return a, b, *(_pairs_of(test_a, test_b) if data.test_pairs else (test_a, test_b))
+    if data.test_pairs:
+        test_a, test_b = (files[::10] for files in _pairs_of(a, b))
+    else:
+        test_a, test_b = (files if len(files) < FEWEST_TO_HOLD_OUT else files[::10] for files in (a, b))
+    return _others(a, test_a), _others(b, test_b), test_a, test_b
 
 
-def _hold_out(files: list[Path]) -> tuple[list[Path], list[Path]]:
-    if len(files) < FEWEST_TO_HOLD_OUT:
-        return files, files
-    return [file for number, file in enumerate(files) if number % 10], files[::10]
+def _pairs_of(a: list[Path], b: list[Path]) -> tuple[list[Path], list[Path]]:
+    pairs = match_sides(a, b)
+    return [pair.input for pair in pairs], [pair.target for pair in pairs]
+
+
+def _others(files: list[Path], held_out: list[Path]) -> list[Path]:
+    """Those that are not held out; all, if none were left."""
+    return sorted(set(files) - set(held_out)) or files
+
+
+def _check_sizes(
+    data: UnpairedData, files: list[Path], info: ImagesInfo, *, side: Side, batch_size: int, smallest_px: int
+) -> None:
+    """See that the images of a side can be cut as the settings say, and batched."""
+    if data.load_size is not None:
+        return
+    needed_px = data.crop_size or smallest_px
+    if min(info.smallest_px) < needed_px:
+        headers = {file: read_header(file) for file in files}
+        file, header = min(headers.items(), key=lambda item: min(item[1].height, item[1].width))
+        raise InputError(
+            f"{file} is {header.width} x {header.height} px, and images of side {side} need at least {needed_px} px: "
+            "give --load-size, or a --crop-size that fits into all of them"
+        )
+    if data.crop_size is None and batch_size > 1 and info.smallest_px != info.largest_px:
+        raise InputError(
+            f"The sides of {side}'s images go from {min(info.smallest_px)} to {max(info.largest_px)} px. Batches need "
+            "one size: give --crop-size or --load-size, or --batch-size 1."
+        )
+
+
+def _to_one_size(transform: ImageTransform, info: ImagesInfo) -> ImageTransform:
+    """For held-out images, which share batches and pictures: those that keep their sizes are cut where these differ."""
+    if transform.load_size or transform.crop_size or info.smallest_px == info.largest_px:
+        return transform
+    side_px = min(info.smallest_px)
+    return replace(transform, crop_size=side_px - side_px % transform.size_multiple)
 
 
 def _described(side: Side, files: list[Path], info: ImagesInfo) -> str:
     channels = "1 channel" if info.side.channels == 1 else f"{info.side.channels} channels"
     low, high = info.side.data_range
-    count = f"{info.count} images" if info.count > 1 else "a single image, which teaches little"
+    count = f"{len(files)} {'image' if len(files) == 1 else 'images'} to learn from"
     depth = f"{channels} of {info.side.dtype}, black at {low:g} and white at {high:g}"
     return f"{side} is {files[0].parent} ({count}, {depth})."
+
+
+def _described_held_out(data: UnpairedData, test_a: list[Path], test_b: list[Path]) -> str:
+    if data.test_pairs:
+        return f"Held out are {len(test_a)} of A and those of B with the same names, which are their truth."
+    return f"Held out are {len(test_a)} of A and {len(test_b)} of B."
+
+
+def _warnings(side: Side, files: list[Path], held_out: list[Path]) -> list[str]:
+    warnings = []
+    if len(files) == 1:
+        warnings.append(f"Warning: {side} has a single image to learn from, and what is learnt will fit little else.")
+    if files == held_out:
+        warnings.append(f"{side} is too small to hold any out: figures are over the images that it learns from.")
+    return warnings
