@@ -35,7 +35,7 @@ from i2i.methods.cyclegan import CycleGAN
 from i2i.training.config import TrainingSettings
 from i2i.training.finetune import check_channels, fingerprints, initial_discriminator, initial_generator
 from i2i.training.loop import on_cpu, train
-from i2i.training.report import RunFacts, print_figures, recorded
+from i2i.training.report import RunFacts, figures_of, print_figures, recorded
 from i2i.training.unpaired import UnpairedData, unpaired_task
 
 
@@ -67,10 +67,13 @@ class Settings:
         identity_weight: weight, next to that of the round trips, of leaving images of the target side as they are;
             None: 0.5, or 0 where A and B have different numbers of channels.
         identity_until: share of the run after which that weight has fallen linearly to 0; None: it stays.
+        cycle_noise: deviation of the noise that a translation gets before it is brought back, so that nothing can be
+            hidden in it; images are in [-1, 1], and 0.05 helps.
         pool_size: earlier generated images that the discriminators are shown.
         diff_augment: change what the discriminators see at random (DiffAugment), for a few hundred images or fewer.
         r1_weight: of the R1 penalty on the discriminators, every 16th step; 0: none. With it they have instance norm
             in place of batch norm, which the penalty does not allow.
+        compare: folders of other runs on the same data, whose held-out figures the report shows beside this one's.
         training: settings of the loop.
     """
 
@@ -92,9 +95,11 @@ class Settings:
     cycle_weight: float = 10.0
     identity_weight: float | None = None
     identity_until: float | None = None
+    cycle_noise: float = 0.0
     pool_size: int = 50
     diff_augment: bool = False
     r1_weight: float = 0.0
+    compare: tuple[Path, ...] = ()
     training: TrainingSettings = field(
         # 200 epochs of some 1,000 images, as the paper trained on horse2zebra.
         default_factory=lambda: TrainingSettings(steps=200_000, best_metric="swd")
@@ -104,7 +109,7 @@ class Settings:
         for name in ("width", "blocks", "discriminator_width", "discriminator_layers"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} must be at least 1, and is {getattr(self, name)}.")
-        for name in ("cycle_weight", "identity_weight", "pool_size", "r1_weight"):
+        for name in ("cycle_weight", "identity_weight", "cycle_noise", "pool_size", "r1_weight"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise InputError(f"--{name.replace('_', '-')} must be at least 0, and is {value}.")
@@ -186,11 +191,13 @@ def main(settings: Settings) -> None:
         cycle_weight=settings.cycle_weight,
         identity_weight=identity_weight,
         identity_steps=identity_steps,
+        cycle_noise=settings.cycle_noise,
         pool_size=settings.pool_size,
         r1_weight=settings.r1_weight,
         augment=DiffAugment() if settings.diff_augment else None,
         figures=task.figures,
     )
+    baselines = task.baselines | figures_of(settings.compare, fingerprint=task.fingerprint)
     result = train(
         method=method,
         training_data=task.training,
@@ -206,11 +213,11 @@ def main(settings: Settings) -> None:
             about=about,
             settings=identity(settings),
             fingerprint=task.fingerprint,
-            baselines=task.baselines,
+            baselines=baselines,
         ),
     )
     if PartialState().is_main_process:
-        print_figures(result.metrics, task.baselines)
+        print_figures(result.metrics, baselines)
         print(f"Look at {settings.out / 'samples.png'} and {settings.out / 'report.html'}")
 
 

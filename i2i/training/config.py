@@ -105,7 +105,8 @@ class TrainingSettings:
                 raise InputError(f"--trackers {tracker} needs a package that is not installed: pip install {tracker}")
 
 
-# A run may go on with other values of these: they change where and how long it runs, not what it computes.
+# A run may go on with other values of these: they change where and how long it runs and what its report shows, not what
+# it computes.
 FREE_ON_RESUME = frozenset(
     {
         "steps",
@@ -118,6 +119,7 @@ FREE_ON_RESUME = frozenset(
         "validate_every_steps",
         "keep_states",
         "max_skipped_steps",
+        "compare",
     }
 )
 

@@ -7,6 +7,7 @@ import base64
 import html
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._pytree import tree_map_only
 
+from i2i.errors import InputError
 from i2i.files import replacing
 
 if TYPE_CHECKING:
@@ -52,6 +54,28 @@ def recorded(settings: "DataclassInstance") -> dict[str, Any]:
     """A recipe's settings as `RunFacts` holds them: without `out`, and without `training`, which `train` adds."""
     chosen = {name: value for name, value in asdict(settings).items() if name not in ("out", "training")}
     return tree_map_only(Path, str, chosen)
+
+
+def figures_of(runs: Sequence[Path], *, fingerprint: str) -> dict[str, dict[str, float]]:
+    """The last held-out figures of other runs by the names of their folders, to stand beside a run's own.
+
+    fingerprint: of the data that they must have been trained on.
+
+    Raises:
+        InputError: a folder holds no finished run, or one on other data.
+    """
+    figures = {}
+    for run in runs:
+        try:
+            summary = json.loads((run / "metrics.json").read_text())
+        except OSError as error:
+            raise InputError(
+                f"{run} holds no metrics.json to compare with: give the folder of a finished run"
+            ) from error
+        if summary["data"] != fingerprint:
+            raise InputError(f"{run} was trained on other data, so its figures cannot be compared with this run's")
+        figures[run.name] = summary["metrics"]
+    return figures
 
 
 def print_figures(metrics: dict[str, float], baselines: dict[str, dict[str, float]]) -> None:
