@@ -41,9 +41,9 @@ class CycleGAN(Method):
         identity_weight: of ‖G(b) − b‖₁ + ‖F(a) − a‖₁ next to λ (section 5.2), which keeps colours; the paper's is 0.5.
             Must be 0 where the sides differ in channels.
         identity_steps: steps over which that weight falls linearly to 0; None: it stays.
-        cycle_noise: deviation of Gaussian noise that is added to a translation before it is translated back, so that what
-            the round trip needs has to be shown, and cannot be hidden in details that nobody sees (Bashkirova et al.
-            2019, arXiv:1908.01517, section 4); the paper's is 0.
+        cycle_noise: deviation of Gaussian noise that is added to a translation before it is translated back. What the
+            round trip needs then has to be shown, and cannot be hidden in details that nobody sees (Bashkirova et al.
+            2019, arXiv:1908.01517, section 4); 0: none, as in the paper.
         pool_size: generated images of earlier steps that the discriminators are shown; the paper's is 50.
         r1_weight: γ of R1; 0: no penalty.
         r1_every_steps: it is taken so often, with so many times its weight (Karras et al. 2020, section 4).
