@@ -1,7 +1,8 @@
 """How fast i2i is on this machine, next to plain PyTorch that does the same work in the same run.
 
     python tools/benchmark.py train
-    python tools/benchmark.py train --precision bf16 --channels-last --compile
+    python tools/benchmark.py train --method cyclegan --precision bf16 --channels-last --compile
+    python tools/benchmark.py memory --method cyclegan --size-px 512
     python tools/benchmark.py inference
 
 Readings of all variants alternate, in an order that rotates, so that whatever else the machine does meets all alike.
@@ -14,11 +15,10 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import cycle
+from itertools import count, cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal, get_args
@@ -27,108 +27,54 @@ import numpy as np
 import torch
 import tyro
 from accelerate import Accelerator
+from plain_steps import Step, cyclegan_step, pix2pix_step
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
+from training_work import IMAGES_ON_DISK, MethodName, TrainingWork, arithmetic, autocast
 
 from i2i.checkpoints.store import GeneratorSpec, ImageSide
-from i2i.data.folders import PairedImages, find_pairs, probe_pairs
-from i2i.data.image_io import write_image
 from i2i.data.sampler import DrawSampler, worker_init
-from i2i.data.streets import make_scene
-from i2i.data.transforms import ImageTransform
-from i2i.discriminators import PatchDiscriminator
 from i2i.errors import InputError
-from i2i.generators import ResNetGenerator, UNetGenerator
+from i2i.generators import ResNetGenerator
 from i2i.inference.translator import Translator
-from i2i.layers.resample import Upsampling
-from i2i.methods.base import Batch
-from i2i.methods.pix2pix import Pix2Pix
+from i2i.layers.recompute import recompute_activations
 from i2i.training.config import Precision, TrainingSettings
-from i2i.training.loop import Trainer, make_accelerator, to_device
+from i2i.training.loop import make_accelerator
 from i2i.training.monitor import Monitor
 
-Step = Callable[[], None]
 Variant = Literal["plain PyTorch", "plain PyTorch, fused Adam", "i2i", "i2i with EMA"]
 PLAIN: Variant = "plain PyTorch"
-
-LEARNING_RATE = 2e-4
-BETAS = (0.5, 0.999)
-L1_WEIGHT = 100.0
-IMAGES_ON_DISK = 16
+PRECISIONS: tuple[Precision, ...] = ("bf16", "fp32")
+GIB = 2**30
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingWork:
-    """One pix2pix step: U-Net and 70 x 70 PatchGAN, one generator forward, three discriminator forwards.
+class TimedTraining(TrainingWork):
+    """A training step, and how often it is timed.
 
     Attributes:
-        device: "auto" takes an accelerator where there is one.
-        precision: of the networks, in all variants.
-        channels_last: memory layout, in all variants.
-        compile: compile i2i's networks; plain PyTorch stays eager.
-        batch_size: images in a step.
-        size_px: side of the images; a multiple of 2 ** depth.
-        width: channels after the first convolution, in both networks.
-        depth: of the U-Net.
-        upsampling: of the U-Net.
-        steps: readings of each variant.
+        method: which step.
+        steps: readings of each variant, at least 2.
         warmup_steps: steps before the first reading.
-        threads: of PyTorch on the CPU; None: PyTorch decides.
     """
 
-    device: Literal["auto", "cpu"] = "auto"
-    precision: Precision = "fp32"
-    channels_last: bool = False
-    compile: bool = False
-    batch_size: int = 1
-    size_px: int = 256
-    width: int = 64
-    depth: int = 8
-    upsampling: Upsampling = "transposed"
+    method: Literal["pix2pix", "cyclegan"] = "pix2pix"
     steps: int = 30
     warmup_steps: int = 5
-    threads: int | None = None
 
-    def settings(self, *, ema_decay: float = 0.0) -> TrainingSettings:
-        return TrainingSettings(
-            steps=self.warmup_steps + self.steps,
-            batch_size=self.batch_size,
-            generator_learning_rate=LEARNING_RATE,
-            discriminator_learning_rate=LEARNING_RATE,
-            adam_betas=BETAS,
-            schedule="constant",
-            precision=self.precision,
-            ema_decay=ema_decay,
-            channels_last=self.channels_last,
-            compile=self.compile,
-            device=self.device,
-        )
-
-    def networks(self) -> tuple[nn.Module, nn.Module]:
-        """The same weights at every call."""
-        torch.manual_seed(0)
-        generator = UNetGenerator(
-            in_channels=3, out_channels=3, width=self.width, depth=self.depth, upsampling=self.upsampling
-        )
-        return generator, PatchDiscriminator(in_channels=6, width=self.width)
-
-    def batches(self) -> list[Batch]:
-        shape = (self.batch_size, 3, self.size_px, self.size_px)
-        random = torch.Generator().manual_seed(0)
-        sides = ("input", "target")
-        return [{side: torch.rand(shape, generator=random) * 2 - 1 for side in sides} for _ in range(4)]
-
-    def accelerator(self) -> Accelerator:
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
-        return make_accelerator(self.settings(), Path())
+    def __post_init__(self) -> None:
+        if self.steps < 2 or self.warmup_steps < 1:
+            raise InputError(
+                f"expected at least 2 --steps and 1 of --warmup-steps, got {self.steps} and {self.warmup_steps}"
+            )
 
 
-def train(work: TrainingWork) -> None:
+def train(work: TimedTraining) -> None:
     """Time i2i's training step next to the plain eager one, and say where the time goes."""
     # First of all, because a child's resident peak starts at what its parent holds.
     peaks = {variant: peak_memory(work, variant) for variant in get_args(Variant)}
@@ -155,16 +101,15 @@ def train(work: TrainingWork) -> None:
             f"{1e3 * low:.1f} - {1e3 * high:.1f}",
             f"{work.batch_size / median:.2f}",
             f"{statistics.median(ratios):.3f}",
-            "not measured" if peaks[variant] is None else f"{peaks[variant]:.0f} MiB",
+            peak_in_words(peaks[variant]),
         )
     console().print(table)
 
-    memory = "resident in the whole process" if device.type == "cpu" else "allocated on the device"
     product_rate = product_flop / statistics.median(seconds["matrix product"])
-    console().print(f"Peak memory: {memory}, each variant in a process of its own.")
+    console().print(peak_meaning(device))
     console().print(
         f"Waiting for data: {waiting:.1%} of i2i's step, with {work.settings().workers} workers that read, resize, "
-        f"crop and flip {IMAGES_ON_DISK} PNG pairs on disk."
+        f"crop and flip PNG files of {IMAGES_ON_DISK} scenes."
     )
     console().print(f"Matrix product in {work.precision}: {product_rate / 1e9:.0f} GFLOP/s.")
     for variant in (PLAIN, "i2i"):
@@ -188,70 +133,31 @@ def make_step(work: TrainingWork, variant: Variant, accelerator: Accelerator) ->
             return i2i_step(work, accelerator, ema_decay=0.999)
 
 
+def plain_step(work: TrainingWork, device: torch.device, *, fused_adam: bool) -> Step:
+    match work.method:
+        case "pix2pix":
+            return pix2pix_step(work, device, fused_adam=fused_adam)
+        case "cyclegan":
+            return cyclegan_step(work, device, fused_adam=fused_adam)
+        case "cut":
+            raise InputError("CUT has no plain step to be compared with: take --method pix2pix or cyclegan")
+
+
 def i2i_step(work: TrainingWork, accelerator: Accelerator, *, ema_decay: float) -> Step:
     """`Trainer.step` and, as in training, the monitor's look at it."""
-    settings = work.settings(ema_decay=ema_decay)
-    trainer = make_trainer(work, accelerator, settings=settings, batches=cycle(work.batches()))
+    trainer = work.trainer(accelerator, batches=cycle(work.batches()), ema_decay=ema_decay)
+    settings = trainer.settings
     monitor = Monitor(max_skipped_steps=settings.max_skipped_steps, best_is=settings.best_is)
+    numbers = count()
 
     def step() -> None:
-        result = trainer.step(0)
+        number = next(numbers)
+        result = trainer.step(number)
         monitor.observe(
-            step=1, accuracy=result.accuracy, skipped=result.skipped, data=result.data, outputs=result.outputs
+            step=number + 1, accuracy=result.accuracy, skipped=result.skipped, data=result.data, outputs=result.outputs
         )
 
     return step
-
-
-def make_trainer(
-    work: TrainingWork, accelerator: Accelerator, *, settings: TrainingSettings, batches: Iterator[Batch]
-) -> Trainer:
-    generator, discriminator = work.networks()
-    method = Pix2Pix(generator=generator, discriminator=discriminator, l1_weight=L1_WEIGHT)
-    return Trainer(method=method, settings=settings, accelerator=accelerator, batches=batches)
-
-
-def plain_step(work: TrainingWork, device: torch.device, *, fused_adam: bool) -> Step:
-    """The same passes as a person writes them without a library: eager, no checks, nothing recorded."""
-    layout = torch.channels_last if work.channels_last else torch.preserve_format
-    generator, discriminator = (network.to(device).to(memory_format=layout) for network in work.networks())
-    # None leaves the choice of implementation to PyTorch.
-    fused = True if fused_adam else None
-    generator_adam = torch.optim.Adam(generator.parameters(), lr=LEARNING_RATE, betas=BETAS, fused=fused)
-    discriminator_adam = torch.optim.Adam(discriminator.parameters(), lr=LEARNING_RATE, betas=BETAS, fused=fused)
-    autocast = torch.autocast(device.type, dtype=arithmetic(work.precision), enabled=work.precision != "fp32")
-    scaler = torch.amp.GradScaler(device.type, enabled=work.precision == "fp16")
-    batches = cycle(work.batches())
-    settings = work.settings()
-
-    def judge(condition: Tensor, image: Tensor, *, real: bool) -> Tensor:
-        scores = discriminator(torch.cat([condition, image], dim=1)).float()
-        return F.binary_cross_entropy_with_logits(scores, torch.full_like(scores, float(real)))
-
-    def step() -> None:
-        batch = to_device(next(batches), device, settings)
-        with autocast:
-            fake = generator(batch["input"])
-            discriminator.requires_grad_(False)
-            loss = judge(batch["input"], fake, real=True) + L1_WEIGHT * F.l1_loss(fake, batch["target"])
-        generator_adam.zero_grad(set_to_none=True)
-        scaler.scale(loss).backward()
-
-        discriminator.requires_grad_(True)
-        with autocast:
-            loss = judge(batch["input"], fake.detach(), real=False) + judge(batch["input"], batch["target"], real=True)
-        discriminator_adam.zero_grad(set_to_none=True)
-        scaler.scale(0.5 * loss).backward()
-
-        scaler.step(generator_adam)
-        scaler.step(discriminator_adam)
-        scaler.update()
-
-    return step
-
-
-def arithmetic(precision: Precision) -> torch.dtype:
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
 
 def matrix_product(precision: Precision, device: torch.device) -> tuple[Step, int]:
@@ -300,19 +206,18 @@ def wait_for(device: torch.device) -> None:
         torch.accelerator.synchronize()
 
 
-def waiting_share(work: TrainingWork, accelerator: Accelerator) -> float:
+def waiting_share(work: TimedTraining, accelerator: Accelerator) -> float:
     """The share of i2i's step spent waiting for a real DataLoader over image files."""
-    settings = work.settings()
     with TemporaryDirectory() as folder:
-        data = pairs_on_disk(Path(folder), work)
+        data = work.images_on_disk(Path(folder))
         loader = DataLoader(
             data,
-            batch_sampler=DrawSampler(length=len(data), batch_size=work.batch_size, seed=0),
-            num_workers=settings.workers,
+            batch_sampler=DrawSampler(length=len(data), batch_size=work.batch_size, seed=0),  # type: ignore[arg-type]
+            num_workers=work.settings().workers,
             worker_init_fn=worker_init,
             pin_memory=accelerator.device.type == "cuda",
         )
-        trainer = make_trainer(work, accelerator, settings=settings, batches=iter(loader))
+        trainer = work.trainer(accelerator, batches=iter(loader))
         for step in range(work.warmup_steps):
             trainer.step(step)
         wait_for(accelerator.device)
@@ -322,20 +227,8 @@ def waiting_share(work: TrainingWork, accelerator: Accelerator) -> float:
         return waited / (time.perf_counter() - begun)
 
 
-def pairs_on_disk(folder: Path, work: TrainingWork) -> PairedImages:
-    """Streets as A|B files under `folder`, augmented as the pix2pix paper does: enlarge, crop, flip."""
-    (folder / "train").mkdir()
-    for seed in range(IMAGES_ON_DISK):
-        scene = make_scene(seed, size=work.size_px)
-        write_image(folder / "train" / f"{seed}.png", np.concatenate([scene.label_image, scene.day], axis=1))
-    pairs = find_pairs(folder, phase="train", direction="AtoB")
-    info = probe_pairs(pairs)
-    transform = ImageTransform(load_size=round(work.size_px * 286 / 256), crop_size=work.size_px, flip=True)
-    return PairedImages(pairs=pairs, transform=transform, input=info.input, target=info.target)
-
-
 def peak_memory(work: TrainingWork, variant: Variant) -> float | None:
-    """MiB that a few steps of a variant need at most, in a process that does nothing else."""
+    """Bytes that the steps of a variant need at most, in a process that does nothing else."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_peak_memory_of_this_process, work, variant).result()
 
@@ -343,16 +236,114 @@ def peak_memory(work: TrainingWork, variant: Variant) -> float | None:
 def _peak_memory_of_this_process(work: TrainingWork, variant: Variant) -> float | None:
     accelerator = work.accelerator()
     step = make_step(work, variant, accelerator)
-    for _ in range(3):
+    for _ in range(2):  # the optimisers' state is there from the second step on
         step()
     match accelerator.device.type:
         case "cpu":
             unit = 1 if sys.platform == "darwin" else 1024
-            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
         case "mps":
             return None  # PyTorch keeps no peak there
         case _:
-            return torch.accelerator.max_memory_allocated() / 2**20
+            return torch.accelerator.max_memory_allocated()
+
+
+def peak_meaning(device: torch.device) -> str:
+    where = "resident in the whole process" if device.type == "cpu" else "allocated on the device"
+    return f"Peak memory: {where}, each variant in a process of its own."
+
+
+def peak_in_words(peak: float | None) -> str:
+    return "not measured" if peak is None else f"{peak / GIB:.2f} GiB"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryWork:
+    """i2i's training step in fp32 and bf16, with and without computing activations again.
+
+    Attributes:
+        method: which step.
+        device: "auto" takes an accelerator where there is one.
+        batch_size: images in a step, on each side.
+        size_px: side of the images; a multiple of 4, for pix2pix of 256.
+        width: channels after the first convolution, in all networks.
+        blocks: of CycleGAN's and CUT's generators.
+        limit_gib: what would need more is not run.
+        threads: of PyTorch on the CPU; None: PyTorch decides.
+    """
+
+    method: MethodName = "cyclegan"
+    device: Literal["auto", "cpu"] = "auto"
+    batch_size: int = 1
+    size_px: int = 512
+    width: int = 64
+    blocks: int = 9
+    limit_gib: float = 16.0
+    threads: int | None = None
+
+    def training(self, *, precision: Precision, checkpointing: bool) -> TrainingWork:
+        return TrainingWork(
+            method=self.method,
+            device=self.device,
+            precision=precision,
+            checkpointing=checkpointing,
+            batch_size=self.batch_size,
+            size_px=self.size_px,
+            width=self.width,
+            blocks=self.blocks,
+            threads=self.threads,
+        )
+
+
+def memory(work: MemoryWork) -> None:
+    """Say what i2i's training step needs in memory, and what of that autograd keeps for the backward pass."""
+    device = work.training(precision="fp32", checkpointing=False).accelerator().device
+    table = Table(title=f"{work.method} step, i2i, batch {work.batch_size}, {work.size_px} px", caption=machine(device))
+    for column in ("", "kept for backward", "peak memory"):
+        table.add_column(column, justify="right" if column else "left")
+    for checkpointing in (True, False):
+        for precision in PRECISIONS:
+            training = work.training(precision=precision, checkpointing=checkpointing)
+            kept, lasting = planned_memory(training)
+            fits = kept + lasting <= work.limit_gib * GIB
+            table.add_row(
+                f"{precision}, checkpointing" if checkpointing else precision,
+                f"{kept / GIB:.2f} GiB",
+                peak_in_words(peak_memory(training, "i2i")) if fits else f"not run: above {work.limit_gib:g} GiB",
+            )
+    console().print(table)
+    console().print("Kept for backward: of the generators' side, by autograd, beside weights.")
+    console().print(peak_meaning(device))
+
+
+def planned_memory(work: TrainingWork) -> tuple[int, int]:
+    """Bytes that a step keeps of its generators' side for the backward pass, and those of weights and optimisers.
+
+    Nothing is computed: the tensors have shapes and types only.
+    """
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    with FakeTensorMode():
+        method, batch = work.i2i_method(), work.batches()[0]
+        if work.checkpointing:
+            for generator in method.generators.values():
+                recompute_activations(generator)
+        networks = [*method.generators.values(), *method.auxiliary.values(), *method.discriminators.values()]
+        parameters = [parameter for network in networks for parameter in network.parameters()]
+        for discriminator in method.discriminators.values():
+            discriminator.requires_grad_(False)
+        with saved_tensors_hooks(keep, lambda tensor: tensor), autocast(work.precision, torch.device("cpu")):
+            outputs = method.translate(batch, 0)
+            method.generator_losses(batch, outputs, 0)
+        for parameter in parameters:
+            kept.pop(parameter.untyped_storage()._cdata, None)
+    # Weights, their gradients, and Adam's two moments.
+    lasting = 4 * sum(parameter.nbytes for parameter in parameters)
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values()), lasting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -406,10 +397,10 @@ def inference(work: InferenceWork) -> None:
     images = list(rng.integers(0, 256, (work.images, work.size_px, work.size_px, 3), np.uint8))
     encoded = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(t.device).float() / 127.5 - 1
     network = torch.compile(t.generator) if work.compile else t.generator
-    autocast = torch.autocast(t.device.type, dtype=arithmetic(work.precision), enabled=work.precision != "fp32")
+    mixed = autocast(work.precision, t.device)
 
     def network_alone(inputs: Tensor, batch_size: int) -> Tensor:
-        with autocast:
+        with mixed:
             return [network(batch) for batch in inputs.split(batch_size)][-1]
 
     few = encoded[:16]
@@ -468,9 +459,11 @@ def console() -> Console:
 def title(work: TrainingWork) -> str:
     layout = ", channels_last" if work.channels_last else ""
     compiled = ", i2i compiled" if work.compile else ""
+    recomputed = ", i2i with checkpointing" if work.checkpointing else ""
+    networks = f"U-Net depth {work.depth}" if work.method == "pix2pix" else f"two ResNets of {work.blocks} blocks"
     return (
-        f"pix2pix step: U-Net width {work.width} depth {work.depth} ({work.upsampling}) + 70 x 70 PatchGAN, "
-        f"batch {work.batch_size}, {work.size_px} px, {work.precision}{layout}{compiled}"
+        f"{work.method} step: {networks} ({work.upsampling}) and PatchGAN, width {work.width}, "
+        f"batch {work.batch_size}, {work.size_px} px, {work.precision}{layout}{compiled}{recomputed}"
     )
 
 
@@ -488,7 +481,7 @@ def machine(device: torch.device) -> str:
 
 if __name__ == "__main__":
     try:
-        commands = {"train": train, "inference": inference}
+        commands = {"train": train, "memory": memory, "inference": inference}
         tyro.extras.subcommand_cli_from_dict(commands, description=__doc__, config=(tyro.conf.OmitArgPrefixes,))
     except InputError as error:
         sys.exit(str(error))

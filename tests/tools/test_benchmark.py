@@ -1,44 +1,47 @@
 """tools/benchmark.py says all that it promises, about equal work. How long anything took is not asserted."""
 
-import importlib.util
+import importlib
 import re
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import nn
 
-TOOL = Path(__file__).parents[2] / "tools" / "benchmark.py"
-TINY = {"size_px": 32, "width": 2, "depth": 5, "steps": 2, "warmup_steps": 1}
+TOOLS = Path(__file__).parents[2] / "tools"
+TINY: dict[str, dict[str, Any]] = {
+    "pix2pix": {"method": "pix2pix", "size_px": 32, "width": 2, "depth": 5, "steps": 2, "warmup_steps": 1},
+    "cyclegan": {"method": "cyclegan", "size_px": 32, "width": 2, "blocks": 1, "steps": 2, "warmup_steps": 1},
+}
 
 
 @pytest.fixture
 def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmark", TOOL)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "benchmark", module)
-    spec.loader.exec_module(module)
-    return module
+    monkeypatch.syspath_prepend(TOOLS)
+    return importlib.import_module("benchmark")
 
 
 @pytest.mark.slow
-def test_prints_every_figure(benchmark: ModuleType) -> None:
-    options = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()]
+@pytest.mark.parametrize("method", TINY)
+def test_prints_every_figure(benchmark: ModuleType, method: str) -> None:
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in TINY[method].items()]
     done = subprocess.run(
-        [sys.executable, TOOL, "train", "--device=cpu", "--threads=1", *options], capture_output=True, text=True
+        [sys.executable, TOOLS / "benchmark.py", "train", "--device=cpu", "--threads=1", *options],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     number = r"[\d.]+"
     for variant in get_args(benchmark.Variant):
-        cells = [number, rf"{number} - {number}", number, number, rf"{number} MiB"]
+        cells = [number, rf"{number} - {number}", number, number, rf"{number} GiB"]
         row = r"\s+│\s+".join([re.escape(variant), *cells])
         assert re.search(row, done.stdout), f"{variant}\n{done.stdout}"
     for figure in (
+        rf"{method} step: ",
         rf"Waiting for data: {number}% of i2i's step",
         rf"Matrix product in fp32: {number} GFLOP/s",
         rf"plain PyTorch: {number} GFLOP a step, {number} GFLOP/s, {number}% of the matrix product's",
@@ -48,8 +51,9 @@ def test_prints_every_figure(benchmark: ModuleType) -> None:
         assert re.search(figure, done.stdout), f"{figure}\n{done.stdout}"
 
 
-def test_all_variants_do_the_same_work(benchmark: ModuleType) -> None:
-    work = benchmark.TrainingWork(**TINY, device="cpu")
+@pytest.mark.parametrize("method", TINY)
+def test_all_variants_do_the_same_work(benchmark: ModuleType, method: str) -> None:
+    work = benchmark.TimedTraining(**TINY[method], device="cpu")
     accelerator = work.accelerator()
     flop = {
         variant: benchmark.count_flop(benchmark.make_step(work, variant, accelerator))
@@ -58,35 +62,82 @@ def test_all_variants_do_the_same_work(benchmark: ModuleType) -> None:
     assert len(set(flop.values())) == 1, flop
 
 
-def test_all_variants_train_alike(benchmark: ModuleType) -> None:
-    """Without dropout, i2i's networks and those of the plain step are the same after three steps."""
-    made: list[tuple[nn.Module, nn.Module]] = []
+@pytest.mark.parametrize("method", TINY)
+def test_all_variants_train_alike(benchmark: ModuleType, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the same random numbers (dropout's, and the pool's, which is full after two steps) come the same weights."""
+    made: list[dict[str, nn.Module]] = []
 
-    class Recorded(benchmark.TrainingWork):  # type: ignore[name-defined]
-        def networks(self) -> tuple[nn.Module, nn.Module]:
+    class Recorded(benchmark.TimedTraining):  # type: ignore[name-defined]
+        def networks(self) -> dict[str, nn.Module]:
             made.append(super().networks())
-            for dropout in (module for module in made[-1][0].modules() if isinstance(module, nn.Dropout)):
-                dropout.p = 0.0
             return made[-1]
 
+    # i2i seeds anew for every step, the plain one never.
+    monkeypatch.setattr("i2i.training.loop.Trainer._seed", lambda *_: None)
     # Adam divides gradients that cancel to rounding noise by themselves, so that in float32 noise decides their sign.
     torch.set_default_dtype(torch.float64)
     try:
-        work = Recorded(**TINY, device="cpu")
+        work = Recorded(**TINY[method], pool_size=2, device="cpu")
         accelerator = work.accelerator()
         for variant in get_args(benchmark.Variant):
             step = benchmark.make_step(work, variant, accelerator)
-            for _ in range(3):
+            torch.manual_seed(1)
+            for _ in range(6):
                 step()
         work.networks()
     finally:
         torch.set_default_dtype(torch.float32)
-    *trained, untrained = [[p for network in networks for p in network.parameters()] for networks in made]
+    *trained, untrained = [dict(nn.ModuleDict(networks).named_parameters()) for networks in made]
     first, *others = trained
     assert len(others) == 3
     for other in others:
         torch.testing.assert_close(other, first, rtol=0, atol=1e-7)
-    assert max((a - b).abs().max().item() for a, b in zip(first, untrained, strict=True)) > 1e-4
+    for name in made[0]:
+        moved = [(first[p] - untrained[p]).abs().max().item() for p in first if p.startswith(f"{name}.")]
+        assert max(moved) > 1e-4, name
+
+
+def test_too_few_readings(benchmark: ModuleType) -> None:
+    with pytest.raises(benchmark.InputError, match="at least 2 --steps and 1 of --warmup-steps, got 1 and 5"):
+        benchmark.TimedTraining(steps=1)
+
+
+@pytest.mark.parametrize("method", ["cyclegan", "cut"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_planned_memory_is_what_a_step_keeps(benchmark: ModuleType, method: str, checkpointing: bool) -> None:
+    """The same count as of real tensors in a real trainer's passes, told apart by where their data lies."""
+    work = benchmark.TrainingWork(
+        method=method, checkpointing=checkpointing, size_px=64, width=4, blocks=2, device="cpu"
+    )
+    planned, lasting = benchmark.planned_memory(work)
+
+    trainer = work.trainer(work.accelerator(), batches=iter(()))
+    parameters = [p for optimiser in trainer.optimisers for p in optimiser.param_groups[0]["params"]]
+    assert lasting == 4 * 4 * sum(p.numel() for p in parameters)
+    kept: dict[int, torch.Tensor] = {}
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda tensor: kept.setdefault(tensor.untyped_storage().data_ptr(), tensor), lambda tensor: tensor
+    ):
+        batch = work.batches()[0]
+        with trainer._discriminators_frozen():
+            trainer.method.generator_losses(batch, trainer.method.translate(batch, 0), 0)
+    weights = {p.untyped_storage().data_ptr() for p in parameters}
+    measured = sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in weights)
+    assert planned == pytest.approx(measured, rel=0.01)
+
+
+@pytest.mark.slow
+def test_memory_prints_every_figure(benchmark: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny = {"device": "cpu", "width": 4, "blocks": 1, "threads": 1}
+    benchmark.memory(benchmark.MemoryWork(**tiny, size_px=256, limit_gib=0.05))
+    printed = capsys.readouterr().out
+    kept = {}
+    for variant in ("bf16, checkpointing", "fp32, checkpointing", "bf16", "fp32"):
+        row = re.search(rf"│ {variant}\s+│\s+([\d.]+) GiB │\s+([\d.]+ GiB|not run: above 0.05 GiB) │", printed)
+        assert row, f"{variant}\n{printed}"
+        kept[variant] = float(row[1])
+        assert row[2].startswith("not run") == (kept[variant] > 0.05), printed
+    assert kept["bf16, checkpointing"] < kept["fp32, checkpointing"] < kept["bf16"] < kept["fp32"]
 
 
 def test_inference_prints_every_figure(benchmark: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
