@@ -130,7 +130,7 @@ class CycleGAN(Method):
 
     def preview(self, batch: Batch) -> dict[str, Tensor]:
         """Each side, its translation, the round trip and, where it is known, the truth."""
-        pictures = {}
+        pictures: dict[str, Tensor] = {}
         for (name, source, target), (back, _, _) in zip(DIRECTIONS, reversed(DIRECTIONS), strict=True):
             a, b = source.upper(), target.upper()
             fake = self.generators[name](batch[source])
