@@ -52,7 +52,8 @@ class Settings:
         antialias: the generator blurs before it halves.
         upsampling: of the generator; "resize" avoids checkerboard patterns.
         skips: the generator hands each size across, as a U-Net does.
-        residual: the generator adds the input times this before the last tanh, so that only the change is learnt.
+        residual: the generator adds the input times this before the last tanh. Neither helps as it helps CycleGAN: with
+            both and a larger nce_weight, the generator stays where PatchNCE is least, at its input.
         discriminator_width: channels of the PatchGAN's first layer.
         discriminator_layers: strided layers of the PatchGAN; 3 judge patches of 70 x 70 px.
         spectral: spectral norm in the discriminator.
@@ -117,12 +118,12 @@ STREETS = replace(
     blocks=4,
     antialias=False,
     upsampling="resize",
-    skips=True,
-    residual=1.5,
     discriminator_width=24,
     training=TrainingSettings(
         # For a few minutes on two cores: many small steps teach more than few large ones.
         steps=3000,
+        generator_learning_rate=6e-4,
+        discriminator_learning_rate=3e-4,
         ema_decay=0.99,
         validate_every_steps=500,
         save_every_steps=500,

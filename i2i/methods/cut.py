@@ -23,7 +23,8 @@ def paper_taps(*, downsamplings: int = 2, blocks: int = 9) -> tuple[int, ...]:
     """The stages of a `ResNetGenerator` whose features the paper compares, as its `tap_channels` counts them.
 
     The pixels, each halving, the first and the fifth residual block; of fewer than five blocks the middle one in
-    place of the fifth.
+    place of the fifth. Halvings are tapped behind norm and activation, where the authors' code takes what the
+    convolution gives.
     """
     first_block = 2 + downsamplings
     return (0, *range(2, first_block), *sorted({first_block, first_block + (4 if blocks >= 5 else blocks // 2)}))
