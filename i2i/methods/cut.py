@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from i2i.errors import InputError
 from i2i.losses.adversarial import AdversarialLoss, LeastSquares
 from i2i.losses.contrastive import PatchProjector, draw_positions, features_at, mirrored_positions, patch_nce
 from i2i.losses.penalties import r1_penalty
 from i2i.methods.base import Batch, Losses, Method, Outputs, in_full_precision
-from i2i.metrics import paired_metrics, patch_descriptors, sliced_wasserstein
+from i2i.methods.unpaired import can_join, describe_sides, side_distance
+from i2i.metrics import paired_metrics
 
 
 def paper_taps(*, downsamplings: int = 2, blocks: int = 9) -> tuple[int, ...]:
@@ -90,7 +90,6 @@ class CUT(Method):
             discriminators={"discriminator": discriminator},
             auxiliary={"projector": PatchProjector(channels=[stages[tap] for tap in taps])},
         )
-        self.mixes_images = any(isinstance(module, _BatchNorm) for module in generator.modules())
         self.taps = tuple(taps)
         self.objective = objective or LeastSquares()
         self.nce_weights = {"fake_b": nce_weight}
@@ -154,25 +153,17 @@ class CUT(Method):
     def validate(self, batch: Batch) -> Mapping[str, float | Tensor]:
         """`figures` where the truth is known, and descriptors for `distances`."""
         fake = self.generators["generator"](batch["a"])
-        measured: dict[str, float | Tensor] = {}
-        if "truth_b" in batch:
-            measured |= self.figures(fake, batch["truth_b"])
-        for kind, images in (("fake", fake), ("real", batch["b"])):
-            measured |= {f"{kind}/{level}": patches for level, patches in patch_descriptors(images).items()}
-        return measured
+        figures = self.figures(fake, batch["truth_b"]) if "truth_b" in batch else {}
+        return {**figures, **describe_sides("b", fake=fake, real=batch["b"])}
 
     def distances(self, descriptors: dict[str, Tensor]) -> dict[str, float]:
-        """Sliced Wasserstein distance of the translations from the images of B."""
-        real, fake = (
-            {name.removeprefix(kind): patches for name, patches in descriptors.items() if name.startswith(kind)}
-            for kind in ("real/", "fake/")
-        )
-        return {"swd": sliced_wasserstein(real, fake)["swd"]}
+        """How far the translations are from the images of B, as sets."""
+        return {"swd": side_distance("b", descriptors)}
 
     def _run(self, images: Sequence[Tensor], *, decode: bool = True) -> list[tuple[Tensor | None, Sequence[Tensor]]]:
         """Output and tapped features of each batch of images, all in one call where that is the same."""
         generator = self.generators["generator"]
-        if self.mixes_images or len({batch.shape for batch in images}) > 1:
+        if not can_join(generator, images):
             return [generator(batch, taps=self.taps, decode=decode) for batch in images]
         output, features = generator(torch.cat(list(images)), taps=self.taps, decode=decode)
         outputs = output.chunk(len(images)) if decode else [None] * len(images)

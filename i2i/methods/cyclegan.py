@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from i2i.errors import InputError
 from i2i.losses.adversarial import AdversarialLoss, LeastSquares
 from i2i.losses.penalties import r1_penalty
 from i2i.methods.base import Batch, Losses, Method, Outputs, in_full_precision
 from i2i.methods.pool import ImagePool
-from i2i.metrics import paired_metrics, patch_descriptors, sliced_wasserstein
+from i2i.methods.unpaired import can_join, describe_sides, side_distance
+from i2i.metrics import paired_metrics
 
 Figures = Callable[[Tensor, Tensor], dict[str, float]]
 
@@ -129,39 +129,31 @@ class CycleGAN(Method):
         return Losses(terms=terms, real_scores=real_scores, fake_scores=fake_scores)
 
     def preview(self, batch: Batch) -> dict[str, Tensor]:
-        """Each side, its translation, the round trip and, where it is known, the truth."""
+        """Each side, its translation and the round trip; the truth, where the other side does not show it."""
         pictures: dict[str, Tensor] = {}
         for (name, source, target), (back, _, _) in zip(DIRECTIONS, reversed(DIRECTIONS), strict=True):
             a, b = source.upper(), target.upper()
             fake = self.generators[name](batch[source])
             pictures |= {a: batch[source], f"{a} → {b}": fake, f"{a} → {b} → {a}": self.generators[back](fake)}
-            if f"truth_{target}" in batch:
-                pictures[f"{b} in truth"] = batch[f"truth_{target}"]
+            truth = batch.get(f"truth_{target}")
+            if truth is not None and not torch.equal(truth, batch[target]):
+                pictures[f"truth of {a} → {b}"] = truth
         return pictures
 
     def validate(self, batch: Batch) -> Mapping[str, float | Tensor]:
-        """`figures` where the truth is known, and descriptors for `distances`; those of B → A end in "_b_to_a"."""
+        """`figures` where the truth is known, and what `distances` needs; those of B → A end in "_b_to_a"."""
         measured: dict[str, float | Tensor] = {}
         for name, source, target in DIRECTIONS:
             fake = self.generators[name](batch[source])
             if f"truth_{target}" in batch:
                 figures = self.figures(fake, batch[f"truth_{target}"])
                 measured |= {metric + _ending(name): value for metric, value in figures.items()}
-            for kind, images in (("fake", fake), ("real", batch[target])):
-                patches = patch_descriptors(images)
-                measured |= {f"{kind}_{target}/{level}": values for level, values in patches.items()}
+            measured |= describe_sides(target, fake=fake, real=batch[target])
         return measured
 
     def distances(self, descriptors: dict[str, Tensor]) -> dict[str, float]:
-        """Sliced Wasserstein distance of each side's translations from the images they should look like."""
-        measured = {}
-        for name, _, target in DIRECTIONS:
-            real, fake = (
-                {key.removeprefix(start): values for key, values in descriptors.items() if key.startswith(start)}
-                for start in (f"real_{target}/", f"fake_{target}/")
-            )
-            measured["swd" + _ending(name)] = sliced_wasserstein(real, fake)["swd"]
-        return measured
+        """How far translations to each side are from its images, as sets."""
+        return {"swd" + _ending(name): side_distance(target, descriptors) for name, _, target in DIRECTIONS}
 
     def state_dict(self) -> dict[str, Any]:
         return {side: pool.state_dict() for side, pool in self.pools.items()}
@@ -177,9 +169,9 @@ class CycleGAN(Method):
     def _generate_two(self, name: str, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """Both batches through a generator: at once, where no image then changes what becomes of another."""
         generator = self.generators[name]
-        if first.shape[1:] != second.shape[1:] or any(isinstance(m, _BatchNorm) for m in generator.modules()):
-            return generator(first), generator(second)
-        return generator(torch.cat([first, second])).split([len(first), len(second)])
+        if can_join(generator, [first, second]):
+            return generator(torch.cat([first, second])).split([len(first), len(second)])
+        return generator(first), generator(second)
 
     def _noisy(self, images: Tensor) -> Tensor:
         return images + self.cycle_noise * torch.randn_like(images) if self.cycle_noise else images

@@ -145,8 +145,8 @@ class Monitor:
 
     def _note_variety(self, tensors: dict[str, Tensor]) -> None:
         for name, value in tensors.items():
-            if value.ndim < 2 or not value.is_floating_point():
-                continue
+            if value.ndim not in (2, 4) or not value.is_floating_point():
+                continue  # neither points nor images
             value = value.detach().float()
             # Size differs from image to image in some data, so maps are compared at 8 × 8.
             small = (F.adaptive_avg_pool2d(value, 8) if value.ndim == 4 else value).flatten(1)

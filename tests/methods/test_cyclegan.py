@@ -180,7 +180,7 @@ def test_held_out_figures_and_pictures() -> None:
     )
     a, b = torch.rand(4, 3, 32, 32), torch.rand(4, 3, 32, 32)
     with torch.no_grad():
-        batch = {"a": a, "b": b, "truth_b": b, "truth_a": networks[1](b)}
+        batch = {"a": a, "b": b, "truth_b": b.clone(), "truth_a": networks[1](b)}
         measured = dict(method.validate(batch))
         numbers = {name: value for name, value in measured.items() if isinstance(value, float)}
         assert numbers == {"l1": pytest.approx(float(mean_l1(networks[0](a), b))), "l1_b_to_a": 0.0}
@@ -191,7 +191,8 @@ def test_held_out_figures_and_pictures() -> None:
         pictures = method.preview(batch)
         torch.testing.assert_close(pictures["A → B → A"], networks[1](networks[0](a)))
         torch.testing.assert_close(pictures["B → A → B"], networks[0](networks[1](b)))
-        assert torch.equal(pictures["B in truth"], b)
+        assert torch.equal(pictures["truth of B → A"], networks[1](b))
+        assert "truth of A → B" not in pictures  # it is what B shows
 
         perfect = {key: tensors["real_b" + key.removeprefix("fake_b")] for key in tensors if key.startswith("fake_b")}
         assert method.distances({**tensors, **perfect})["swd"] == 0

@@ -121,6 +121,11 @@ def test_points_that_collapse() -> None:
     assert len(alarms) == 1 and "sample varies" in alarms[0].text
 
 
+def test_what_is_neither_image_nor_point_is_left_alone() -> None:
+    """Such as features at so many positions, whose number changes with the size of the images."""
+    assert watch(new_monitor(), 150, outputs=lambda step: torch.ones(2, 3 + step % 2, 5)) == []
+
+
 def test_said_once_until_it_ends_and_comes_back() -> None:
     monitor = new_monitor()
     assert [alarm.step for alarm in watch(monitor, 400, accuracy=1.0)] == [100]

@@ -1,0 +1,32 @@
+"""What the methods for unpaired translation share."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from i2i.metrics import patch_descriptors, sliced_wasserstein
+
+
+def can_join(network: nn.Module, batches: Sequence[Tensor]) -> bool:
+    """Whether a network makes of several batches at once what it makes of each: nothing mixes images, sizes agree."""
+    mixes_images = any(isinstance(module, _BatchNorm) for module in network.modules())
+    return not mixes_images and len({batch.shape[1:] for batch in batches}) == 1
+
+
+def describe_sides(side: str, *, fake: Tensor, real: Tensor) -> dict[str, float | Tensor]:
+    """For `Method.validate`: patches of translations to a side and of that side's images, both (N, C, H, W)."""
+    return {
+        f"{kind}_{side}/{level}": patches
+        for kind, images in (("fake", fake), ("real", real))
+        for level, patches in patch_descriptors(images).items()
+    }
+
+
+def side_distance(side: str, descriptors: dict[str, Tensor]) -> float:
+    """For `Method.distances`: the sliced Wasserstein distance of what `describe_sides` described."""
+    real, fake = (
+        {name.removeprefix(kind): patches for name, patches in descriptors.items() if name.startswith(kind)}
+        for kind in (f"real_{side}/", f"fake_{side}/")
+    )
+    return sliced_wasserstein(real, fake)["swd"]
