@@ -64,7 +64,7 @@ def test_all_options_at_once(run_recipe: RunRecipe, tmp_path: Path) -> None:
 def test_fine_tuning_of_a_golden_resnet(
     run_recipe: RunRecipe, data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its taps are those of its nine blocks, whatever --blocks says; a U-Net has none."""
+    """A U-Net has no features to compare."""
     data, out = write_sides(tmp_path / "data"), tmp_path / "run"
     resnet, unet = (
         data_dir / "golden" / f"junyanz-{name}" / "weights.pth" for name in ("resnet9-instance", "unet128-batch")
@@ -77,6 +77,15 @@ def test_fine_tuning_of_a_golden_resnet(
     sizes = ("--load-size", "128", "--crop-size", "128")
     assert run_recipe("cut", "--data", data, "--out", tmp_path / "other", *SMALL, *sizes, "--init-generator", unet) == 2
     assert f"{unet} holds a UNetGenerator, and CUT compares features inside of a ResNet" in capsys.readouterr().err
+
+
+def test_the_generator_of_an_earlier_run_decides_what_is_compared(run_recipe: RunRecipe, tmp_path: Path) -> None:
+    """It has two blocks, where the fifth of nine would be looked for."""
+    data = write_sides(tmp_path / "data")
+    assert run_recipe("cut", "--data", data, "--out", tmp_path / "first", *SMALL) == 0
+    initial = ("--init-generator", tmp_path / "first", "--blocks", "9")
+    assert run_recipe("cut", "--data", data, "--out", tmp_path / "second", *SMALL, *initial) == 0
+    assert load_network(tmp_path / "second").arguments["blocks"] == 2
 
 
 def test_whole_images_of_many_sizes(run_recipe: RunRecipe, tmp_path: Path) -> None:
