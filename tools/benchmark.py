@@ -15,6 +15,7 @@ import resource
 import statistics
 import sys
 import time
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +34,7 @@ from rich.table import Table
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
+from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 from training_work import IMAGES_ON_DISK, MethodName, TrainingWork, arithmetic, autocast
@@ -43,6 +45,7 @@ from i2i.errors import InputError
 from i2i.generators import ResNetGenerator
 from i2i.inference.translator import Translator
 from i2i.layers.recompute import recompute_activations
+from i2i.layers.resample import Upsampling
 from i2i.training.config import Precision, TrainingSettings
 from i2i.training.loop import make_accelerator
 from i2i.training.monitor import Monitor
@@ -81,12 +84,12 @@ def train(work: TimedTraining) -> None:
     accelerator = work.accelerator()
     device = accelerator.device
     steps = {variant: make_step(work, variant, accelerator) for variant in get_args(Variant)}
-    product, product_flop = matrix_product(work.precision, device)
-    for step in (*steps.values(), product):
+    ceilings = fastest_operations(work, device)
+    for step in (*steps.values(), *ceilings.values()):
         for _ in range(work.warmup_steps):
             step()
     step_flop = count_flop(steps[PLAIN])
-    seconds = time_in_turns({**steps, "matrix product": product}, readings=work.steps, device=device)
+    seconds = time_in_turns({**steps, **ceilings}, readings=work.steps, device=device)
     waiting = waiting_share(work, accelerator)
 
     table = Table(title=title(work), caption=f"median of {work.steps} readings in turns; {machine(device)}")
@@ -105,18 +108,19 @@ def train(work: TimedTraining) -> None:
         )
     console().print(table)
 
-    product_rate = product_flop / statistics.median(seconds["matrix product"])
+    best = {name: count_flop(step) / statistics.median(seconds[name]) for name, step in ceilings.items()}
     console().print(peak_meaning(device))
     console().print(
         f"Waiting for data: {waiting:.1%} of i2i's step, with {work.settings().workers} workers that read, resize, "
         f"crop and flip PNG files of {IMAGES_ON_DISK} scenes."
     )
-    console().print(f"Matrix product in {work.precision}: {product_rate / 1e9:.0f} GFLOP/s.")
+    for name, rate in best.items():
+        console().print(f"{name} in {work.precision}: {rate / 1e9:.0f} GFLOP/s.")
     for variant in (PLAIN, "i2i"):
         rate = step_flop / statistics.median(seconds[variant])
         console().print(
-            f"{variant}: {step_flop / 1e9:.1f} GFLOP a step, {rate / 1e9:.0f} GFLOP/s, "
-            f"{rate / product_rate:.0%} of the matrix product's."
+            f"{variant}: {step_flop / 1e9:.1f} GFLOP a step, {rate / 1e9:.0f} GFLOP/s; "
+            + ", ".join(f"{rate / ceiling:.0%} of the {name.lower()}'s" for name, ceiling in best.items())
         )
 
 
@@ -160,18 +164,22 @@ def i2i_step(work: TrainingWork, accelerator: Accelerator, *, ema_decay: float) 
     return step
 
 
-def matrix_product(precision: Precision, device: torch.device) -> tuple[Step, int]:
-    """A product of large square matrices, and its floating-point operations."""
+def fastest_operations(work: TrainingWork, device: torch.device) -> dict[str, Step]:
+    """What networks consist of, where a machine is at its best: large matrices, and a ResNet block's convolution."""
     # Convolutions may round to TF32 by default, products may not: both get the same leave.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
-    side = 2048 if device.type == "cpu" else 8192
-    a, b = (torch.randn(side, side, device=device, dtype=arithmetic(precision)) for _ in range(2))
-    out = torch.empty_like(a)
+    side, images = (2048, 1) if device.type == "cpu" else (8192, 64)
+    layout = torch.channels_last if work.channels_last else torch.contiguous_format
 
-    def multiply() -> None:
-        torch.mm(a, b, out=out)
+    def random(*shape: int) -> Tensor:
+        return torch.randn(shape, device=device, dtype=arithmetic(work.precision))
 
-    return multiply, 2 * side**3
+    a, b, product = random(side, side), random(side, side), random(side, side)
+    features, weight = (random(n, 256, px, px).to(memory_format=layout) for n, px in ((images, 64), (256, 3)))
+    return {
+        "Matrix product": partial(torch.mm, a, b, out=product),
+        "3 x 3 convolution": partial(F.conv2d, features, weight, padding=1),
+    }
 
 
 def count_flop(step: Step) -> int:
@@ -181,7 +189,7 @@ def count_flop(step: Step) -> int:
     return counter.get_total_flops()
 
 
-def time_in_turns(steps: dict[str, Step], *, readings: int, device: torch.device) -> dict[str, list[float]]:
+def time_in_turns(steps: Mapping[str, Step], *, readings: int, device: torch.device) -> dict[str, list[float]]:
     """Seconds per call, `readings` of them for each.
 
     On an accelerator a reading spans ten calls and waits for the device only after the last, so that a step that makes
@@ -268,6 +276,8 @@ class MemoryWork:
         size_px: side of the images; a multiple of 4, for pix2pix of 256.
         width: channels after the first convolution, in all networks.
         blocks: of CycleGAN's and CUT's generators.
+        upsampling: of all generators; for CUT as published, "bilinear".
+        antialias: ResNets blur before they halve; for CUT as published, they do.
         limit_gib: what would need more is not run.
         threads: of PyTorch on the CPU; None: PyTorch decides.
     """
@@ -278,6 +288,8 @@ class MemoryWork:
     size_px: int = 512
     width: int = 64
     blocks: int = 9
+    upsampling: Upsampling = "transposed"
+    antialias: bool = False
     limit_gib: float = 16.0
     threads: int | None = None
 
@@ -291,6 +303,8 @@ class MemoryWork:
             size_px=self.size_px,
             width=self.width,
             blocks=self.blocks,
+            upsampling=self.upsampling,
+            antialias=self.antialias,
             threads=self.threads,
         )
 
@@ -298,7 +312,10 @@ class MemoryWork:
 def memory(work: MemoryWork) -> None:
     """Say what i2i's training step needs in memory, and what of that autograd keeps for the backward pass."""
     device = work.training(precision="fp32", checkpointing=False).accelerator().device
-    table = Table(title=f"{work.method} step, i2i, batch {work.batch_size}, {work.size_px} px", caption=machine(device))
+    blurred = ", antialiased" if work.antialias else ""
+    networks = f"width {work.width}, {work.upsampling}{blurred}"
+    heading = f"{work.method} step of i2i: {networks}, batch {work.batch_size}, {work.size_px} px"
+    table = Table(title=heading, caption=machine(device))
     for column in ("", "kept for backward", "peak memory"):
         table.add_column(column, justify="right" if column else "left")
     for checkpointing in (True, False):

@@ -10,7 +10,7 @@ from training_work import BETAS, CYCLE_WEIGHT, IDENTITY_WEIGHT, L1_WEIGHT, LEARN
 
 from i2i.training.loop import to_device
 
-Step = Callable[[], None]
+Step = Callable[[], object]
 
 
 def pix2pix_step(work: TrainingWork, device: torch.device, *, fused_adam: bool) -> Step:

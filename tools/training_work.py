@@ -38,11 +38,11 @@ IMAGES_ON_DISK = 16
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingWork:
-    """A training step as published, on images of three channels.
+    """A training step with the published losses, on images of three channels.
 
     pix2pix: U-Net and 70 x 70 PatchGAN with batch norm; one generator pass and three discriminator passes.
     CycleGAN: two ResNets and two 70 x 70 PatchGANs with instance norm; six and six.
-    CUT: a ResNet that blurs as it resizes, and such a PatchGAN; two, two of its encoder, and three.
+    CUT: one of each; two passes and two of the encoder alone, and three.
 
     Attributes:
         method: which step.
@@ -56,7 +56,8 @@ class TrainingWork:
         width: channels after the first convolution, in all networks.
         depth: of pix2pix's U-Net.
         blocks: of the other generators.
-        upsampling: of pix2pix's and CycleGAN's generators.
+        upsampling: of all generators; for CUT as published, "bilinear".
+        antialias: ResNets blur before they halve; for CUT as published, they do.
         pool_size: images in each of CycleGAN's pools.
         threads: of PyTorch on the CPU; None: PyTorch decides.
     """
@@ -73,6 +74,7 @@ class TrainingWork:
     depth: int = 8
     blocks: int = 9
     upsampling: Upsampling = "transposed"
+    antialias: bool = False
     pool_size: int = 50
     threads: int | None = None
 
@@ -103,25 +105,22 @@ class TrainingWork:
                 return {"generator": generator, "discriminator": PatchDiscriminator(in_channels=6, width=self.width)}
             case "cyclegan":
                 return {
-                    "a_to_b": self._resnet(upsampling=self.upsampling),
-                    "b_to_a": self._resnet(upsampling=self.upsampling),
+                    "a_to_b": self._resnet(),
+                    "b_to_a": self._resnet(),
                     "discriminator_a": self._patch_discriminator(),
                     "discriminator_b": self._patch_discriminator(),
                 }
             case "cut":
-                return {
-                    "generator": self._resnet(upsampling="bilinear", antialias=True),
-                    "discriminator": self._patch_discriminator(),
-                }
+                return {"generator": self._resnet(), "discriminator": self._patch_discriminator()}
 
-    def _resnet(self, *, upsampling: Upsampling, antialias: bool = False) -> nn.Module:
+    def _resnet(self) -> nn.Module:
         return ResNetGenerator(
             in_channels=3,
             out_channels=3,
             width=self.width,
             blocks=self.blocks,
-            upsampling=upsampling,
-            antialias=antialias,
+            upsampling=self.upsampling,
+            antialias=self.antialias,
         )
 
     def _patch_discriminator(self) -> nn.Module:

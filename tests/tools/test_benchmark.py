@@ -40,12 +40,14 @@ def test_prints_every_figure(benchmark: ModuleType, method: str) -> None:
         cells = [number, rf"{number} - {number}", number, number, rf"{number} GiB"]
         row = r"\s+│\s+".join([re.escape(variant), *cells])
         assert re.search(row, done.stdout), f"{variant}\n{done.stdout}"
+    share = rf"{number}% of the matrix product's, {number}% of the 3 x 3 convolution's"
     for figure in (
         rf"{method} step: ",
         rf"Waiting for data: {number}% of i2i's step",
         rf"Matrix product in fp32: {number} GFLOP/s",
-        rf"plain PyTorch: {number} GFLOP a step, {number} GFLOP/s, {number}% of the matrix product's",
-        rf"i2i: {number} GFLOP a step, {number} GFLOP/s, {number}% of the matrix product's",
+        rf"3 x 3 convolution in fp32: {number} GFLOP/s",
+        rf"plain PyTorch: {number} GFLOP a step, {number} GFLOP/s; {share}",
+        rf"i2i: {number} GFLOP a step, {number} GFLOP/s; {share}",
         rf"\d+ cores, 1 threads, torch {re.escape(torch.__version__)}, on cpu",
     ):
         assert re.search(figure, done.stdout), f"{figure}\n{done.stdout}"
