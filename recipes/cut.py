@@ -180,7 +180,7 @@ def main(settings: Settings) -> None:
         out=settings.out,
         facts=RunFacts(
             title=f"CUT: {task.name}",
-            about=f"{task.about} The generator makes B of A.",
+            about=f"{task.about}\nThe generator makes B of A.",
             settings=identity(settings),
             fingerprint=task.fingerprint,
             baselines=task.baselines,

@@ -172,7 +172,7 @@ def main(settings: Settings) -> None:
             size_multiple=math.lcm(4, *(network.size_multiple for network in generators.values())),
             smallest_px=smallest_px(settings, [*generators.values(), *discriminators.values()]),
         )
-    about = f"{task.about} a_to_b makes B of A, and b_to_a makes A of B.{beginnings(settings)}"
+    about = "\n".join([task.about, "a_to_b makes B of A, and b_to_a makes A of B.", *beginnings(settings)])
     if PartialState().is_main_process:
         print(about)
 
@@ -269,14 +269,14 @@ def smallest_px(settings: Settings, initial: Sequence[nn.Module]) -> int:
     return max(needed)
 
 
-def beginnings(settings: Settings) -> str:
-    """Which networks start from which weights, in sentences."""
-    starts = [f" {name} starts from {path}." for name, path in settings.initial_generators.items()]
+def beginnings(settings: Settings) -> list[str]:
+    """Which networks start from which weights; nothing where none does."""
+    starts = [f"{name} starts from {path}." for name, path in settings.initial_generators.items()]
     for side, path in settings.initial_discriminators.items():
-        starts.append(f" The discriminator of {side.upper()} starts from {path}.")
+        starts.append(f"The discriminator of {side.upper()} starts from {path}.")
     if 0 < len(starts) < 4:
-        starts.append(" The other networks start from scratch.")
-    return "".join(starts)
+        starts.append("The other networks start from scratch.")
+    return starts
 
 
 def identity(settings: Settings) -> dict[str, Any]:

@@ -100,7 +100,7 @@ class UnpairedTask:
         training, held_out: items for the method.
         a, b: the two sides.
         name: of the data, in a word or two.
-        about: what A and B are, how many images there are, and a warning where they are too few.
+        about: what A and B are, how many images there are, and a warning where they are too few; a line each.
         fingerprint: identifies the training data.
         figures: what to say about a translation of A whose truth is known.
         baselines: figures of A → B without training, by name.
@@ -214,7 +214,7 @@ def _folder_task(
         a=ImageSide(**asdict(info_a.side)),
         b=ImageSide(**asdict(info_b.side)),
         name=data.data.resolve().name if data.data else f"{files_a[0].parent.name} and {files_b[0].parent.name}",
-        about=" ".join(
+        about="\n".join(
             [
                 *(_described("A", files_a, info_a), _described("B", files_b, info_b)),
                 _described_held_out(data, test_a, test_b),

@@ -92,7 +92,7 @@ def test_whole_images_of_many_sizes(run_recipe: RunRecipe, tmp_path: Path) -> No
     data = tmp_path / "data"
     for side, sizes in (("A", [(40, 44), (52, 36), (90, 47)]), ("B", [(64, 64), (41, 80)])):
         write_side(data / f"train{side}", *sizes)
-    whole = ("--load-size", "None", "--crop-size", "None", "--steps", "4", "--patches", "64")
+    whole = ("--load-size", "None", "--crop-size", "None", "--steps", "4")
     assert run_recipe("cut", "--data", data, "--out", tmp_path / "run", *SMALL, *whole) == 0
 
 
