@@ -321,7 +321,7 @@ def memory(work: MemoryWork) -> None:
     for checkpointing in (True, False):
         for precision in PRECISIONS:
             training = work.training(precision=precision, checkpointing=checkpointing)
-            kept, lasting = planned_memory(training)
+            kept, lasting = planned_memory(training, device)
             fits = kept + lasting <= work.limit_gib * GIB
             table.add_row(
                 f"{precision}, checkpointing" if checkpointing else precision,
@@ -333,7 +333,7 @@ def memory(work: MemoryWork) -> None:
     console().print(peak_meaning(device))
 
 
-def planned_memory(work: TrainingWork) -> tuple[int, int]:
+def planned_memory(work: TrainingWork, device: torch.device) -> tuple[int, int]:
     """Bytes that a step keeps of its generators' side for the backward pass, and those of weights and optimisers.
 
     Nothing is computed: the tensors have shapes and types only.
@@ -345,7 +345,9 @@ def planned_memory(work: TrainingWork) -> tuple[int, int]:
         return tensor
 
     with FakeTensorMode():
-        method, batch = work.i2i_method(), work.batches()[0]
+        batch = {side: images.to(device) for side, images in work.batches()[0].items()}
+        with device:
+            method = work.i2i_method()
         if work.checkpointing:
             for generator in method.generators.values():
                 recompute_activations(generator)
@@ -353,7 +355,7 @@ def planned_memory(work: TrainingWork) -> tuple[int, int]:
         parameters = [parameter for network in networks for parameter in network.parameters()]
         for discriminator in method.discriminators.values():
             discriminator.requires_grad_(False)
-        with saved_tensors_hooks(keep, lambda tensor: tensor), autocast(work.precision, torch.device("cpu")):
+        with saved_tensors_hooks(keep, lambda tensor: tensor), autocast(work.precision, device):
             outputs = method.translate(batch, 0)
             method.generator_losses(batch, outputs, 0)
         for parameter in parameters:

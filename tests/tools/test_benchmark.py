@@ -111,7 +111,7 @@ def test_planned_memory_is_what_a_step_keeps(benchmark: ModuleType, method: str,
     work = benchmark.TrainingWork(
         method=method, checkpointing=checkpointing, size_px=64, width=4, blocks=2, device="cpu"
     )
-    planned, lasting = benchmark.planned_memory(work)
+    planned, lasting = benchmark.planned_memory(work, torch.device("cpu"))
 
     trainer = work.trainer(work.accelerator(), batches=iter(()))
     parameters = [p for optimiser in trainer.optimisers for p in optimiser.param_groups[0]["params"]]
