@@ -33,7 +33,7 @@ from i2i.losses.adversarial import Objective, make_objective
 from i2i.methods.cut import CUT, paper_taps
 from i2i.training.config import TrainingSettings
 from i2i.training.finetune import check_channels, fingerprints, initial_discriminator, initial_generator
-from i2i.training.loop import on_cpu, train
+from i2i.training.loop import limit_threads, on_cpu, train
 from i2i.training.report import RunFacts, print_figures, recorded
 from i2i.training.unpaired import UnpairedData, UnpairedTask, unpaired_task
 
@@ -120,7 +120,7 @@ STREETS = replace(
     upsampling="resize",
     discriminator_width=24,
     training=TrainingSettings(
-        # For a few minutes on two cores: many small steps teach more than few large ones.
+        # For five minutes on a CPU: many small steps teach more than few large ones.
         steps=3000,
         generator_learning_rate=6e-4,
         discriminator_learning_rate=3e-4,
@@ -130,11 +130,13 @@ STREETS = replace(
         preview_images=12,
         best_metric="l1",
         workers=0,
+        threads=2,
     ),
 )
 
 
 def main(settings: Settings) -> None:
+    limit_threads(settings.training)
     side_px = settings.images.side_px
     generator, size_multiple = None, 4
     if settings.init_generator is not None:

@@ -48,6 +48,8 @@ class TrainingSettings:
         max_skipped_steps: so many skipped steps in a row end the run.
         workers: processes that load data, per training process.
         device: "auto" takes an accelerator where there is one.
+        threads: of PyTorch on the CPU; None: as many as there are cores. Small networks gain little from many, and lose
+            much where other programs compute as well. Sums are rounded otherwise with another number.
         trackers: where else to send curves.
     """
 
@@ -78,6 +80,7 @@ class TrainingSettings:
     max_skipped_steps: int = 10
     workers: int = 2
     device: Literal["auto", "cpu"] = "auto"
+    threads: int | None = None
     trackers: tuple[Tracker, ...] = ()
 
     def __post_init__(self) -> None:
@@ -86,6 +89,7 @@ class TrainingSettings:
             "log_every_steps keep_states max_skipped_steps"
         )
         wrong = [name for name in at_least_one.split() if getattr(self, name) < 1]
+        wrong += [] if self.threads is None or self.threads >= 1 else ["threads"]
         wrong += [name for name in ("seed", "workers", "warmup_steps") if getattr(self, name) < 0]
         positive = ["generator_learning_rate", "discriminator_learning_rate"]
         positive += [] if self.clip_norm is None else ["clip_norm"]

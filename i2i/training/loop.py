@@ -81,6 +81,7 @@ def train(
         SystemExit: asked to end (Ctrl-C, SIGTERM), after saving.
         OSError: a file could not be written; what was saved before is intact.
     """
+    limit_threads(settings)
     facts = replace(facts, settings={**facts.settings, "training": asdict(settings)})
     accelerator = make_accelerator(settings, out)
     is_main, processes = accelerator.is_main_process, accelerator.num_processes
@@ -513,6 +514,12 @@ def to_device(batch: Batch, device: torch.device, settings: TrainingSettings) ->
         layout = torch.channels_last if settings.channels_last and value.ndim == 4 else torch.preserve_format
         moved[name] = value.to(device, non_blocking=True, memory_format=layout)
     return moved
+
+
+def limit_threads(settings: TrainingSettings) -> None:
+    """Let PyTorch use as many threads as the settings say; `train` does, and recipes that compute before it."""
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
 
 
 def on_cpu(settings: TrainingSettings) -> bool:

@@ -388,3 +388,12 @@ def test_after_training_the_networks_are_as_they_were_handed_in(tmp_path: Path) 
         # Mixed precision, which accelerate puts into the instance, would round this.
         assert torch.equal(network(points), type(network).forward(network, points))
     assert all(weight.dtype == torch.float32 and weight.grad is None for weight in weights(method).values())
+
+
+def test_threads_are_those_of_the_settings(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        train_toy("plain", tmp_path, steps=1, threads=before + 1)
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
