@@ -22,6 +22,7 @@ from i2i.training.config import TrainingSettings
         {"ema_decay": 1.0},
         {"decay_from": 3.0},
         {"adam_betas": (2.0, 3.0)},
+        {"threads": 0},
     ],
 )
 def test_wrong_values_are_named(wrong: dict) -> None:
