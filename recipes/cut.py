@@ -34,7 +34,7 @@ from i2i.methods.cut import CUT, paper_taps
 from i2i.training.config import TrainingSettings
 from i2i.training.finetune import check_channels, fingerprints, initial_discriminator, initial_generator
 from i2i.training.loop import limit_threads, on_cpu, train
-from i2i.training.report import RunFacts, print_figures, recorded
+from i2i.training.report import RunFacts, figures_of, print_figures, recorded
 from i2i.training.unpaired import UnpairedData, UnpairedTask, unpaired_task
 
 
@@ -70,6 +70,7 @@ class Settings:
         diff_augment: change what the discriminator sees at random (DiffAugment), for a few hundred images or fewer.
         r1_weight: of the R1 penalty on the discriminator, every 16th step; 0: none. With it the discriminator has
             instance norm in place of batch norm, which the penalty does not allow.
+        compare: folders of other runs on the same data, whose held-out figures the report shows beside this one's.
         training: settings of the loop.
     """
 
@@ -95,6 +96,7 @@ class Settings:
     patches: int = 256
     diff_augment: bool = False
     r1_weight: float = 0.0
+    compare: tuple[Path, ...] = ()
     training: TrainingSettings = field(
         # 400 epochs of some 1,000 images, as the paper trained on horse2zebra; FastCUT takes half as many.
         default_factory=lambda: TrainingSettings(steps=400_000, best_metric="swd")
@@ -173,6 +175,7 @@ def main(settings: Settings) -> None:
         augment=DiffAugment() if settings.diff_augment else None,
         figures=task.figures,
     )
+    baselines = task.baselines | figures_of(settings.compare, fingerprint=task.fingerprint)
     result = train(
         method=method,
         training_data=task.training,
@@ -185,11 +188,11 @@ def main(settings: Settings) -> None:
             about=f"{task.about}\nThe generator makes B of A.",
             settings=identity(settings),
             fingerprint=task.fingerprint,
-            baselines=task.baselines,
+            baselines=baselines,
         ),
     )
     if PartialState().is_main_process:
-        print_figures(result.metrics, task.baselines)
+        print_figures(result.metrics, baselines)
         print(f"Look at {settings.out / 'samples.png'} and {settings.out / 'report.html'}")
 
 

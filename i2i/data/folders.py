@@ -206,7 +206,8 @@ def match_sides(a: Sequence[Path], b: Sequence[Path]) -> list[Pair]:
 def has_phase(data: Path | str, phase: str) -> bool:
     """Whether `find_pairs` or `find_sides` has something to look at for that phase."""
     data = Path(data)
-    return any(folder.is_dir() for folder in (data / phase, data / f"{phase}A", data / "A" / phase))
+    places = (phase, f"{phase}A", f"{phase}B", f"A/{phase}", f"B/{phase}")
+    return any((data / place).is_dir() for place in places)
 
 
 def pair_folders(input_dir: Path | str, target_dir: Path | str) -> list[Pair]:

@@ -17,6 +17,7 @@ from i2i.data.folders import (
     find_sides,
     fingerprint,
     fingerprint_sides,
+    has_phase,
     match_sides,
     pair_folders,
     probe_images,
@@ -420,3 +421,11 @@ def test_facades_are_as_the_reference_reads_them(data_dir: Path):
     # Two decoders of JPEG differ by a few grey levels at most.
     torch.testing.assert_close(item["target"], both[:, :, :256], rtol=0, atol=0.04)
     torch.testing.assert_close(item["input"], both[:, :, 256:], rtol=0, atol=0.04)
+
+
+@pytest.mark.parametrize("place", ["test", "testA", "testB", "A/test", "B/test"])
+def test_half_a_held_out_set_is_not_passed_over(place: str, tmp_path: Path) -> None:
+    """So that the side which is missing gets named, instead of other images being held out."""
+    assert not has_phase(tmp_path, "test")
+    (tmp_path / place).mkdir(parents=True)
+    assert has_phase(tmp_path, "test") and not has_phase(tmp_path, "val")
