@@ -2,6 +2,9 @@
 
 Two conventions are known for pairs: side by side in one file (A left, B right; pix2pix's), and two folders whose
 files belong together by stem. Unpaired images (CycleGAN's) lie in two folders, each checked and served by itself.
+
+Where the images of a side have three channels, those of one are taken too, their channel three times: published sets
+hold stray grey JPEGs among colour ones.
 """
 
 import hashlib
@@ -34,6 +37,7 @@ Direction = Literal["AtoB", "BtoA"]
 Side = Literal["A", "B"]
 Range = tuple[float, float]
 Item = TypeVar("Item")
+Value = TypeVar("Value", int, DtypeName)
 Result = TypeVar("Result")
 
 
@@ -248,8 +252,8 @@ def probe_pairs(
 
     Args:
         pairs: at least one.
-        input_channels, target_channels: number of channels that each side must have; None takes what is
-            there.
+        input_channels, target_channels: number of channels that each side must have; None takes what most images
+            have.
         input_range, target_range: values that map to -1 and 1, such as (0, 4095) for a 12-bit camera; None
             takes the full range of integers, and the lowest and highest value found among floats.
 
@@ -396,8 +400,8 @@ class PairedImages(Dataset[dict[str, Tensor]]):
         index, seed = (item.index, item.seed) if isinstance(item, Draw) else (item, None)
         pair = self.pairs[index]
         input, target = read_pair(pair)
-        _check_channels(pair.input, input.shape[2], self.input.channels, "input images")
-        _check_channels(pair.target, target.shape[2], self.target.channels, "target images")
+        input = _with_channels(input, self.input.channels, file=pair.input, whose="input images")
+        target = _with_channels(target, self.target.channels, file=pair.target, whose="target images")
         try:
             input, target = self.transform(input, target, seed=seed)
         except InputError as error:
@@ -437,8 +441,7 @@ class ImageFolder(Dataset[Tensor]):
         """
         index, seed = (item.index, item.seed) if isinstance(item, Draw) else (item, None)
         file = self.files[index]
-        image = _read_finite(file)
-        _check_channels(file, image.shape[2], self.side.channels, "images of its side")
+        image = _with_channels(_read_finite(file), self.side.channels, file=file, whose="images of its side")
         try:
             (image,) = self.transform(image, seed=seed)
         except InputError as error:
@@ -460,12 +463,18 @@ def _two_folders(data: Path, phase: str) -> tuple[Path, Path] | None:
 def _images_in(folder: Path, what: str = "images") -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder; expected a folder of {what}")
-    files = sorted(
-        file for file in folder.iterdir() if file.suffix.lower() in READABLE_SUFFIXES and not file.name.startswith(".")
-    )
+    files = sorted(filter(_is_image, folder.iterdir()))
     if not files:
-        raise InputError(f"{folder} holds no {what}; expected files named {', '.join(sorted(READABLE_SUFFIXES))}")
+        deeper = next(filter(_is_image, folder.rglob("*")), None)
+        raise InputError(
+            f"{folder} holds no {what}; expected files named {', '.join(sorted(READABLE_SUFFIXES))}"
+            + (f". Images are in its subfolders only, as in {deeper.parent}: move them up" if deeper else "")
+        )
     return files
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in READABLE_SUFFIXES and not file.name.startswith(".")
 
 
 def _by_stem(files: Sequence[Path], *, ending: str = "") -> dict[str, Path]:
@@ -522,25 +531,37 @@ def _probe_side(
     """What the images of one side have in common; `read` gives the image by its place in `files`."""
     if channels is None:
         channels = _most_common(headers[file].channels for file in files)
-    commonest = _most_common(headers[file].dtype for file in files)
-    depth = dtype or commonest
-    for file in files:
-        _check_channels(file, headers[file].channels, channels, whose)
-        if headers[file].dtype != depth:
-            raise InputError(
-                f"{file} is {headers[file].dtype} but the other {whose} are {depth}; expected one depth: convert or "
-                "remove it"
-            )
+    depth = dtype or _most_common(headers[file].dtype for file in files)
+    others = [file for file in files if not _fits(headers[file].channels, channels)]
+    if others:
+        raise InputError(
+            f"{others[0]} has a channel count of {headers[others[0]].channels}; expected {channels}, as for all "
+            f"{whose}: {len(others)} of {len(files)} differ; convert or remove them"
+        )
+    others = [file for file in files if headers[file].dtype != depth]
+    if others:
+        raise InputError(
+            f"{others[0]} is {headers[others[0]].dtype}; expected {depth}, as for all {whose}: {len(others)} of "
+            f"{len(files)} differ; convert or remove them"
+        )
     if data_range is None:
         data_range = dtype_range(depth) or _measured_range(len(files), read, whose)
     return SideInfo(channels=channels, dtype=depth, data_range=data_range)
 
 
-def _check_channels(file: Path, channels: int, expected: int, whose: str) -> None:
-    if channels != expected:
+def _fits(channels: int, expected: int) -> bool:
+    """Whether an image can be had with as many channels as expected; grey is colour with three equal ones."""
+    return channels == expected or (channels, expected) == (1, 3)
+
+
+def _with_channels(image: np.ndarray, expected: int, *, file: Path, whose: str) -> np.ndarray:
+    """The image (H, W, C) with as many channels as its side."""
+    channels = image.shape[2]
+    if not _fits(channels, expected):
         raise InputError(
             f"{file} has a channel count of {channels}; expected {expected}, as for all {whose}: convert or remove it"
         )
+    return image if channels == expected else np.repeat(image, expected, axis=2)
 
 
 def _measured_range(count: int, read: Callable[[int], np.ndarray], whose: str) -> Range:
@@ -580,8 +601,10 @@ def _to_tensor(image: np.ndarray, data_range: Range) -> Tensor:
     return rescale(planes, source=data_range, target=(-1.0, 1.0))
 
 
-def _most_common(values: Iterable[Item]) -> Item:
-    return Counter(values).most_common(1)[0][0]
+def _most_common(values: Iterable[Value]) -> Value:
+    """The largest of the most common ones, so that the order of files does not count."""
+    counts = Counter(values)
+    return max(counts, key=lambda value: (counts[value], value))
 
 
 def _in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:

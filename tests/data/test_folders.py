@@ -157,14 +157,37 @@ class TestBadInput:
         with pytest.raises(InputError, match=r"trainA/3\.png is no readable image"):
             self.probe(two_folders)
 
-    def test_grey_among_rgb(self, two_folders: Path):
-        write_image(two_folders / "trainA" / "3.png", flat(0, channels=1))
-        with pytest.raises(InputError, match=r"trainA/3\.png has a channel count of 1; expected 3"):
+    @pytest.mark.parametrize("channels", [2, 4])
+    def test_transparency_among_rgb(self, two_folders: Path, channels: int):
+        for name in ("3.png", "5.png"):
+            write_image(two_folders / "trainA" / name, flat(0, channels=channels))
+        message = (
+            rf"trainA/3\.png has a channel count of {channels}; expected 3, as for all input images: 2 of 12 differ"
+        )
+        with pytest.raises(InputError, match=message):
             self.probe(two_folders)
 
-    def test_one_depth_among_another(self, two_folders: Path):
-        write_image(two_folders / "trainB" / "3.png", flat(0, dtype="uint16"))
-        with pytest.raises(InputError, match=r"trainB/3\.png is uint16 but the other target images are uint8"):
+    def test_rgb_among_grey(self, two_folders: Path):
+        for number in range(11):
+            write_image(two_folders / "trainB" / f"{number}.png", flat(0, channels=1))
+        with pytest.raises(InputError, match=r"trainB/11\.png has a channel count of 3; expected 1.*: 1 of 12 differ"):
+            self.probe(two_folders)
+
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_one_depth_among_another(self, two_folders: Path, channels: int):
+        write_image(two_folders / "trainB" / "3.png", flat(0, channels=channels, dtype="uint16"))
+        message = r"trainB/3\.png is uint16; expected uint8, as for all target images: 1 of 12 differ"
+        with pytest.raises(InputError, match=message):
+            self.probe(two_folders)
+
+    def test_images_in_subfolders_only(self, two_folders: Path):
+        (two_folders / "trainB").rename(two_folders / "deeper")
+        (two_folders / "trainB").mkdir()
+        (two_folders / "deeper").rename(two_folders / "trainB" / "deeper")
+        message = (
+            r"trainB holds no images; .*\. Images are in its subfolders only, as in .*/trainB/deeper: move them up"
+        )
+        with pytest.raises(InputError, match=message):
             self.probe(two_folders)
 
     def test_other_channel_count_than_asked_for(self, two_folders: Path):
@@ -207,6 +230,37 @@ def test_items_are_tensors_in_the_network_range(two_folders: Path):
         torch.testing.assert_close(image, torch.full((3, 8, 6), value / 127.5 - 1))
 
 
+def grey_steps(file: Path) -> np.ndarray:
+    """A grey JPEG, 6 x 8 px, and what another library reads from it as RGB."""
+    Image.fromarray(np.arange(0, 240, 5, dtype=np.uint8).reshape(8, 6), "L").save(file, quality=100)
+    with Image.open(file) as opened:
+        return np.asarray(opened.convert("RGB"))
+
+
+@pytest.mark.parametrize("side", ["input", "target"])
+def test_a_stray_grey_image_among_rgb_pairs_is_taken(two_folders: Path, side: str):
+    folder = two_folders / {"input": "trainA", "target": "trainB"}[side]
+    (folder / "3.png").unlink()
+    expected = grey_steps(folder / "3.jpg")
+    items = dataset(two_folders, ImageTransform(flip=False))
+    assert (items.input.channels, items.target.channels) == (3, 3)
+    (index,) = (index for index, pair in enumerate(items.pairs) if pair.name == "3")
+    image = items[index][side]
+    assert image.shape == (3, 8, 6) and (image == image[:1]).all()
+    torch.testing.assert_close(
+        image, torch.from_numpy(expected.transpose(2, 0, 1) / 127.5 - 1).float(), atol=0.01, rtol=0
+    )
+    assert items[Draw(index=index, seed=1, number=0)][side].shape == (3, 8, 6)
+
+
+def test_a_stray_grey_image_side_by_side_is_taken(tmp_path: Path):
+    layout(tmp_path, "side by side")
+    write_image(tmp_path / "train" / "grey.png", np.concatenate([flat(51, channels=1), flat(102, channels=1)], axis=1))
+    item = dataset(tmp_path, ImageTransform(flip=False))[0]
+    torch.testing.assert_close(item["input"], torch.full((3, 8, 6), 51 / 127.5 - 1))
+    torch.testing.assert_close(item["target"], torch.full((3, 8, 6), 102 / 127.5 - 1))
+
+
 def test_sides_may_differ_in_channels_depth_and_range(tmp_path: Path):
     write_image(tmp_path / "trainA" / "x.tif", flat(1000, channels=5, dtype="uint16"))
     write_image(tmp_path / "trainB" / "x.tif", flat(-500, channels=1, dtype="float32"))
@@ -233,8 +287,8 @@ def test_a_draw_is_the_same_in_any_worker(tmp_path: Path):
 
 def test_a_file_that_changed_since_the_probe_is_named(two_folders: Path):
     items = dataset(two_folders, ImageTransform(crop_size=6))
-    write_image(two_folders / "trainA" / "0.png", flat(0, channels=1))
-    with pytest.raises(InputError, match=r"trainA/0\.png has a channel count of 1; expected 3"):
+    write_image(two_folders / "trainA" / "0.png", flat(0, channels=4))
+    with pytest.raises(InputError, match=r"trainA/0\.png has a channel count of 4; expected 3"):
         items[0]
     write_image(two_folders / "trainA" / "1.png", flat(0, height=5))
     with pytest.raises(InputError, match=r"trainA/1\.png.*one size"):
@@ -318,6 +372,23 @@ def test_the_draw_decides_how_an_image_is_changed(tmp_path: Path):
     torch.testing.assert_close(images[0], torch.from_numpy(picture[4:12, 2:10].transpose(2, 0, 1) / 127.5 - 1).float())
 
 
+@pytest.mark.parametrize("grey_first", [True, False])
+def test_half_grey_is_colour(tmp_path: Path, grey_first: bool):
+    """Whichever comes first; and held-out images may be grey altogether."""
+    names = ("1.jpg", "2.png") if grey_first else ("2.jpg", "1.png")
+    expected = grey_steps(tmp_path / names[0])
+    write_image(tmp_path / names[1], flat(7))
+    files = side_images(tmp_path, side="A")
+    side = probe_images(files, side="A").side
+    assert side.channels == 3
+    grey = tmp_path / names[0]
+    assert probe_images([grey], side="A", like=side).side == side
+    image = ImageFolder(files=[grey], transform=ImageTransform(flip=False), side=side)[0]
+    torch.testing.assert_close(
+        image, torch.from_numpy(expected.transpose(2, 0, 1) / 127.5 - 1).float(), atol=0.01, rtol=0
+    )
+
+
 def test_images_of_two_sides_belong_together_by_stem():
     a = [Path("a/1_A.jpg"), Path("a/2_A.jpg"), Path("a/3.png"), Path("a/4_A.png")]
     b = [Path("b/1_B.png"), Path("b/2_A.png"), Path("b/3.jpg"), Path("b/5_B.png")]
@@ -363,7 +434,7 @@ class TestBadSides:
 
     def test_odd_depth(self, two_sides: Path):
         write_image(two_sides / "trainB" / "z.png", flat(0, channels=4, dtype="uint16"))
-        with pytest.raises(InputError, match=r"trainB/z\.png is uint16 but the other images of side B are uint8"):
+        with pytest.raises(InputError, match=r"trainB/z\.png is uint16; expected uint8, as for all images of side B"):
             self.probe(two_sides)
 
     def test_holes_in_floats(self, two_sides: Path):
