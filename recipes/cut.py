@@ -247,5 +247,9 @@ def identity(settings: Settings) -> dict[str, Any]:
 
 if __name__ == "__main__":
     own_images = any(argument.startswith(("--data", "--a-dir", "--b-dir")) for argument in sys.argv)
-    shown = "the paper's" if own_images else "those for the streets; with --data they are the paper's"
+    shown = (
+        "the paper's"
+        if own_images
+        else "those for the streets; with --data (and --help behind it) they are the paper's"
+    )
     run(main, OWN_IMAGES if own_images else STREETS, description=f"{__doc__}\nThe defaults shown are {shown}.")

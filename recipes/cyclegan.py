@@ -70,6 +70,9 @@ class Settings:
         cycle_noise: deviation of the noise that a translation gets before it is brought back, so that nothing can be
             hidden in it; images are in [-1, 1], and 0.05 helps.
         pool_size: earlier generated images that the discriminators are shown.
+        blur_px: deviation of the blur through which the discriminators see everything at first; 0: none. It makes them
+            judge the large before the small.
+        blur_until: share of the run after which that blur has fallen linearly to 0.
         diff_augment: change what the discriminators see at random (DiffAugment), for a few hundred images or fewer.
         r1_weight: of the R1 penalty on the discriminators, every 16th step; 0: none. With it they have instance norm
             in place of batch norm, which the penalty does not allow.
@@ -97,6 +100,8 @@ class Settings:
     identity_until: float | None = None
     cycle_noise: float = 0.0
     pool_size: int = 50
+    blur_px: float = 0.0
+    blur_until: float = 1.0
     diff_augment: bool = False
     r1_weight: float = 0.0
     compare: tuple[Path, ...] = ()
@@ -109,12 +114,14 @@ class Settings:
         for name in ("width", "blocks", "discriminator_width", "discriminator_layers"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} must be at least 1, and is {getattr(self, name)}.")
-        for name in ("cycle_weight", "identity_weight", "cycle_noise", "pool_size", "r1_weight"):
+        for name in ("cycle_weight", "identity_weight", "cycle_noise", "pool_size", "blur_px", "r1_weight"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise InputError(f"--{name.replace('_', '-')} must be at least 0, and is {value}.")
-        if self.identity_until is not None and not 0 < self.identity_until <= 1:
-            raise InputError(f"--identity-until must be above 0 and at most 1, and is {self.identity_until}.")
+        for name in ("identity_until", "blur_until"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= 1:
+                raise InputError(f"--{name.replace('_', '-')} must be above 0 and at most 1, and is {value}.")
         for name in ("init_generator", "init_discriminator"):
             count = len(getattr(self, name))
             if count > 2:
@@ -145,9 +152,10 @@ STREETS = replace(
     discriminator_width=24,
     identity_weight=0.0,  # two passes less, so that there are more steps in the same time
     cycle_noise=0.05,
+    blur_px=2.0,
     training=TrainingSettings(
         # For ten minutes on a CPU.
-        steps=6000,
+        steps=6500,
         discriminator_learning_rate=4e-4,
         decay_from=0.4,
         ema_decay=0.999,
@@ -199,6 +207,8 @@ def main(settings: Settings) -> None:
         identity_steps=identity_steps,
         cycle_noise=settings.cycle_noise,
         pool_size=settings.pool_size,
+        blur_px=settings.blur_px,
+        blur_steps=round(settings.blur_until * settings.training.steps),
         r1_weight=settings.r1_weight,
         augment=DiffAugment() if settings.diff_augment else None,
         figures=task.figures,
@@ -293,5 +303,9 @@ def identity(settings: Settings) -> dict[str, Any]:
 
 if __name__ == "__main__":
     own_images = any(argument.startswith(("--data", "--a-dir", "--b-dir")) for argument in sys.argv)
-    shown = "the paper's" if own_images else "those for the streets; with --data they are the paper's"
+    shown = (
+        "the paper's"
+        if own_images
+        else "those for the streets; with --data (and --help behind it) they are the paper's"
+    )
     run(main, OWN_IMAGES if own_images else STREETS, description=f"{__doc__}\nThe defaults shown are {shown}.")

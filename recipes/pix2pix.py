@@ -225,7 +225,6 @@ def main(settings: Settings) -> int:
     if not PartialState().is_main_process:
         return 0
     print_figures(result.metrics, task.facts.baselines)
-    print("psnr in dB; l1 as a share of the whole range; sharpness is the Laplacian energy next to the truth's\n")
     print(f"Look at {settings.out / 'samples.png'} and {settings.out / 'report.html'}")
     return gate(result.metrics, task.facts.baselines[ROW_MEAN]) if streets else 0
 
@@ -391,6 +390,10 @@ def gate(metrics: dict[str, float], baseline: dict[str, float]) -> int:
 
 if __name__ == "__main__":
     own_images = any(argument.startswith(("--data", "--input-dir", "--target-dir")) for argument in sys.argv)
-    shown = "the paper's" if own_images else "those for the streets; with --data they are the paper's"
+    shown = (
+        "the paper's"
+        if own_images
+        else "those for the streets; with --data (and --help behind it) they are the paper's"
+    )
     description = f"{__doc__}\nThe defaults shown are {shown}."
     run(main, OWN_IMAGES if own_images else STREETS, description=description)

@@ -82,8 +82,8 @@ class CUT(Method):
             )
         if generator.in_channels != generator.out_channels:
             raise InputError(
-                f"images of A have {generator.in_channels} channels and those of B {generator.out_channels}, but CUT's "
-                "encoder has to read both: bring them to the same channels, or take CycleGAN"
+                f"A's and B's images differ in their number of channels ({generator.in_channels} and "
+                f"{generator.out_channels}), but CUT's encoder has to read both: make them equal, or take CycleGAN"
             )
         super().__init__(
             generators={"generator": generator},

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from i2i.errors import InputError
+from i2i.layers.resample import gaussian_blur
 from i2i.losses.adversarial import AdversarialLoss, LeastSquares
 from i2i.losses.penalties import r1_penalty
 from i2i.methods.base import Batch, Losses, Method, Outputs, in_full_precision
@@ -47,9 +48,12 @@ class CycleGAN(Method):
         pool_size: generated images of earlier steps that the discriminators are shown; the paper's is 50.
         r1_weight: γ of R1; 0: no penalty.
         r1_every_steps: it is taken so often, with so many times its weight (Karras et al. 2020, section 4).
+        blur_px: deviation of a Gaussian blur of all that the discriminators see, at the start of training; 0: none. It
+            makes them judge the large before the small (as in Karras et al. 2021, arXiv:2106.12423, for the same end).
+        blur_steps: steps over which it falls linearly to 0.
         augment: changes all that the discriminators see, such as DiffAugment; None: nothing is changed.
-        figures: (output, truth), both (N, C, H, W) in [-1, 1], to means over the images, for held-out images whose
-            truth is known.
+        figures: (output, truth), both (N, C, H, W) in [-1, 1], to means over the images, for translations A → B whose
+            truth is known; those of B → A have `paired_metrics`.
     """
 
     def __init__(
@@ -67,6 +71,8 @@ class CycleGAN(Method):
         pool_size: int = 50,
         r1_weight: float = 0.0,
         r1_every_steps: int = 16,
+        blur_px: float = 0.0,
+        blur_steps: int = 0,
         augment: nn.Module | None = None,
         figures: Figures = paired_metrics,
     ) -> None:
@@ -76,8 +82,8 @@ class CycleGAN(Method):
         )
         if identity_weight and a_to_b.in_channels != b_to_a.in_channels:
             raise InputError(
-                f"images of A have {a_to_b.in_channels} channels and those of B {b_to_a.in_channels}, so that neither "
-                "generator can be given the other side: set identity_weight=0"
+                f"A's and B's images differ in their number of channels ({a_to_b.in_channels} and "
+                f"{b_to_a.in_channels}), so that neither generator can be given the other side: set identity_weight=0"
             )
         self.objective = objective or LeastSquares()
         self.cycle_weight = cycle_weight
@@ -87,8 +93,10 @@ class CycleGAN(Method):
         self.pools = {side: ImagePool(capacity=pool_size) for side in self.discriminators}
         self.r1_weight = r1_weight
         self.r1_every_steps = r1_every_steps
+        self.blur_px = blur_px
+        self.blur_steps = blur_steps
         self.augment = augment or nn.Identity()
-        self.figures = figures
+        self.figures = {"a_to_b": figures, "b_to_a": paired_metrics}
 
     def translate(self, batch: Batch, step: int) -> Outputs:
         out = {}
@@ -104,8 +112,8 @@ class CycleGAN(Method):
         identity_weight = self._identity_weight(step)
         for name, source, target in DIRECTIONS:
             images = batch[target]
-            fake = self._judge(target, out[f"fake_{target}"])
-            real = self._judge(target, images) if self.objective.generator_needs_real else None
+            fake = self._judge(target, out[f"fake_{target}"], step)
+            real = self._judge(target, images, step) if self.objective.generator_needs_real else None
             cycled = self.generators[name](self._noisy(out[f"fake_{source}"]))
             terms[f"adversarial_{target}"] = self.objective.generator_loss(fake, real)
             terms[f"cycle_{target}"] = self.cycle_weight * F.l1_loss(cycled, images)
@@ -117,12 +125,12 @@ class CycleGAN(Method):
     def discriminator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
         terms, real_scores, fake_scores = {}, [], []
         for side, pool in self.pools.items():
-            fake = self._judge(side, pool.query(out[f"fake_{side}"]))
-            real = self._judge(side, batch[side])
+            fake = self._judge(side, pool.query(out[f"fake_{side}"]), step)
+            real = self._judge(side, batch[side], step)
             # Halved, so that the discriminators learn more slowly than the generators (section 7.1).
             terms[f"discriminator_{side}"] = 0.5 * self.objective.discriminator_loss(real, fake)
             if self.r1_weight and step % self.r1_every_steps == 0:
-                penalty = r1_penalty(in_full_precision(self.discriminators[side]), self.augment(batch[side]))
+                penalty = r1_penalty(in_full_precision(self.discriminators[side]), self._shown(batch[side], step))
                 terms[f"r1_{side}"] = self.r1_weight * self.r1_every_steps * penalty
             real_scores.append(real)
             fake_scores.append(fake)
@@ -146,7 +154,7 @@ class CycleGAN(Method):
         for name, source, target in DIRECTIONS:
             fake = self.generators[name](batch[source])
             if f"truth_{target}" in batch:
-                figures = self.figures(fake, batch[f"truth_{target}"])
+                figures = self.figures[name](fake, batch[f"truth_{target}"])
                 measured |= {metric + _ending(name): value for metric, value in figures.items()}
             measured |= describe_sides(target, fake=fake, real=batch[target])
         return measured
@@ -176,8 +184,13 @@ class CycleGAN(Method):
     def _noisy(self, images: Tensor) -> Tensor:
         return images + self.cycle_noise * torch.randn_like(images) if self.cycle_noise else images
 
-    def _judge(self, side: str, images: Tensor) -> Tensor:
-        return self.discriminators[side](self.augment(images))
+    def _judge(self, side: str, images: Tensor, step: int) -> Tensor:
+        return self.discriminators[side](self._shown(images, step))
+
+    def _shown(self, images: Tensor, step: int) -> Tensor:
+        """What a discriminator sees of images."""
+        blur_px = self.blur_px * (1 - step / self.blur_steps) if step < self.blur_steps else 0.0
+        return self.augment(gaussian_blur(images, deviation_px=blur_px))
 
 
 def _ending(name: str) -> str:

@@ -109,7 +109,7 @@ def unpaired_baselines(
         figures: (output, truth), both (1, C, H, W) in [-1, 1], to named numbers.
 
     Returns:
-        For each of "do nothing", "colour transfer" and "mean image of B" the means of `figures` over the images with a
+        For each of "do nothing", "colour transfer" and "mean image" the means of `figures` over the images with a
         truth (none without truths), and what `sliced_wasserstein` says.
         The first two are left out where A and B have different numbers of channels; the last where B's training images
         and A's are not all of one size.
@@ -125,13 +125,13 @@ def unpaired_baselines(
         raise InputError("expected images of B to take colours from, got none")
     mean_image = mean.image
     real = join_descriptors([patch_descriptors(image[None], seed=index) for index, image in enumerate(held_out_b)])
-    rows = {name: _Row() for name in ("do nothing", "colour transfer", "mean image of B")}
+    rows = {name: _Row() for name in ("do nothing", "colour transfer", "mean image")}
     for index, (image, truth) in enumerate(held_out_a):
         outputs: dict[str, Tensor] = {}
         if len(image) == transfer.channels:
             outputs |= {"do nothing": image, "colour transfer": transfer(image)}
         if mean_image is not None and mean_image.shape[1:] == image.shape[1:]:
-            outputs |= {"mean image of B": mean_image}
+            outputs |= {"mean image": mean_image}
         rows = {name: row for name, row in rows.items() if name in outputs}
         for name, row in rows.items():
             row.descriptors.append(patch_descriptors(outputs[name][None], seed=index))

@@ -110,7 +110,7 @@ class TrainingSettings:
 
 
 # A run may go on with other values of these: they change where and how long it runs and what its report shows, not what
-# it computes.
+# it computes. Which images and weights it began with, their fingerprints say, wherever they lie now.
 FREE_ON_RESUME = frozenset(
     {
         "steps",
@@ -123,7 +123,15 @@ FREE_ON_RESUME = frozenset(
         "validate_every_steps",
         "keep_states",
         "max_skipped_steps",
+        "preview_images",
         "compare",
+        "data",
+        "a_dir",
+        "b_dir",
+        "input_dir",
+        "target_dir",
+        "init_generator",
+        "init_discriminator",
     }
 )
 

@@ -7,7 +7,7 @@ import base64
 import html
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,16 @@ if TYPE_CHECKING:
 LOG = "log.jsonl"
 SAMPLES = "samples"
 GAP_PX = 4
+METRICS = {
+    "psnr": "nearness to the truth in dB; higher is better",
+    "ssim": "likeness to the truth in structure; 1 is equal",
+    "l1": "mean difference from the truth, as a share of the whole range; lower is better",
+    "sharpness": "Laplacian energy next to the truth's; 1 is as sharp",
+    "lit_recall": "share of the truth's lit pixels that are lit, too",
+    "lit_precision": "share of the lit pixels that are lit in truth, too",
+    "swd": "sliced Wasserstein distance of patches from those of real images, in thousandths; lower is better",
+}
+"""What held-out metrics mean."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +100,15 @@ def print_figures(metrics: dict[str, float], baselines: dict[str, dict[str, floa
     for name in metrics:
         table.add_row(name, *(f"{values[name]:.4g}" if name in values else "" for values in columns.values()))
     Console().print(table)
+    for line in _explained(metrics):
+        print(line)
+
+
+def _explained(metrics: Iterable[str]) -> list[str]:
+    """What those metrics mean that `METRICS` knows, a sentence each."""
+    plain = {name.removesuffix("_b_to_a") for name in metrics}
+    lines = [f"{name}: {meaning}" for name, meaning in METRICS.items() if name in plain]
+    return [*lines, "…_b_to_a: the same of B → A"] if any(name.endswith("_b_to_a") for name in metrics) else lines
 
 
 def write_grid(path: Path, pictures: dict[str, Tensor]) -> None:
@@ -115,7 +134,7 @@ def write_grid(path: Path, pictures: dict[str, Tensor]) -> None:
                 canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
             left += column[0].shape[1] + GAP_PX
     names = PngInfo()
-    names.add_text("columns", ", ".join(pictures))
+    names.add_text("columns", ", ".join(pictures) + (f"; {across} images in a row" if across > 1 else ""))
     with replacing(path) as temporary:
         Image.fromarray(canvas).save(temporary, pnginfo=names)
 
@@ -231,7 +250,8 @@ def _html_table(metrics: dict[str, float], baselines: dict[str, dict[str, float]
     for label, values in {"this run": metrics, **baselines}.items():
         cells = "".join(f"<td>{values[name]:.4g}</td>" if name in values else "<td></td>" for name in metrics)
         rows += f"<tr><td>{html.escape(label)}</td>{cells}</tr>"
-    return f"<table><tr><th></th>{head}</tr>{rows}</table>"
+    meanings = "<br>".join(html.escape(line) for line in _explained(metrics))
+    return f"<table><tr><th></th>{head}</tr>{rows}</table><p>{meanings}</p>"
 
 
 def _picture(path: Path, *, largest_px: int) -> str:

@@ -1,6 +1,6 @@
 """What unpaired translation is trained on: a person's own images, or built-in streets by day and by night."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -35,7 +35,7 @@ HELD_OUT_STREETS = 200
 STREET_SIZE_PX = 64
 # A smaller side cannot spare any: what it learns from is then shown again.
 FEWEST_TO_HOLD_OUT = 10
-# Images of B that the baselines look at.
+# Training images of each side that the baselines look at.
 BASELINE_IMAGES = 1000
 
 Figures = Callable[[Tensor, Tensor], dict[str, float]]
@@ -103,7 +103,7 @@ class UnpairedTask:
         about: what A and B are, how many images there are, and a warning where they are too few; a line each.
         fingerprint: identifies the training data.
         figures: what to say about a translation of A whose truth is known.
-        baselines: figures of A → B without training, by name.
+        baselines: figures without training, by name; those of B → A end in "_b_to_a".
     """
 
     training: Dataset[dict[str, Tensor]]
@@ -149,10 +149,11 @@ def _street_task(seed: int) -> UnpairedTask:
     day = StreetPhotos(photo="day", count=count, size=size)
     night = StreetPhotos(photo="night", count=count, size=size, first_seed=count)
     same = StreetPairs(count=HELD_OUT_STREETS, size=size, first_seed=2 * count, source="day", target="night")
+    held_out = HeldOutPairs(pairs=same)
     image = ImageSide(channels=3, dtype="uint8", data_range=(0, 255))
     return UnpairedTask(
         training=Unpaired(a=day, b=night, seed=seed),
-        held_out=HeldOutPairs(pairs=same),
+        held_out=held_out,
         a=image,
         b=image,
         name="streets by day and by night",
@@ -160,12 +161,7 @@ def _street_task(seed: int) -> UnpairedTask:
         "are held out; their truth is the same street at the other time of day.",
         fingerprint=f"{day.pairs.fingerprint} {night.pairs.fingerprint}",
         figures=night_figures,
-        baselines=unpaired_baselines(
-            training_b=(night[index] for index in range(count)),
-            held_out_a=((pair["input"], pair["target"]) for pair in (same[index] for index in range(len(same)))),
-            held_out_b=(same[index]["target"] for index in range(len(same))),
-            figures=night_figures,
-        ),
+        baselines=_baselines(training={"a": day, "b": night}, held_out=held_out, figures=night_figures),
     )
 
 
@@ -205,9 +201,6 @@ def _folder_task(
             seed=seed,
         )
 
-    def held_out_items() -> Iterator[dict[str, Tensor]]:
-        return (held_out[index] for index in range(len(held_out)))
-
     return UnpairedTask(
         training=Unpaired(a=training_a, b=training_b, seed=seed),
         held_out=held_out,
@@ -223,12 +216,33 @@ def _folder_task(
         ),
         fingerprint=fingerprint_sides(files_a, files_b),
         figures=paired_metrics,
-        baselines=unpaired_baselines(
-            training_b=(training_b[index] for index in range(0, len(files_b), -(-len(files_b) // BASELINE_IMAGES))),
-            held_out_a=((item["a"], item.get("truth_b")) for item in held_out_items()),
-            held_out_b=(item["b"] for item in held_out_items()),
-        ),
+        baselines=_baselines(training={"a": training_a, "b": training_b}, held_out=held_out, figures=paired_metrics),
     )
+
+
+def _baselines(
+    *,
+    training: Mapping[str, StreetPhotos | ImageFolder],
+    held_out: HeldOutPairs | Unpaired,
+    figures: Figures,
+) -> dict[str, dict[str, float]]:
+    """What can be had without training: A → B by its names, B → A with "_b_to_a" to them."""
+    rows: dict[str, dict[str, float]] = {}
+
+    def items() -> Iterator[dict[str, Tensor]]:
+        return (held_out[index] for index in range(len(held_out)))
+
+    for source, target, ending in (("a", "b", ""), ("b", "a", "_b_to_a")):
+        seen = training[target]
+        found = unpaired_baselines(
+            training_b=(seen[index] for index in range(0, len(seen), -(-len(seen) // BASELINE_IMAGES))),
+            held_out_a=((item[source], item.get(f"truth_{target}")) for item in items()),
+            held_out_b=(item[target] for item in items()),
+            figures=paired_metrics if ending else figures,
+        )
+        for name, values in found.items():
+            rows.setdefault(name, {}).update({metric + ending: value for metric, value in values.items()})
+    return rows
 
 
 def _find(data: UnpairedData) -> tuple[list[Path], list[Path], list[Path], list[Path]]:

@@ -1,11 +1,14 @@
 """Halving and doubling against filters written out."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from i2i.layers.resample import BlurDownsample, BlurUpsample, PickEvery
+from i2i.layers.resample import BlurDownsample, BlurUpsample, PickEvery, gaussian_blur
 
 
 def kernel(*taps: float) -> Tensor:
@@ -36,3 +39,22 @@ def test_labels_are_picked_as_nearest_neighbours_are(factor: int) -> None:
     labels = torch.randint(9, (2, 1, 16, 24)).float()
     expected = F.interpolate(labels, size=(16 // factor, 24 // factor), mode="nearest")
     assert torch.equal(PickEvery(factor)(labels), expected)
+
+
+@pytest.mark.parametrize("deviation_px", [0.3, 1.0, 2.5])
+def test_gaussian_blur_against_scipy(deviation_px: float) -> None:
+    images = torch.randn(2, 3, 9, 14)
+    expected = gaussian_filter(
+        images.numpy(),
+        (0, 0, deviation_px, deviation_px),
+        mode="nearest",
+        radius=(0, 0, *[math.ceil(3 * deviation_px)] * 2),
+    )
+    torch.testing.assert_close(gaussian_blur(images, deviation_px=deviation_px), torch.from_numpy(expected))
+
+
+def test_hardly_any_blur_is_none() -> None:
+    """A Gaussian of 0.2 px weighs its neighbours by exp(-12.5), 4e-6."""
+    images = torch.randn(1, 1, 8, 8)
+    assert gaussian_blur(images, deviation_px=0.19) is images
+    torch.testing.assert_close(gaussian_blur(images, deviation_px=0.2), images, rtol=0, atol=1e-4)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from i2i.errors import InputError
@@ -107,7 +108,7 @@ def test_identity_falls_linearly_to_nothing() -> None:
 
 
 def test_sides_with_different_channels() -> None:
-    with pytest.raises(InputError, match=r"A have 3 channels and those of B 1.*identity_weight=0"):
+    with pytest.raises(InputError, match=r"number of channels \(3 and 1\).*identity_weight=0"):
         make(channels_b=1)
     method, batch = make(channels_b=1, identity_weight=0.0), make_batch(channels_b=1)
     out = method.translate(batch, 0)
@@ -176,14 +177,16 @@ def test_held_out_figures_and_pictures() -> None:
         b_to_a=networks[1],
         discriminator_a=nn.Identity(),
         discriminator_b=nn.Identity(),
-        figures=lambda output, truth: {"l1": float(mean_l1(output, truth))},
+        figures=lambda output, truth: {"of mine": float(mean_l1(output, truth))},
     )
     a, b = torch.rand(4, 3, 32, 32), torch.rand(4, 3, 32, 32)
     with torch.no_grad():
         batch = {"a": a, "b": b, "truth_b": b.clone(), "truth_a": networks[1](b)}
         measured = dict(method.validate(batch))
         numbers = {name: value for name, value in measured.items() if isinstance(value, float)}
-        assert numbers == {"l1": pytest.approx(float(mean_l1(networks[0](a), b))), "l1_b_to_a": 0.0}
+        assert numbers.pop("of mine") == pytest.approx(float(mean_l1(networks[0](a), b)))
+        assert numbers.keys() == {f"{name}_b_to_a" for name in ("psnr", "ssim", "l1", "sharpness")}
+        assert numbers["l1_b_to_a"] == 0
         tensors = {name: value for name, value in measured.items() if isinstance(value, Tensor)}
         distances = method.distances(tensors)
         assert distances.keys() == {"swd", "swd_b_to_a"} and min(distances.values()) > 100
@@ -207,3 +210,17 @@ def test_noise_meets_translations_only_on_their_way_back() -> None:
     method.generator_losses(batch, out, 0)
     noise = given[0] - out["fake_b"]
     assert noise.std().item() == pytest.approx(0.3, rel=0.15) and noise.mean().abs() < 0.1
+
+
+def test_what_is_judged_is_blurred_less_and_less() -> None:
+    """Real and fake alike, through Gaussians of 2, 1 and then no px."""
+    method, batch = make(blur_px=2.0, blur_steps=10, pool_size=0, identity_weight=0.0), make_batch()
+    judged: list[Tensor] = []
+    method.discriminators["a"].register_forward_pre_hook(lambda _, inputs: judged.append(inputs[0].detach()))
+    out = {name: value.detach() for name, value in method.translate(batch, 0).items()}
+    for step, deviation_px in ((0, 2.0), (5, 1.0), (10, 0.0), (99, 0.0)):
+        judged.clear()
+        method.discriminator_losses(batch, out, step)
+        for images, seen in zip((out["fake_a"], batch["a"]), judged, strict=True):
+            expected = gaussian_filter(images.numpy(), (0, 0, deviation_px, deviation_px), mode="nearest", truncate=3)
+            torch.testing.assert_close(seen, torch.from_numpy(expected))

@@ -78,7 +78,7 @@ def test_rows_are_means_over_images() -> None:
     outputs = {
         "do nothing": held_out_a,
         "colour transfer": [torch.tensor(transferred(image, training_b)).float() for image in held_out_a],
-        "mean image of B": [mean_image, mean_image],
+        "mean image": [mean_image, mean_image],
     }
     assert list(rows) == list(outputs)
     for name, of_row in outputs.items():
@@ -115,7 +115,7 @@ def test_rows_that_cannot_be_are_left_out() -> None:
         return set(unpaired_baselines(training_b=of_b, held_out_a=pairs, held_out_b=of_b))
 
     small, large = (20, 20), (40, 36)
-    same, mean = {"do nothing", "colour transfer"}, {"mean image of B"}
+    same, mean = {"do nothing", "colour transfer"}, {"mean image"}
     assert rows(images(small, small), images(small, small)) == same | mean
     assert rows(images(small, channels=1), images(small, small)) == mean
     assert rows(images(small, small), images(small, large)) == same
