@@ -102,7 +102,7 @@ def test_sides_with_different_channels_are_refused(
     data = write_sides(tmp_path / "data", a_mode="L")
     assert run_recipe("cut", "--data", data, "--out", tmp_path / "run", *SMALL) == 2
     error = capsys.readouterr().err
-    assert "A have 1 channels and those of B 3" in error
+    assert "number of channels (1 and 3)" in error
     assert "Traceback" not in error
 
 

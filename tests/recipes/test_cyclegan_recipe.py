@@ -204,7 +204,7 @@ def test_four_float_bands_and_sixteen_bit_grey(recipe: Recipe, tmp_path: Path) -
     out = tmp_path / "run"
     assert recipe(*sides, "--out", out, *SMALL, "--diff-augment") == 0
     assert not any(name.startswith("identity") for losses in log(out, "losses") for name in losses)
-    assert json.loads((out / "metrics.json").read_text())["baselines"].keys() == {"mean image of B"}
+    assert json.loads((out / "metrics.json").read_text())["baselines"].keys() == {"mean image"}
     grey = i2i.load(out / "a_to_b")(random.uniform(0.1, 0.7, (33, 50, 4)).astype(np.float32))
     assert grey.shape == (33, 50, 1) and grey.dtype == np.float32  # float came in: 0 to 1 stand for black to white
     assert 0 <= grey.min() < grey.max() <= 1
@@ -245,7 +245,7 @@ def test_a_single_image_runs_with_a_warning(recipe: Recipe, tmp_path: Path, caps
         (lambda data: shutil.rmtree(data / "testB"), "testB is no folder"),
         (lambda data: (data / "trainA" / "1.png").write_bytes(b"not an image"), "1.png"),
         (
-            lambda data: Image.new("L", (40, 40)).save(data / "testB" / "0.png"),
+            lambda data: Image.new("RGBA", (40, 40)).save(data / "testB" / "0.png"),
             "expected 3, as for all images of side B",
         ),
     ],

@@ -150,8 +150,8 @@ def test_a_generator_of_other_channels_is_refused(
         (lambda data: (data / "train" / "1.png").write_bytes(b"not an image"), "1.png"),
         (lambda data: _truncate(data / "train" / "1.png"), "1.png"),
         (
-            lambda data: Image.new("L", (80, 40)).save(data / "train" / "1.png"),
-            "1.png has a channel count of 1; expected 3",
+            lambda data: Image.new("RGBA", (80, 40)).save(data / "train" / "1.png"),
+            "1.png has a channel count of 4; expected 3",
         ),
     ],
 )

@@ -169,8 +169,8 @@ def test_held_out_images_are_checked_as_well(tmp_path: Path) -> None:
     write(tmp_path / "testA", 2, size=(12, 40))
     with pytest.raises(InputError, match=r"testA/2\.png is 40 x 12 px, and images of side A need at least 32 px"):
         task_of(replace(WHOLE, data=tmp_path, crop_size=32))
-    write(tmp_path / "testA", 2, size=(40, 40), channels=1)
-    with pytest.raises(InputError, match=r"2\.png has a channel count of 1; expected 3, as for all images of side A"):
+    write(tmp_path / "testA", 2, size=(40, 40), channels=4)
+    with pytest.raises(InputError, match=r"2\.png has a channel count of 4; expected 3, as for all images of side A"):
         task_of(replace(WHOLE, data=tmp_path, crop_size=32))
 
 
