@@ -210,7 +210,7 @@ def _folder_task(
         about="\n".join(
             [
                 *(_described("A", files_a, info_a), _described("B", files_b, info_b)),
-                _described_held_out(data, test_a, test_b),
+                _described_held_out(data, [("A", files_a, test_a), ("B", files_b, test_b)]),
                 *(_warnings("A", files_a, test_a) + _warnings("B", files_b, test_b)),
             ]
         ),
@@ -313,10 +313,11 @@ def _described(side: Side, files: list[Path], info: ImagesInfo) -> str:
     return f"{side} is {files[0].parent} ({count}, {depth})."
 
 
-def _described_held_out(data: UnpairedData, test_a: list[Path], test_b: list[Path]) -> str:
+def _described_held_out(data: UnpairedData, sides: list[tuple[Side, list[Path], list[Path]]]) -> str:
     if data.test_pairs:
-        return f"Held out are {len(test_a)} of A and those of B with the same names, which are their truth."
-    return f"Held out are {len(test_a)} of A and {len(test_b)} of B."
+        return f"Held out are {len(sides[0][2])} of A and those of B with the same names, which are their truth."
+    spared = [f"{len(test)} of {side}" for side, files, test in sides if test != files]
+    return f"Held out are {' and '.join(spared)}." if spared else "Nothing is held out."
 
 
 def _warnings(side: Side, files: list[Path], held_out: list[Path]) -> list[str]:
