@@ -8,7 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -63,8 +63,8 @@ def download(url: str, path: Path, *, sha256: str | None = None, size_bytes: int
         except _Unreachable as error:
             kept = " What came is kept, and the same command goes on from there." if part.exists() else ""
             raise InputError(
-                f"{url} cannot be downloaded: {error}.{kept} Without a connection, fetch that file elsewhere and "
-                f"put it at {path.absolute()}"
+                f"{url} cannot be downloaded: {error}.{kept} If that lasts, get the file in another way and put it at "
+                f"{path.absolute()}"
             ) from error
         found = sha256_of(part)
         if sha256 is not None and found != sha256:
@@ -106,19 +106,30 @@ def expected_sha256(path: Path, *, published: str | None) -> str | None:
     return published
 
 
-def record_sha256(path: Path, sha256: str) -> None:
-    """Remember what the file at `path` was when it first came, so that it is expected ever after."""
-    with replacing(_record_file(path)) as temporary:
+def record_sha256(path: Path, sha256: str) -> Path:
+    """Remember what the file at `path` was when it first came, so that it is expected ever after.
+
+    Returns:
+        The file that says so.
+    """
+    record = _record_file(path)
+    with replacing(record) as temporary:
         temporary.write_text(f"{sha256}  {path.name}\n")
+    return record
 
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Let one process at a time make `path`. The system frees the lock of a process that dies."""
+    """Let one process at a time make `path`. The system frees the lock of a process that dies.
+
+    The lock is a hidden file beside `path`, so that machines which share the disk share it too; none is left behind,
+    unless its process dies.
+    """
     from filelock import FileLock, Timeout
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    lock_file = path.with_name(f".{path.name}.lock")
+    lock = FileLock(lock_file)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -127,6 +138,10 @@ def alone(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        # Removed while it is held: filelock (from 3.21) sees that what it then gets has no name any more, and asks
+        # again. Windows removes no open file; there filelock does it on release.
+        with suppress(OSError):
+            lock_file.unlink()
         lock.release()
 
 

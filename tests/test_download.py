@@ -94,7 +94,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 
 
 def visible(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if not path.name.endswith(".lock"))
+    return sorted(path.name for path in folder.iterdir())
 
 
 def test_a_file_comes_whole_and_once(site: Site, tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_what_a_file_first_was_is_expected_unless_somebody_says(tmp_path: Path) 
 def test_no_server_is_told_at_once(site: Site, tmp_path: Path) -> None:
     nobody = "http://127.0.0.1:9/net.pth"  # the discard port, where nothing listens
     begun = time.perf_counter()
-    with pytest.raises(InputError, match=r"no connection.*Without a connection, fetch that file elsewhere") as caught:
+    with pytest.raises(InputError, match=r"no connection.*get the file in another way and put it at") as caught:
         download(nobody, tmp_path / "net.pth")
     assert nobody in str(caught.value)
     assert time.perf_counter() - begun < 5
@@ -234,6 +234,34 @@ def test_of_two_processes_one_fetches_and_the_other_waits(site: Site, tmp_path: 
     assert (first.wait(30), second.wait(30)) == (0, 0)
     assert (tmp_path / "net.pth").read_bytes() == CONTENT
     assert site.requests == [None]
+
+
+def test_processes_are_alone_though_each_removes_the_lock(tmp_path: Path) -> None:
+    """Each adds 1 to a number, which needs two steps; of two at once, one would be lost."""
+    (tmp_path / "count").write_text("0")
+    code = f"""
+import time
+from pathlib import Path
+from i2i.download import alone
+count = Path({str(tmp_path / "count")!r})
+for _ in range(20):
+    with alone(count):
+        number = int(count.read_text())
+        time.sleep(0.001)
+        count.write_text(str(number + 1))
+    time.sleep(0.005)
+"""
+    processes = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL) for _ in range(4)]
+    assert [process.wait(60) for process in processes] == [0] * 4
+    assert (tmp_path / "count").read_text() == "80"
+    assert visible(tmp_path) == ["count"]
+
+
+def test_a_failure_leaves_no_lock(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), module.alone(tmp_path / "net.pth"):
+        assert visible(tmp_path) == [".net.pth.lock"]
+        raise RuntimeError
+    assert visible(tmp_path) == []
 
 
 def test_the_cache_is_where_the_person_wants_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

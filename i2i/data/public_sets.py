@@ -338,8 +338,8 @@ def _report(public: PublicSet, out: Path) -> None:
     print(f"{out} holds: {_listed(counts)}")
     if counts != public.counts:
         print(
-            f"Warning: that is not what was published ({_listed(public.counts)}). If you did not change it, remove "
-            f"{out} and run this again.",
+            f"Warning: that is not what was published ({_listed(public.counts)}). {out} holds something else, or was "
+            "changed; to have the published set, give another --out.",
             file=sys.stderr,
         )
     print(f"Next: python recipes/{public.recipe} --data {shlex.quote(str(out))} --out runs/{public.name}")
@@ -349,7 +349,8 @@ def _announce(public: PublicSet, out: Path, sources: list[Source], *, keep_archi
     """Say what would be done."""
     for source in sources:
         if source.url and not source.path.exists():
-            print(f"Would download {source.url} to {source.path}. Size: {_size_told_by(source.url)}")
+            size = _in_words(source.size_bytes) if source.size_bytes else _size_told_by(source.url)
+            print(f"Would download {source.url} to {source.path}. Size: {size}")
         then = ", then remove the archive" if source.url and not keep_archive else ""
         print(f"Would unpack {source.path} into {out}{then}")
     print(f"Free on that disk: {_in_words(_free_bytes(out.parent))}. Nothing was touched.")
@@ -397,7 +398,7 @@ def _size_told_by(url: str) -> str:
     try:
         size = size_at(url)
     except InputError as error:
-        return f"unknown. {error}"
+        return f"unknown, for now it {str(error).removeprefix(f'{url} ')}"
     return _in_words(size) if size else "unknown, for the server does not say"
 
 
@@ -418,11 +419,15 @@ def _listed(counts: Mapping[str, int]) -> str:
 def _obtain(source: Source) -> None:
     """Have the file in its place, and be sure that it is the right one."""
     if source.url and not source.path.exists():
-        download(source.url, source.path, sha256=source.sha256, size_bytes=source.size_bytes)
+        try:
+            download(source.url, source.path, sha256=source.sha256, size_bytes=source.size_bytes)
+        except InputError as error:
+            raise InputError(f"{error}, or give it with --archive FILE") from error
     elif source.sha256 and (found := sha256_of(source.path)) != source.sha256:
+        remedy = "Move it away to have the right one downloaded" if source.url else "Give another with --archive"
         raise InputError(
-            f"{source.path} has sha256 {found}, expected {source.sha256}: it is another file, or damaged. Remove it to "
-            f"have the right one, or give --sha256 {found} if you trust it"
+            f"{source.path} has sha256 {found}, expected {source.sha256}: it is another file, or damaged. {remedy}, or "
+            f"give --sha256 {found} too if you trust it"
         )
 
 
@@ -455,9 +460,14 @@ def _appearing(out: Path) -> Iterator[Path]:
 
 def _finish(source: Source, *, keep_archive: bool) -> None:
     """Once an archive has proved good: remember what it was, and remove it unless it is the person's own."""
+    unknown = f"No sha256 of {source.archive.name} is published"
     if source.url is None:
+        if source.sha256 is None:
+            print(f"{unknown}, so yours was compared with nothing.")
         return
     if source.sha256 is None:
-        record_sha256(source.path, sha256_of(source.path))
+        digest = sha256_of(source.path)
+        record = record_sha256(source.path, digest)
+        print(f"{unknown}. This one's is {digest}: recorded in {record}, and expected next time.")
     if not keep_archive:
         source.path.unlink()

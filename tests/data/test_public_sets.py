@@ -63,6 +63,7 @@ class Site:
     """
 
     content: bytes = b""
+    status: int = 200
     content_type: str = "application/octet-stream"
     cuts: list[int] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
@@ -89,7 +90,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 
         def answer(self, start: int) -> None:
             site.requests.append(f"{self.command} {self.headers.get('Range', '')}".strip())
-            self.send_response(206 if start else 200)
+            self.send_response(206 if start else site.status)
             self.send_header("ETag", '"one"')
             self.send_header("Content-Type", site.content_type)
             self.send_header("Content-Length", str(len(site.content) - start))
@@ -125,13 +126,13 @@ def toy(site: Site) -> PublicSet:
 
 
 def below(folder: Path) -> dict[str, bytes]:
-    """All files below a folder but locks, hidden ones too, with their content."""
-    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
+    """All files below a folder, hidden ones too, with their content."""
+    files = (path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
+    return sorted(path.name for path in folder.iterdir())
 
 
 @KINDS
@@ -149,6 +150,8 @@ def test_a_set_is_laid_out_and_told(
         "Source: a generator",
         "Terms: none",
         "Pictures as published: trainA 3, trainB 2",
+        f"No sha256 of toy{suffix} is published. This one's is {digest}: recorded in {tmp_path}/toy{suffix}.sha256, "
+        "and expected next time.",
         f"{tmp_path / 'toy'} holds: trainA 3, trainB 2",
         f"Next: python recipes/cyclegan.py --steps 9 --data {tmp_path / 'toy'} --out runs/toy",
     ]
@@ -166,6 +169,7 @@ def test_what_is_there_is_counted_and_left(
     told = capsys.readouterr()
     assert "holds: trainA 4, trainB 2" in told.out
     assert "Warning: that is not what was published (trainA 3, trainB 2)" in told.err
+    assert "give another --out" in told.err and "remove" not in told.err
     assert below(tmp_path) == {**before, "toy/trainA/own.png": b"own"}
     assert len(site.requests) == requests
 
@@ -196,6 +200,15 @@ def test_another_archive_than_the_first_is_refused(toy: PublicSet, site: Site, t
     assert (tmp_path / "toy" / "trainA" / "new.jpg").read_bytes() == NOISE
 
 
+def test_a_sha256_is_recorded_once_and_said_to_be(
+    toy: PublicSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for first in (True, False):
+        lay_out(toy, Settings(out=tmp_path / "toy"))
+        assert ("No sha256 of toy.zip is published" in capsys.readouterr().out) == first
+        shutil.rmtree(tmp_path / "toy")
+
+
 def test_what_was_published_counts_more_than_a_record(toy: PublicSet, site: Site, tmp_path: Path) -> None:
     (tmp_path / "toy.zip.sha256").write_text(f"{hashlib.sha256(site.content).hexdigest()}  toy.zip\n")
     published = replace(toy, archives=(replace(toy.archives[0], sha256="0" * 64),))
@@ -214,8 +227,38 @@ def test_a_dry_run_tells_sizes_and_touches_nothing(
     assert site.requests == ["HEAD"]
     site.content_type = "text/html"
     lay_out(toy, Settings(out=out, dry_run=True))
-    assert "Size: unknown" in (told := capsys.readouterr().out) and "a web page comes in place of the file" in told
+    told = capsys.readouterr().out
+    assert "Size: unknown, for now it cannot be downloaded: a web page comes in place of the file" in told
+    assert told.count(site.address) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_without_a_connection_tells_the_published_size(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = toy_set("http://127.0.0.1:9/toy.zip")
+    published = replace(nowhere, archives=(replace(nowhere.archives[0], size_bytes=116_867_962),))
+    lay_out(published, Settings(out=tmp_path / "toy", dry_run=True))
+    assert f"to {tmp_path / 'toy.zip'}. Size: 116.9 MB\n" in capsys.readouterr().out
+    lay_out(nowhere, Settings(out=tmp_path / "toy", dry_run=True))
+    told = capsys.readouterr().out
+    assert "Size: unknown, for now it cannot be downloaded: no connection" in told
+    assert told.count("http://127.0.0.1:9") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("size_bytes", "reason"), [(None, "the server answers 404"), (7, "bytes, expected 7")])
+def test_another_address_that_fails_names_the_ways_out(
+    size_bytes: int | None, reason: str, toy: PublicSet, site: Site, tmp_path: Path
+) -> None:
+    if size_bytes is None:
+        site.status = 404
+    asked = replace(toy, archives=(replace(toy.archives[0], size_bytes=size_bytes),))
+    with pytest.raises(InputError, match=reason) as caught:
+        lay_out(asked, Settings(out=tmp_path / "toy", url=f"{site.address}/other.zip"))
+    assert str(caught.value).endswith(f"put it at {tmp_path / 'toy.zip'}, or give it with --archive FILE")
+    assert "connection" not in str(caught.value)
+    assert names(tmp_path) == []
 
 
 def test_an_archive_is_kept_on_request_and_then_used(toy: PublicSet, site: Site, tmp_path: Path) -> None:
@@ -229,12 +272,15 @@ def test_an_archive_is_kept_on_request_and_then_used(toy: PublicSet, site: Site,
 
 
 @BOTH
-def test_an_archive_of_ones_own_is_used_and_stays(pack: Pack, tmp_path: Path) -> None:
+def test_an_archive_of_ones_own_is_used_and_stays(
+    pack: Pack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     own = tmp_path / "renamed by my browser"
     own.write_bytes(pack(PICTURES))
     lay_out(toy_set(None), Settings(out=tmp_path / "sets" / "toy", archive=(own,)))
     assert below(tmp_path / "sets") == PICTURES
     assert own.exists()
+    assert "No sha256 of toy.zip is published, so yours was compared with nothing." in capsys.readouterr().out
 
 
 def test_an_archive_of_ones_own_is_verified(toy: PublicSet, site: Site, tmp_path: Path) -> None:
@@ -244,8 +290,12 @@ def test_an_archive_of_ones_own_is_verified(toy: PublicSet, site: Site, tmp_path
     lay_out(toy, Settings(out=tmp_path / "toy"))
     shutil.rmtree(tmp_path / "toy")
     settings = Settings(out=tmp_path / "toy", archive=(own,))
-    with pytest.raises(InputError, match=rf"own\.zip has sha256 {digest}, expected .* --sha256 {digest} if you trust"):
+    with pytest.raises(
+        InputError, match=rf"own\.zip has sha256 {digest}, expected .*Give another with --arch"
+    ) as caught:
         lay_out(toy, settings)
+    assert str(caught.value).endswith(f"--sha256 {digest} too if you trust it")
+    assert "remove" not in str(caught.value).lower()
     assert names(tmp_path) == ["own.zip", "toy.zip.sha256"]
     lay_out(toy, replace(settings, sha256=digest))
     assert own.exists() and (tmp_path / "toy" / "trainA" / "new.jpg").exists()
