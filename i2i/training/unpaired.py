@@ -191,7 +191,13 @@ def _folder_task(
     held_out: HeldOutPairs | Unpaired
     if data.test_pairs:
         pairs = [Pair(input=a, target=b) for a, b in zip(test_a, test_b, strict=True)]
-        probe_pairs(pairs, input_range=info_a.side.data_range, target_range=info_b.side.data_range)
+        probe_pairs(
+            pairs,
+            input_channels=info_a.side.channels,
+            target_channels=info_b.side.channels,
+            input_range=info_a.side.data_range,
+            target_range=info_b.side.data_range,
+        )
         cut = _to_one_size(transform, test_info_a)
         held_out = HeldOutPairs(pairs=PairedImages(pairs=pairs, transform=cut, input=info_a.side, target=info_b.side))
     else:
