@@ -72,7 +72,7 @@ class Settings:
         pool_size: earlier generated images that the discriminators are shown.
         blur_px: deviation of the blur through which the discriminators see everything at first; 0: none. It makes them
             judge the large before the small.
-        blur_until: share of the run after which that blur has fallen linearly to 0.
+        blur_until: share of the run after which that blur has fallen linearly to 0; above 1 some is left at the end.
         diff_augment: change what the discriminators see at random (DiffAugment), for a few hundred images or fewer.
         r1_weight: of the R1 penalty on the discriminators, every 16th step; 0: none. With it they have instance norm
             in place of batch norm, which the penalty does not allow.
@@ -120,8 +120,8 @@ class Settings:
                 raise InputError(f"--{name.replace('_', '-')} must be at least 0, and is {value}.")
         for name in ("identity_until", "blur_until"):
             value = getattr(self, name)
-            if value is not None and not 0 < value <= 1:
-                raise InputError(f"--{name.replace('_', '-')} must be above 0 and at most 1, and is {value}.")
+            if value is not None and not 0 < value < math.inf:
+                raise InputError(f"--{name.replace('_', '-')} must be above 0, and is {value}.")
         for name in ("init_generator", "init_discriminator"):
             count = len(getattr(self, name))
             if count > 2:

@@ -83,7 +83,20 @@ def test_all_options_at_once(recipe: Recipe, tmp_path: Path) -> None:
     """R1 is taken at the first of sixteen steps; the identity's weight is 1, then ½ of itself, then nothing."""
     data, out = write_sides(tmp_path / "data"), tmp_path / "run"
     options = (
-        *("--spectral", "--diff-augment", "--r1-weight", "10", "--identity-until", "0.5", "--upsampling", "resize"),
+        *(
+            "--spectral",
+            "--diff-augment",
+            "--r1-weight",
+            "10",
+            "--identity-until",
+            "0.5",
+            "--cycle-noise",
+            "0.05",
+            "--blur-px",
+            "1",
+            "--upsampling",
+            "resize",
+        ),
         *("--skips", "--residual", "1.5", "--dropout", "--checkpointing", "--steps", "4"),
     )
     assert recipe("--data", data, "--out", out, *SMALL, *options) == 0
@@ -268,6 +281,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
         (("--pool-size", "-1"), "--pool-size"),
         (("--cycle-weight", "nan"), "--cycle-weight"),
         (("--identity-until", "0"), "--identity-until"),
+        (("--blur-until", "0"), "--blur-until"),
         (("--load-size", "None", "--crop-size", "44"), "and images of side A need at least 44 px: give --load-size"),
         (("--crop-size", "30"), "multiples of 4 px"),
         (("--crop-size", "12"), "at least 16 px"),
