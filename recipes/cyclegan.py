@@ -153,9 +153,10 @@ STREETS = replace(
     identity_weight=0.0,  # two passes less, so that there are more steps in the same time
     cycle_noise=0.05,
     blur_px=2.0,
+    blur_until=1.5,
     training=TrainingSettings(
         # For ten minutes on a CPU.
-        steps=6500,
+        steps=7000,
         discriminator_learning_rate=4e-4,
         decay_from=0.4,
         ema_decay=0.999,
