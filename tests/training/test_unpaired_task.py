@@ -104,9 +104,7 @@ def test_baselines_by_hand(most: int, looked_at: slice | list[int], tmp_path: Pa
     untouched = np.abs(greys["testA"] - greys["testB"]).mean()
     constant = np.abs(greys["trainB"][looked_at].mean() - greys["testB"]).mean()
     l1 = {name: figures["l1"] for name, figures in task.baselines.items()}
-    assert l1 == pytest.approx(
-        {"do nothing": untouched, "colour transfer": constant, "mean image": constant}, abs=1e-5
-    )
+    assert l1 == pytest.approx({"do nothing": untouched, "colour transfer": constant, "mean image": constant}, abs=1e-5)
     assert all(figures["swd"] > 0 for figures in task.baselines.values())
 
 
