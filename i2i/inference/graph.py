@@ -197,6 +197,11 @@ class _Tracer(fx.Tracer):
         ours = (nn.Conv2d, _BatchNorm, _InstanceNorm, BlurDownsample, BlurUpsample, PickEvery)
         return isinstance(module, ours) or super().is_leaf_module(module, name)
 
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        # The network's hooks are there to see images, not what stands in for one.
+        is_network = m is self.root.get_submodule("0")
+        return super().call_module(m, m.forward if is_network else forward, args, kwargs)
+
 
 class _NoRuleError(Exception):
     """Names an operation that has no rule."""

@@ -52,12 +52,11 @@ class Informed(Pix2Pix):
         loss = 0.5 * self.objective.discriminator_loss(real, fake)
         return Losses(terms={"discriminator": loss}, real_scores=[real], fake_scores=[fake])
 
-    def _judge(self, batch: Batch, image: Tensor) -> Tensor:
-        return self._judge_told(batch, image, -1.0)
+    def _pairs(self, batch: Batch, image: Tensor, told: float = -1.0) -> Tensor:
+        return torch.cat([super()._pairs(batch, image), torch.full_like(image[:, :1], told)], dim=1)
 
     def _judge_told(self, batch: Batch, image: Tensor, told: float) -> Tensor:
-        channel = torch.full_like(image[:, :1], told)
-        return self.discriminators["discriminator"](torch.cat([batch["input"], image, channel], dim=1))
+        return self.discriminators["discriminator"](self._pairs(batch, image, told))
 
 
 class Constant(UNetGenerator):

@@ -147,7 +147,7 @@ def test_a_disk_that_is_really_full(tiny_disk: Path) -> None:
 IDENTITY: dict[str, Any] = {
     "settings": {"width": 64, "range": (0, 255)},
     "training": asdict(TrainingSettings(steps=10)),
-    "data": "abc",
+    "data fingerprint": "abc",
     "processes": 1,
 }
 
@@ -171,11 +171,11 @@ def test_changed_settings_are_refused_and_listed(tmp_path: Path) -> None:
     other = changed("training", batch_size=3, workers=7)
     other["settings"] = {"width": 32, "range": (0, 255), "depth": 5}
     with pytest.raises(InputError) as caught:
-        open_run(out, {**other, "data": "xyz", "processes": 2})
+        open_run(out, {**other, "data fingerprint": "xyz", "processes": 2})
     lines = str(caught.value).splitlines()
     assert str(out) in lines[0]
     assert [line.strip() for line in lines[1:-1]] == [
-        "data: was abc, now xyz",
+        "data fingerprint: was abc, now xyz",
         "processes: was 1, now 2",
         "settings.depth: was None, now 5",
         "settings.width: was 64, now 32",
@@ -194,8 +194,8 @@ def test_what_may_change_is_accepted_and_remembered(tmp_path: Path, name: str) -
 
 def test_other_settings_may_replace_a_run_that_saved_nothing(tmp_path: Path) -> None:
     open_run(tmp_path / "run", IDENTITY)
-    open_run(tmp_path / "run", {**IDENTITY, "data": "xyz"})
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["data"] == "xyz"
+    open_run(tmp_path / "run", {**IDENTITY, "data fingerprint": "xyz"})
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["data fingerprint"] == "xyz"
 
 
 def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
