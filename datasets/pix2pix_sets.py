@@ -13,7 +13,7 @@ from tyro.conf import DisallowNone, Positional
 
 from i2i.cli.entry import run
 from i2i.data import public_sets
-from i2i.data.public_sets import Archive, PublicSet, lay_out
+from i2i.data.public_sets import Archive, PublicSet
 
 Name = Literal["cityscapes", "edges2handbags", "night2day"]
 
@@ -75,11 +75,7 @@ class Settings(public_sets.Settings):
 
 
 def main(settings: Settings) -> None:
-    """Lay out the set of that name, or list all."""
-    if settings.name is not None:
-        return lay_out(SETS[settings.name], settings)
-    for public in SETS.values():
-        print(f"{public.name}: {public.about}")
+    public_sets.lay_out_one_of(SETS, settings.name, settings)
 
 
 if __name__ == "__main__":

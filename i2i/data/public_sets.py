@@ -142,6 +142,14 @@ def lay_out(public: PublicSet, settings: Settings) -> None:
     _report(public, out)
 
 
+def lay_out_one_of(sets: Mapping[str, PublicSet], name: str | None, settings: Settings) -> None:
+    """`lay_out` the set of that name; without a name, list all."""
+    if name is not None:
+        return lay_out(sets[name], settings)
+    for public in sets.values():
+        print(f"{public.name}: {public.about}")
+
+
 def describe(public: PublicSet) -> str:
     """What a set is, from where, on what terms and how large, in lines."""
     return (
