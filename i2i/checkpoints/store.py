@@ -41,12 +41,14 @@ class ImageSide:
             the images' own type, which a person may ask for who knows the units better.
         data_range: (low, high) in the data's own units: (0, 255), (0, 4095), Hounsfield, reflectance …
         network_range: what the network calls low and high; `data_range` is mapped to it linearly.
-        labels: whether the side is a label map: one channel of class ids 0 … channels − 1, handed in as integers
+        labels: whether the side is a label map: one channel of class ids 0 … classes − 1, handed in as integers
             and one-hot encoded inside; arrays of `channels` channels are taken as already encoded.
+        dont_care: whether a label map may hold 255, for pixels of no class; they have a channel behind the classes'.
+        instances: whether the last channel holds the edges between instances (`i2i.layers.edges`).
 
     Raises:
-        InputError: channels below 1, an unknown dtype, a range that is not finite and increasing, or labels that
-            are no integers.
+        InputError: channels below 1, an unknown dtype, a range that is not finite and increasing, labels that are no
+            integers or have no class, or `dont_care` or `instances` without labels.
     """
 
     channels: int
@@ -54,6 +56,8 @@ class ImageSide:
     data_range: tuple[float, float]
     network_range: tuple[float, float] = (-1.0, 1.0)
     labels: bool = False
+    dont_care: bool = False
+    instances: bool = False
 
     def __post_init__(self) -> None:
         if self.channels < 1:
@@ -64,10 +68,23 @@ class ImageSide:
             low, high = getattr(self, name)
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
                 raise InputError(f"{name}: expected two finite numbers, low < high, got ({low}, {high})")
-        if not isinstance(self.labels, bool):
-            raise InputError(f"labels: expected true or false, got {self.labels!r}")
+        for name in ("labels", "dont_care", "instances"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name}: expected true or false, got {getattr(self, name)!r}")
+        for name in ("dont_care", "instances"):
+            if getattr(self, name) and not self.labels:
+                raise InputError(f"{name}: only label maps have it; expected labels=True beside it")
         if self.labels and self.dtype == "float32":
             raise InputError('labels: class ids are integers; expected dtype "uint8" or "uint16", got "float32"')
+        if self.labels and self.classes < 1:
+            raise InputError(
+                f"channels: expected a class beside the channels for don't care and for edges, got {self.channels}"
+            )
+
+    @property
+    def classes(self) -> int:
+        """How many classes a label map has, not counting "don't care"."""
+        return self.channels - self.dont_care - self.instances
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,7 +261,10 @@ def _parse_side(entry: dict[str, Any]) -> ImageSide:
         dtype=entry["dtype"],
         data_range=tuple(entry["data_range"]),
         network_range=tuple(entry["network_range"]),
-        labels=entry.get("labels", False),  # folders written before label maps were known lack it
+        # Older folders lack these.
+        labels=entry.get("labels", False),
+        dont_care=entry.get("dont_care", False),
+        instances=entry.get("instances", False),
     )
 
 

@@ -70,7 +70,9 @@ def test_config_says_how_to_use_the_network(folder: Path) -> None:
 
 
 def test_a_label_map_is_told_from_an_image(folder: Path) -> None:
-    labels = replace(SPEC, input=ImageSide(channels=5, dtype="uint8", data_range=(0, 1), labels=True))
+    side = ImageSide(channels=5, dtype="uint8", data_range=(0, 1), labels=True, dont_care=True, instances=True)
+    assert side.classes == 3
+    labels = replace(SPEC, input=side)
     save_generator(folder, network=small_unet(), spec=labels, card="")
     assert load_generator(folder)[1] == labels
 
@@ -78,7 +80,8 @@ def test_a_label_map_is_told_from_an_image(folder: Path) -> None:
 def test_a_folder_that_says_nothing_of_labels_holds_images(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     for side in ("input", "output"):
-        del config[side]["labels"]
+        for name in ("labels", "dont_care", "instances"):
+            del config[side][name]
     edit_config(folder, **config)
     assert load_generator(folder)[1] == SPEC
 
@@ -193,6 +196,7 @@ def set_side(folder: Path, **changes: object) -> None:
         (lambda f: set_side(f, data_range=[5]), r"config\.json is garbled"),
         (lambda f: set_side(f, channels="three"), r"config\.json is garbled"),
         (lambda f: set_side(f, labels="yes"), r"config\.json is garbled: labels.*'yes'"),
+        (lambda f: set_side(f, dont_care=1), r"config\.json is garbled: dont_care.*got 1"),
         (lambda f: (f / "generator.safetensors").unlink(), r"generator\.safetensors cannot be read"),
         (lambda f: (f / "generator.safetensors").write_bytes(b""), r"generator\.safetensors is no safetens"),
         (cut_weights_short, r"generator\.safetensors is no safetensors file, or cut short"),
@@ -243,6 +247,9 @@ def test_no_generator_is_said(tmp_path: Path) -> None:
         {"dtype": "int8"},
         {"labels": 1},
         {"labels": True, "dtype": "float32"},
+        {"dont_care": True},
+        {"instances": True},
+        {"channels": 2, "labels": True, "dont_care": True, "instances": True},
     ],
 )
 def test_an_impossible_side_is_refused(changes: dict) -> None:
