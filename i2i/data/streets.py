@@ -33,7 +33,7 @@ from i2i.data.streets_render import CLASSES, Camera, Street, render
 from i2i.errors import InputError
 from i2i.files import replacing
 
-__all__ = ["CLASSES", "PALETTE", "Scene", "StreetPairs", "StreetPhotos", "make_scene", "make_video"]
+__all__ = ["CLASSES", "PALETTE", "Scene", "StreetLabels", "StreetPairs", "StreetPhotos", "make_scene", "make_video"]
 
 Picture = Literal["label_image", "day", "night"]
 
@@ -134,6 +134,14 @@ def _boundaries(instances: np.ndarray) -> np.ndarray:
     return edge
 
 
+def _edges(instances: np.ndarray) -> np.ndarray:
+    """(H, W) bool: the pixel to the right, left, above or below belongs to another instance."""
+    edge = _boundaries(instances)
+    edge[:, 1:] |= instances[:, 1:] != instances[:, :-1]
+    edge[1:] |= instances[1:] != instances[:-1]
+    return edge
+
+
 def _label_image(labels: np.ndarray, boundaries: np.ndarray) -> np.ndarray:
     bright = np.concatenate([PALETTE, PALETTE // 2 + 127])
     return bright[labels + np.uint8(len(PALETTE)) * boundaries]
@@ -199,7 +207,11 @@ class StreetPairs(Dataset[dict[str, Tensor]]):
 
     def labels(self, index: int) -> np.ndarray:
         """(H, W) uint8: the classes of a street, as indices of `CLASSES`."""
-        return self._packed[index, ..., 0] & 127
+        return self._packed[index, ..., 0] & 63
+
+    def edges(self, index: int) -> np.ndarray:
+        """(H, W) uint8: 1 where a neighbour of the pixel belongs to another instance, on both sides; else 0."""
+        return self._packed[index, ..., 0] >> 6 & 1
 
     def __getstate__(self) -> dict[str, Any]:
         # A worker process opens the cached file itself rather than receive hundreds of megabytes.
@@ -214,7 +226,7 @@ class StreetPairs(Dataset[dict[str, Tensor]]):
             self._packed = self._open_or_make()
 
     def _open_or_make(self) -> np.ndarray:
-        """(count, H, W, 7) uint8: class + 128 · boundary, day, night."""
+        """(count, H, W, 7) uint8: class + 64 · edge + 128 · boundary, day, night."""
         if self._file is not None and self._file.exists():
             try:
                 return np.load(self._file, mmap_mode="r")
@@ -252,10 +264,34 @@ class StreetPhotos(Dataset[Tensor]):
         return self.pairs[item]["target"]
 
 
+class StreetLabels(Dataset[dict[str, Tensor]]):
+    """Streets as label maps and photos by day, for semantic synthesis.
+
+    An item is {"labels", "image"}: int64 (2, H, W), an index of `CLASSES` and 1 at the edges of instances, and float32
+    (3, H, W) in [-1, 1]. Take it with an index or a `Draw`, of whose seed no use is made.
+    """
+
+    def __init__(self, *, count: int, size: int, first_seed: int = 0) -> None:
+        """
+        Args:
+            count, size, first_seed: as for `StreetPairs`, which keeps the streets.
+        """
+        self.pairs = StreetPairs(count=count, size=size, first_seed=first_seed)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, item: Draw | int) -> dict[str, Tensor]:
+        index = item.index if isinstance(item, Draw) else item
+        photo = self.pairs[item]["target"]  # first, for it knows which indices there are
+        labels = np.stack([self.pairs.labels(index), self.pairs.edges(index)])
+        return {"labels": torch.from_numpy(labels.astype(np.int64)), "image": photo}
+
+
 def _picture(packed: np.ndarray, kind: Picture) -> np.ndarray:
     match kind:
         case "label_image":
-            return _label_image(packed[..., 0] & 127, packed[..., 0] >> 7)
+            return _label_image(packed[..., 0] & 63, packed[..., 0] >> 7)
         case "day":
             return packed[..., 1:4]
         case "night":
@@ -285,7 +321,7 @@ def _save(path: Path, array: np.ndarray) -> None:
 
 def _pack(seed: int, size: tuple[int, int]) -> np.ndarray:
     scene = make_scene(seed, size=size)
-    marked = scene.labels + np.uint8(128) * _boundaries(scene.instances)
+    marked = scene.labels + np.uint8(64) * _edges(scene.instances) + np.uint8(128) * _boundaries(scene.instances)
     return np.concatenate([marked[..., None], scene.day, scene.night], axis=2)
 
 

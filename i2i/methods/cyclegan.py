@@ -18,7 +18,7 @@ from i2i.losses.adversarial import AdversarialLoss, LeastSquares
 from i2i.losses.penalties import r1_penalty
 from i2i.methods.base import Batch, Losses, Method, Outputs, in_full_precision
 from i2i.methods.pool import ImagePool
-from i2i.methods.unpaired import can_join, describe_sides, side_distance
+from i2i.methods.shared import can_join, describe_sides, side_distance
 from i2i.metrics import paired_metrics
 
 Figures = Callable[[Tensor, Tensor], dict[str, float]]

@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -40,6 +40,8 @@ from i2i.training.record import Record
 from i2i.training.report import RunFacts, write_report
 from i2i.training.state import State, load_state, open_run, save_state
 
+Examine = Callable[[Callable[[str], None]], Mapping[str, float]]
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
@@ -62,6 +64,7 @@ def train(
     settings: TrainingSettings,
     out: Path,
     facts: RunFacts,
+    examine: Examine | None = None,
 ) -> RunResult:
     """Train a method, or go on with a run that was started with the same arguments.
 
@@ -74,6 +77,10 @@ def train(
         out: the run's folder. An interrupted run in it goes on exactly where its last state was saved.
         facts: what the report and model cards tell about the run. Its settings and data fingerprint decide
             whether the run in `out` is this one.
+        examine: held-out figures that take too long to be had at every validation, of the method as it then is, with
+            its generators as they are exported. Asked for once, at the end, in the first process, without gradients;
+            its argument says lines to whoever watches. It may draw random numbers, and leave pictures in `out` (see
+            `report.PICTURES`).
 
     Raises:
         InputError: `out` holds something else, or settings that cannot be used on this machine.
@@ -127,6 +134,8 @@ def train(
     def validate(step: int) -> None:
         with trainer.evaluating(specs):
             metrics = _validate(method, validation_data, settings, accelerator)
+            if examine is not None and step == settings.steps and is_main:
+                metrics = {**metrics, **examine(progress.say)}
             record.metrics(step, metrics)
             torch.manual_seed(settings.seed)
             pictures = method.preview(preview_batch)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 LOG = "log.jsonl"
 SAMPLES = "samples"
+PICTURES = "pictures"
+"""Folder of a run whose PNG files the report shows, each under its own name."""
 GAP_PX = 4
 METRICS = {
     "psnr": "nearness to the truth in dB; higher is better",
@@ -36,6 +38,12 @@ METRICS = {
     "sharpness": "Laplacian energy next to the truth's; 1 is as sharp",
     "lit_recall": "share of the truth's lit pixels that are lit, too",
     "lit_precision": "share of the lit pixels that are lit in truth, too",
+    "trained_miou": "mean IoU, on real photos, of a segmenter trained on the generated ones; higher is better",
+    "read_miou": "mean IoU that a segmenter trained on real photos reads off the generated ones; higher is better",
+    "read_accuracy": "share of pixels whose class that segmenter reads right",
+    "frechet": "Fréchet distance of that segmenter's features from those of real photos; lower is better",
+    "style_colour": "share of the difference in colour between two style photos that their outputs show; 1 is all",
+    "style_miou_change": "largest difference in read_miou between style photos",
     "swd": "sliced Wasserstein distance of patches from those of real images, in thousandths; lower is better",
 }
 """What held-out metrics mean."""
@@ -111,18 +119,18 @@ def _explained(metrics: Iterable[str]) -> list[str]:
     return [*lines, "…_b_to_a: the same of B → A"] if any(name.endswith("_b_to_a") for name in metrics) else lines
 
 
-def write_grid(path: Path, pictures: dict[str, Tensor]) -> None:
+def write_grid(path: Path, pictures: dict[str, Tensor], *, across: int | None = None) -> None:
     """Save pictures as one PNG: those of one image side by side, in the order of the names.
 
-    Several images share a row as long as the whole stays no wider than about twice its height.
-
     pictures: (N, C, H, W) in [-1, 1]; names may differ in size and channels.
+    across: how many images share a row; None: as many as keep the whole no wider than about twice its height.
     """
     columns = [[_as_rgb(image) for image in batch] for batch in pictures.values()]
     count = max(len(column) for column in columns)
     height = max(image.shape[0] for column in columns for image in column) + GAP_PX
     width = sum(column[0].shape[1] + GAP_PX for column in columns) + GAP_PX
-    across = max(1, min(count, round((2 * count * height / width) ** 0.5)))
+    if across is None:
+        across = max(1, min(count, round((2 * count * height / width) ** 0.5)))
     down = -(-count // across)
     canvas = np.full((down * height + GAP_PX, across * width + GAP_PX, 3), 255, np.uint8)
     for number in range(count):
@@ -208,6 +216,10 @@ def write_report(out: Path, facts: RunFacts) -> None:
         _html_table(metrics, facts.baselines),
         "<h2>Newest samples</h2>",
         *(f"<p>{_columns(path)}</p>{_picture(path, largest_px=4096)}" for path in grids[-1:]),
+        *(
+            f"<h2>{html.escape(path.stem.capitalize())}</h2><p>{_columns(path)}</p>{_picture(path, largest_px=4096)}"
+            for path in sorted((out / PICTURES).glob("*.png"))
+        ),
         "<h2>Curves</h2>",
         _curves(steps, measured, facts.baselines),
         "<h2>Samples over time</h2>",
@@ -260,7 +272,7 @@ def _picture(path: Path, *, largest_px: int) -> str:
     image.thumbnail((largest_px, largest_px))
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=90)
-    return _inline(buffer.getvalue(), "image/webp", f"samples at step {int(path.stem)}")
+    return _inline(buffer.getvalue(), "image/webp", path.stem)
 
 
 def _columns(path: Path) -> str:
@@ -285,7 +297,8 @@ def _curves(steps: list[dict[str, Any]], measured: list[dict[str, Any]], baselin
 
     losses = list(dict.fromkeys(name for line in steps for name in line["losses"]))
     has_accuracy = any(line["accuracy"] is not None for line in steps)
-    metrics = list(measured[-1]["metrics"]) if measured else []
+    # Figures that are taken at the end alone make no curve.
+    metrics = [name for name in measured[-1]["metrics"] if name in measured[0]["metrics"]] if measured else []
     titles = [f"loss: {name}" for name in losses]
     titles += ["discriminator accuracy"] * has_accuracy + [f"held-out: {name}" for name in metrics]
     if not titles:

@@ -1,4 +1,4 @@
-"""What the methods for unpaired translation share."""
+"""What several methods share: joint passes, and how far two sets of images are apart."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ def can_join(network: nn.Module, batches: Sequence[Tensor]) -> bool:
 
 
 def describe_sides(side: str, *, fake: Tensor, real: Tensor) -> dict[str, float | Tensor]:
-    """For `Method.validate`: patches of translations to a side and of that side's images, both (N, C, H, W)."""
+    """For `Method.validate`: patches of generated images of a side and of its real ones, both (N, C, H, W)."""
     return {
         f"{kind}_{side}/{level}": patches
         for kind, images in (("fake", fake), ("real", real))
