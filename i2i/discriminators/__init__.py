@@ -4,12 +4,14 @@ from torch import nn
 
 from i2i.discriminators.dcgan import DCGANDiscriminator
 from i2i.discriminators.mlp import MLPDiscriminator
+from i2i.discriminators.multiscale import MultiscaleDiscriminator
 from i2i.discriminators.patch import PatchDiscriminator, PixelDiscriminator
 
 __all__ = [
     "DISCRIMINATORS",
     "DCGANDiscriminator",
     "MLPDiscriminator",
+    "MultiscaleDiscriminator",
     "PatchDiscriminator",
     "PixelDiscriminator",
 ]
@@ -17,6 +19,7 @@ __all__ = [
 DISCRIMINATORS: dict[str, type[nn.Module]] = {
     "patch": PatchDiscriminator,
     "pixel": PixelDiscriminator,
+    "multiscale": MultiscaleDiscriminator,
     "dcgan": DCGANDiscriminator,
     "mlp": MLPDiscriminator,
 }

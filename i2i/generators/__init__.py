@@ -7,8 +7,9 @@ from i2i.generators.dcgan import DCGANGenerator
 from i2i.generators.mlp import MLPGenerator
 from i2i.generators.resnet import ResNetGenerator
 from i2i.generators.rrdb import RRDBGenerator
-from i2i.generators.spade import SPADEGenerator
+from i2i.generators.spade import SPADEGenerator, Styled
 from i2i.generators.srresnet import MSRResNetGenerator, SRResNetGenerator
+from i2i.generators.style_encoder import StyleEncoder
 from i2i.generators.unet import UNetGenerator
 
 __all__ = [
@@ -21,6 +22,8 @@ __all__ = [
     "ResNetGenerator",
     "SPADEGenerator",
     "SRResNetGenerator",
+    "StyleEncoder",
+    "Styled",
     "UNetGenerator",
 ]
 

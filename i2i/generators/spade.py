@@ -1,12 +1,13 @@
 """The SPADE generator (Park et al. 2019, §3 and figure 4; layers in its appendix A)."""
 
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from i2i.errors import InputError
+from i2i.generators.style_encoder import StyleEncoder
 from i2i.layers.checks import check_images, constructor_arguments
 from i2i.layers.conv import OutputActivation, activate_output, add_spectral_norm
 from i2i.layers.init import init_weights
@@ -14,6 +15,18 @@ from i2i.layers.norm import SPADE, ParameterFreeNorm
 from i2i.layers.resample import PickEvery
 
 UpsamplingLayers = Literal["normal", "more", "most"]
+
+
+class Styled(NamedTuple):
+    """An image (N, out_channels, H, W) in the style of a photo, and what the style encoder made of the photo.
+
+    `mean` and `log_variance`, (N, latent_channels), are those of the normal distribution that the image's latent
+    vector was drawn from.
+    """
+
+    image: Tensor
+    mean: Tensor
+    log_variance: Tensor
 
 
 class SPADEGenerator(nn.Module):
@@ -37,6 +50,9 @@ class SPADEGenerator(nn.Module):
         hidden_width, label_kernel_size: of the convolutions that read the label map.
         latent_channels: length of the latent vector, drawn from N(0, 1) in training; None for no such vector.
         latent_height, latent_width: size of the coarse map made from it, in pixels of that map.
+        style_encoder_width: channels after the first convolution of a style encoder that makes latent vectors of
+            photos; None for no encoder. It needs `latent_channels`.
+        style_px: side of the square that it sees photos at, a power of two.
         output_activation: bounds the output: "tanh" to [-1, 1], "sigmoid" to [0, 1], "none" leaves it unbounded.
     """
 
@@ -58,6 +74,8 @@ class SPADEGenerator(nn.Module):
         latent_channels: int | None = None,
         latent_height: int = 8,
         latent_width: int = 8,
+        style_encoder_width: int | None = None,
+        style_px: int = 256,
         output_activation: OutputActivation = "tanh",
     ) -> None:
         super().__init__()
@@ -105,20 +123,42 @@ class SPADEGenerator(nn.Module):
                 for child in block.children():
                     if isinstance(child, nn.Conv2d):
                         add_spectral_norm(child)
+        self.style_encoder: StyleEncoder | None = None
+        if style_encoder_width is not None:
+            if latent_channels is None:
+                raise InputError("a style encoder makes latent vectors: give latent_channels with style_encoder_width")
+            self.style_encoder = StyleEncoder(
+                in_channels=out_channels, width=style_encoder_width, latent_channels=latent_channels, image_px=style_px
+            )
 
     # Named as in the published network, so that a call by keyword works with either.
-    def forward(self, input: Tensor, z: Tensor | None = None) -> Tensor:
+    def forward(self, input: Tensor, z: Tensor | None = None, style: Tensor | None = None) -> Tensor | Styled:
         """Paint label maps.
 
         Args:
             input: one-hot label maps (N, in_channels, H, W).
             z: latent vectors (N, latent_channels). The same zeros for all unless given: the mean of their
                 distribution, so that equal label maps make equal images.
+            style: photos (N, out_channels, h, w) in [-1, 1] whose style to paint in, in place of `z`.
+
+        Returns:
+            The images; with `style`, `Styled`, the latent vectors being drawn by torch's global generator from what
+            the style encoder made of the photos.
         """
         check_images(input, channels=self.in_channels, multiple=self.size_multiple)
-        features = self._coarse_map(input, z)
+        if style is None:
+            return self._paint(input, z)
+        if self.style_encoder is None:
+            raise InputError("expected no photo for the style: this network was made without style_encoder_width")
+        if z is not None:
+            raise InputError("expected latent vectors or photos for the style, got both")
+        encoded = self.style_encoder(style)
+        return Styled(self._paint(input, encoded.sample()), *encoded)
+
+    def _paint(self, labels: Tensor, z: Tensor | None) -> Tensor:
+        features = self._coarse_map(labels, z)
         for block in self.blocks:
-            features = block(features, input)
+            features = block(features, labels)
         return activate_output(self.head(F.leaky_relu(features, 0.2)), self.output_activation)
 
     def stages(self) -> list[nn.Module]:
