@@ -4,6 +4,7 @@ Scores have any shape and floating-point type; each loss is a scalar, the mean o
 tensor, computed in at least float32. Real and fake terms of the discriminator's loss are added.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
@@ -47,6 +48,14 @@ def make_objective(name: Objective) -> AdversarialLoss:
                 'expected the objective to be "minimax", "non_saturating", "lsgan", "hinge", "wgan" or '
                 f'"relativistic", got {name!r}'
             )
+
+
+def over_scales(loss: Callable[..., Tensor], *scores: Sequence[Tensor]) -> Tensor:
+    """Mean of a loss over the scales of a multi-scale discriminator, whatever their numbers of scores.
+
+    `over_scales(objective.discriminator_loss, real, fake)` with a tensor of scores for each scale in `real` and `fake`.
+    """
+    return torch.stack([loss(*of_one_scale) for of_one_scale in zip(*scores, strict=True)]).mean()
 
 
 @dataclass(frozen=True, kw_only=True)

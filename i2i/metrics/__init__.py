@@ -3,6 +3,16 @@
 from i2i.metrics.image import l1, laplacian_energy, paired_metrics, psnr, ssim
 from i2i.metrics.lit import LIT_LUMA, lit_figures, lit_pixels
 from i2i.metrics.painting import COLOUR_LEVELS, MeanPainter, colours_as_classes, painting_baseline
+from i2i.metrics.segmenter import Segmenter, SegmenterTraining, cached_segmenter, train_segmenter, trained_miou
+from i2i.metrics.semantic import (
+    SegmentationJudge,
+    class_iou,
+    confusion_matrix,
+    frechet_distance,
+    judged,
+    mean_iou,
+    pixel_accuracy,
+)
 from i2i.metrics.transfer import ColourTransfer, MeanImage, unpaired_baselines
 from i2i.metrics.wasserstein import join_descriptors, patch_descriptors, sliced_wasserstein
 
@@ -12,17 +22,29 @@ __all__ = [
     "ColourTransfer",
     "MeanImage",
     "MeanPainter",
+    "SegmentationJudge",
+    "Segmenter",
+    "SegmenterTraining",
+    "cached_segmenter",
+    "class_iou",
     "colours_as_classes",
+    "confusion_matrix",
+    "frechet_distance",
     "join_descriptors",
+    "judged",
     "l1",
     "laplacian_energy",
     "lit_figures",
     "lit_pixels",
+    "mean_iou",
     "painting_baseline",
     "paired_metrics",
     "patch_descriptors",
+    "pixel_accuracy",
     "psnr",
     "sliced_wasserstein",
     "ssim",
+    "train_segmenter",
+    "trained_miou",
     "unpaired_baselines",
 ]

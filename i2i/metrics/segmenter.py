@@ -1,0 +1,267 @@
+"""A small segmentation network, trained in a minute, that judges images made from label maps.
+
+Where no network pretrained on a data set's classes is at hand, one trained on its real photographs reads the generated
+ones, and one trained on the generated photographs is tested on the real ones.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from i2i.download import alone, cache_folder
+from i2i.errors import InputError
+from i2i.files import replacing
+from i2i.metrics.semantic import SegmentationJudge, judged, mean_iou
+
+METADATA_KEY = "i2i.segmenter"
+HALVINGS = 3
+BYTES_A_PIXEL = 5  # three of colour and two of class
+HELD_BYTES = 1 << 30  # up to here a data set is held in memory while a segmenter trains on it
+
+
+class Segmenter(nn.Module):
+    """A U-Net (Ronneberger et al. 2015) of four scales: photographs to the classes of their pixels.
+
+    Images (N, 3, H, W) in [-1, 1], of any size → logits (N, classes, H, W).
+
+    Args:
+        classes: how many are told apart.
+        width: channels at full size; 2, 4 and 4 times as many at a half, a quarter and an eighth of it.
+    """
+
+    def __init__(self, *, classes: int, width: int = 16) -> None:
+        super().__init__()
+        self.arguments = {"classes": classes, "width": width}
+        widths = [width, 2 * width, 4 * width, 4 * width]
+        self.down = nn.ModuleList(
+            _double_conv(inputs, outputs) for inputs, outputs in zip([3, *widths], widths, strict=False)
+        )
+        self.up = nn.ModuleList(
+            _double_conv(here + deeper, here) for here, deeper in zip(widths[-2::-1], widths[:0:-1], strict=True)
+        )
+        self.head = nn.Conv2d(width, classes, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        height, width = images.shape[-2:]
+        *skipped, maps = self._encode(images)
+        for stage, skip in zip(self.up, reversed(skipped), strict=True):
+            maps = stage(torch.cat([skip, F.interpolate(maps, scale_factor=2.0)], dim=1))
+        return self.head(maps)[..., :height, :width]
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the coarsest maps hold on average: (N, 3, H, W) in [-1, 1] → (N, 4 · width)."""
+        return self._encode(images)[-1].mean(dim=(2, 3))
+
+    def _encode(self, images: Tensor) -> list[Tensor]:
+        height, width = images.shape[-2:]
+        multiple = 2**HALVINGS
+        maps = F.pad(images, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+        scales: list[Tensor] = []
+        for stage in self.down:
+            maps = stage(F.max_pool2d(maps, 2) if scales else maps)
+            scales.append(maps)
+        return scales
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmenterTraining:
+    """How a segmenter is trained: for a fixed number of steps, so that figures of different images compare.
+
+    width: of the `Segmenter`.
+    steps, batch_size: training lasts steps × batch_size images, drawn without repetition until all were seen.
+    learning_rate: the highest; it rises for a tenth of the steps and falls to 0 along a cosine.
+    flip: mirror half of the images, where left and right mean nothing.
+    seed: decides initial weights and draws.
+    """
+
+    width: int = 16
+    steps: int = 600
+    batch_size: int = 16
+    learning_rate: float = 5e-3
+    flip: bool = False
+    seed: int = 0
+
+
+def train_segmenter(
+    data: Dataset[dict[str, Tensor]],
+    *,
+    classes: int,
+    training: SegmenterTraining | None = None,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> Segmenter:
+    """Train a segmenter by cross-entropy, with AdamW. Torch's global random state is left as it was.
+
+    Args:
+        data: items {"image": (3, H, W) in [-1, 1], "labels": integers (1 or more, H, W)}, of one size. Channel 0 of
+            the labels is the class; pixels of the id `classes` ("don't care") are ignored. A set of up to a gigabyte
+            of 8-bit pixels is read once and held in memory.
+        classes: how many there are.
+        training: how; None: as a `SegmenterTraining` says by default, which suits images of 64 px.
+        device: where.
+        progress: called after each step with the steps done and all steps.
+
+    Returns:
+        The segmenter in evaluation mode, without gradients.
+
+    Raises:
+        InputError: no items, or items of different sizes.
+    """
+    training = training or SegmenterTraining()
+    device = torch.device(device)
+    batches = _batches(data, training)
+    with torch.enable_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(training.seed)
+        network = Segmenter(classes=classes, width=training.width).to(device).to(memory_format=torch.channels_last)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=training.learning_rate, weight_decay=1e-2)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, max_lr=training.learning_rate, total_steps=training.steps, pct_start=0.1, cycle_momentum=False
+        )
+        for step in range(training.steps):
+            images, labels = (part.to(device) for part in next(batches))
+            logits = network(images.contiguous(memory_format=torch.channels_last))
+            loss = F.cross_entropy(logits, labels, ignore_index=classes)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            if progress is not None:
+                progress(step + 1, training.steps)
+    return network.eval().requires_grad_(False)
+
+
+def trained_miou(
+    data: Dataset[dict[str, Tensor]],
+    *,
+    test: Dataset[dict[str, Tensor]],
+    classes: int,
+    training: SegmenterTraining | None = None,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> float:
+    """What images are good for: mean IoU, on real photographs, of a segmenter that was trained on those images.
+
+    Unlike classes read off the images by another network, it falls when they lack variety or detail. Real photographs
+    as `data` give the ceiling.
+
+    Args:
+        data: the images, with the labels that they were made from.
+        test: held-out real photographs with their labels, items like `data`'s.
+        classes, training, device, progress: as for `train_segmenter`.
+    """
+    segmenter = train_segmenter(data, classes=classes, training=training, device=device, progress=progress)
+    judge = SegmentationJudge(segmenter=segmenter, classes=classes)
+    return mean_iou(judged(judge, test, device=device)["confusion"].sum(0))
+
+
+def cached_segmenter(
+    data: Dataset[dict[str, Tensor]],
+    *,
+    fingerprint: str,
+    classes: int,
+    training: SegmenterTraining | None = None,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> Segmenter:
+    """`train_segmenter`, or what it gave before for the same data: kept in `i2i.download.cache_folder()`.
+
+    Args:
+        fingerprint: identifies what `data` holds. Settings and the code of this file are part of the key as well.
+        data, classes, training, device, progress: as for `train_segmenter`.
+    """
+    training = training or SegmenterTraining()
+    source = Path(__file__).read_text(encoding="utf-8")
+    key = hashlib.sha256(repr((source, fingerprint, classes, asdict(training))).encode()).hexdigest()[:16]
+    path = cache_folder() / "segmenters" / f"{key}.safetensors"
+    with alone(path):
+        if path.exists():
+            try:
+                return load_segmenter(path).to(device)
+            except InputError:  # damaged: made anew
+                pass
+        network = train_segmenter(data, classes=classes, training=training, device=device, progress=progress)
+        save_segmenter(network, path)
+    return network
+
+
+def save_segmenter(network: Segmenter, path: Path) -> None:
+    """Write weights and arguments to a .safetensors file."""
+    from safetensors.torch import save_file
+
+    weights = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+    with replacing(path) as temporary:
+        save_file(weights, temporary, metadata={METADATA_KEY: json.dumps(network.arguments)})
+
+
+def load_segmenter(path: Path) -> Segmenter:
+    """Read what `save_segmenter` wrote, in evaluation mode, without gradients.
+
+    Raises:
+        InputError: the file holds no segmenter, or is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            network = Segmenter(**json.loads((file.metadata() or {})[METADATA_KEY]))
+            network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError, RuntimeError) as error:
+        raise InputError(f"{path}: expected a segmenter that i2i has saved: {error}") from error
+    return network.eval().requires_grad_(False)
+
+
+def _double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+    )
+
+
+def _batches(data: Any, training: SegmenterTraining) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images (N, 3, H, W) in [-1, 1] and classes (N, H, W) int64, without end."""
+    if not len(data):
+        raise InputError("a segmenter needs at least one image to train on, got an empty data set")
+    pixels = data[0]["labels"][0].numel()
+    held = _read(data, range(len(data))) if len(data) * pixels * BYTES_A_PIXEL <= HELD_BYTES else None
+    generator = torch.Generator().manual_seed(training.seed)
+    order: list[int] = []
+    while True:
+        while len(order) < training.batch_size:
+            order += torch.randperm(len(data), generator=generator).tolist()
+        indices, order = order[: training.batch_size], order[training.batch_size :]
+        images, labels = (part[indices] for part in held) if held else _read(data, indices)
+        if training.flip:
+            mirrored = torch.rand(len(images), generator=generator) < 0.5
+            images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
+            labels = torch.where(mirrored[:, None, None], labels.flip(2), labels)
+        yield images / 127.5 - 1, labels.long()
+
+
+def _read(data: Any, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Images (N, 3, H, W) uint8 and classes (N, H, W) int16: few bytes, so that many fit into memory."""
+    first = data[indices[0]]
+    images = torch.empty(len(indices), *first["image"].shape, dtype=torch.uint8)
+    labels = torch.empty(len(indices), *first["labels"].shape[1:], dtype=torch.int16)
+    for place, index in enumerate(indices):
+        item = data[index]
+        if item["image"].shape != images.shape[1:] or item["labels"].shape[1:] != images.shape[2:]:
+            raise InputError(
+                f"a segmenter trains on images of one size, {tuple(images.shape[1:])} as the first one, with labels "
+                f"of that size, got item {index} with an image {tuple(item['image'].shape)} and labels "
+                f"{tuple(item['labels'].shape)}: resize or crop them"
+            )
+        images[place] = ((item["image"] + 1) * 127.5).round().clamp(0, 255)
+        labels[place] = item["labels"][0]
+    return images, labels
