@@ -56,7 +56,7 @@ _LARGEST_SIDE = {".png": 1_000_000, ".jpg": 65_500, ".jpeg": 65_500, ".webp": 16
 _MOST_EXPANDED = 2000
 
 
-def read_image_file(path: Path | str) -> ImageFile:
+def read_image_file(path: Path | str, *, labels: bool = False) -> ImageFile:
     """Read an image at its full depth, with its transparency, its colour profile and all its pages.
 
     PNG, JPEG, TIFF, WebP, BMP and NumPy's .npy ((H, W) or (H, W, C)). The content decides, not the name.
@@ -71,12 +71,16 @@ def read_image_file(path: Path | str) -> ImageFile:
 
     Args:
         path: the file.
+        labels: take the numbers that are stored, for maps of class ids or instances: a palette's indices in place of
+            its colours (without transparency and profile), fewer than 8 bits and integers of any type as they are.
 
     Returns:
-        Pages (H, W, C); uint8 in 0–255, uint16 in 0–65535, or float32 in the file's own units.
+        Pages (H, W, C); uint8 in 0–255, uint16 in 0–65535, or float32 in the file's own units; with `labels` integers
+        of any type.
 
     Raises:
-        InputError: the file is missing, truncated, no image, an animation, or larger than memory.
+        InputError: the file is missing, truncated, no image, an animation, or larger than memory; with `labels` also
+            a JPEG, whose numbers are not those that were saved.
     """
     path = Path(path)
     with _input_errors(path):
@@ -85,31 +89,40 @@ def read_image_file(path: Path | str) -> ImageFile:
                 # Mapped, so that a header which claims too much is refused before memory is taken.
                 array = np.load(path, allow_pickle=False, mmap_mode="r")
                 header_of(array.shape, array.dtype)
-                return ImageFile(pages=(as_image(np.array(array)),), notes=dtype_notes(array.dtype))
+                image = ImageFile(pages=(np.array(array),), notes=dtype_notes(array.dtype))
             case "png":
-                image = read_png(path)
+                image = read_png(path, labels=labels)
             case "tiff":
-                image = read_tiff(path)
+                image = read_tiff(path, labels=labels)
+            case "jpeg" if labels:
+                raise InputError(
+                    "JPEG changes numbers a little, so that class ids turn into others; expected a label map saved "
+                    "without loss, such as PNG: make it anew from its source"
+                )
             case "jpeg":
                 image = _read_jpeg(path)
             case "webp" | "bmp" as name:
-                image = _read_with_pillow(path, name)
+                image = _read_with_pillow(path, name, labels=labels)
+        if labels:
+            return ImageFile(pages=tuple(_as_label_map(page) for page in image.pages))
         return replace(image, pages=tuple(as_image(page) for page in image.pages))
 
 
-def read_image(path: Path | str) -> np.ndarray:
+def read_image(path: Path | str, *, labels: bool = False) -> np.ndarray:
     """The pixels of a file that holds one image; see `read_image_file`.
 
     Args:
         path: the file.
+        labels: take the numbers that are stored, in place of colours.
 
     Returns:
-        (H, W, C); uint8 in 0–255, uint16 in 0–65535, or float32 in the file's own units.
+        (H, W, C); uint8 in 0–255, uint16 in 0–65535, or float32 in the file's own units; with `labels` integers of
+        any type.
 
     Raises:
         InputError: as `read_image_file`; and where the file has several pages.
     """
-    pages = read_image_file(path).pages
+    pages = read_image_file(path, labels=labels).pages
     with _input_errors(Path(path)):
         check_one_page(pages)
     return pages[0]
@@ -363,14 +376,23 @@ def _pillow_header(image: PillowFile.ImageFile) -> ImageHeader:
     return header_of((image.height, image.width, channels), np.dtype("uint8"), orientation=orientation)
 
 
-def _read_with_pillow(path: Path, name: Literal["webp", "bmp"]) -> ImageFile:
+def _read_with_pillow(path: Path, name: Literal["webp", "bmp"], *, labels: bool) -> ImageFile:
     with _open_with_pillow(path, name) as image:
-        mode = _pillow_mode(image)
+        mode = image.mode if labels else _pillow_mode(image)
         notes = ("palette became RGB",) if image.mode == "P" else ()
         pixels = np.array(image if image.mode == mode else image.convert(mode))
         info = image.info
     pixels = upright(pixels.reshape(*pixels.shape[:2], -1), orientation_in(info.get("exif")))
     return ImageFile(pages=(pixels,), alpha=mode == "RGBA", icc_profile=info.get("icc_profile"), notes=notes)
+
+
+def _as_label_map(array: np.ndarray) -> np.ndarray:
+    """(H, W) or (H, W, C) → (H, W, C); integers of any type as they are, booleans as 0 and 1."""
+    if array.dtype.kind not in "biu":
+        return as_image(array)
+    header = header_of(array.shape, array.dtype)
+    ids = array.astype(np.uint8) if array.dtype.kind == "b" else array
+    return np.ascontiguousarray(ids).reshape(header.height, header.width, header.channels)
 
 
 def _pillow_mode(image: PillowFile.ImageFile) -> str:

@@ -47,11 +47,16 @@ def read_png_header(path: Path) -> ImageHeader:
     return _read_chunks(path).header
 
 
-def read_png(path: Path) -> ImageFile:
+def read_png(path: Path, *, labels: bool = False) -> ImageFile:
     """See `i2i.data.image_io.read_image_file`. Grey with transparency has two channels."""
     import imagecodecs
 
     chunks = _read_chunks(path)
+    if labels and chunks.colour_type in (0, 3):
+        numbers = imagecodecs.png_decode(_as_grey(path, chunks))
+        if chunks.bits < 8:
+            numbers //= 255 // (2**chunks.bits - 1)  # the decoder stretches them to 0–255
+        return ImageFile(pages=(upright(numbers[..., None], chunks.orientation),))
     pixels = imagecodecs.png_decode(_for_decoder(path))
     notes = []
     if chunks.colour_type == 3:
@@ -113,6 +118,19 @@ def _for_decoder(path: Path) -> bytearray:
             if kind in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"):
                 file.seek(-8, os.SEEK_CUR)
                 kept += file.read(length + 12)
+    return kept
+
+
+def _as_grey(path: Path, chunks: _Chunks) -> bytearray:
+    """The file as one of grey without transparency, whose numbers are a palette's indices."""
+    kept = bytearray(_SIGNATURE)
+    header = struct.pack(">IIBB", chunks.width, chunks.height, chunks.bits, 0)
+    with path.open("rb") as file:
+        for kind, length in _walk(file):
+            if kind in (b"IHDR", b"IDAT", b"IEND"):
+                data = file.read(length)
+                data = header + data[10:] if kind == b"IHDR" else data
+                kept += struct.pack(">I", length) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
     return kept
 
 

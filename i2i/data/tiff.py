@@ -68,7 +68,7 @@ def read_tiff_header(path: Path) -> ImageHeader:
         )
 
 
-def read_tiff(path: Path) -> ImageFile:
+def read_tiff(path: Path, *, labels: bool = False) -> ImageFile:
     """See `i2i.data.image_io.read_image_file`.
 
     Pages are the IFDs of the file, and the axes of ImageJ and OME that are neither image nor channels; channels are
@@ -86,6 +86,9 @@ def read_tiff(path: Path) -> ImageFile:
         for image in images:
             keyframe = image.keyframe
             for page in _split(_decode(image), image.axes):
+                if labels:
+                    pages.append(upright(page, keyframe.tags.valueof("Orientation", 1)))
+                    continue
                 seen, what = _as_seen(page, keyframe, profile)
                 notes.update(dict.fromkeys([*what, *dtype_notes(seen.dtype)]))
                 pages.append(as_image(upright(seen, keyframe.tags.valueof("Orientation", 1))))
