@@ -72,7 +72,8 @@ def read_image_file(path: Path | str, *, labels: bool = False) -> ImageFile:
     Args:
         path: the file.
         labels: take the numbers that are stored, for maps of class ids or instances: a palette's indices in place of
-            its colours (without transparency and profile), fewer than 8 bits and integers of any type as they are.
+            its colours, fewer than 8 bits and integers of any type as they are, three equal channels as one, and
+            neither transparency nor profile.
 
     Returns:
         Pages (H, W, C); uint8 in 0–255, uint16 in 0–65535, or float32 in the file's own units; with `labels` integers
@@ -104,7 +105,8 @@ def read_image_file(path: Path | str, *, labels: bool = False) -> ImageFile:
             case "webp" | "bmp" as name:
                 image = _read_with_pillow(path, name, labels=labels)
         if labels:
-            return ImageFile(pages=tuple(_as_label_map(page) for page in image.pages))
+            pages = [page[..., :-1] if image.alpha else page for page in image.pages]
+            return ImageFile(pages=tuple(_as_label_map(page) for page in pages))
         return replace(image, pages=tuple(as_image(page) for page in image.pages))
 
 
@@ -387,12 +389,13 @@ def _read_with_pillow(path: Path, name: Literal["webp", "bmp"], *, labels: bool)
 
 
 def _as_label_map(array: np.ndarray) -> np.ndarray:
-    """(H, W) or (H, W, C) → (H, W, C); integers of any type as they are, booleans as 0 and 1."""
+    """(H, W) or (H, W, C) → (H, W, C), one channel in place of three equal ones; booleans become 0 and 1."""
     if array.dtype.kind not in "biu":
         return as_image(array)
     header = header_of(array.shape, array.dtype)
-    ids = array.astype(np.uint8) if array.dtype.kind == "b" else array
-    return np.ascontiguousarray(ids).reshape(header.height, header.width, header.channels)
+    ids = np.ascontiguousarray(array.astype(np.uint8) if array.dtype.kind == "b" else array)
+    ids = ids.reshape(header.height, header.width, header.channels)
+    return ids[..., :1] if header.channels == 3 and (ids == ids[..., :1]).all() else ids
 
 
 def _pillow_mode(image: PillowFile.ImageFile) -> str:

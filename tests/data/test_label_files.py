@@ -45,6 +45,19 @@ def test_grey_is_read_as_it_is(dtype: type, tmp_path: Path) -> None:
         np.testing.assert_array_equal(read_image(tmp_path / f"ids{suffix}", labels=True), ids[..., None])
 
 
+@pytest.mark.parametrize("mode", ["RGB", "LA", "RGBA"])
+def test_grey_as_colour_has_one_channel(mode: str, tmp_path: Path) -> None:
+    ids = some_ids(9)
+    Image.fromarray(ids).convert(mode).save(tmp_path / "ids.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "ids.png", labels=True), ids[..., None])
+
+
+def test_colours_stay_three_channels(tmp_path: Path) -> None:
+    colours = np.stack([some_ids(9), some_ids(9), some_ids(8)], axis=2)
+    Image.fromarray(colours).save(tmp_path / "ids.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "ids.png", labels=True), colours)
+
+
 @pytest.mark.parametrize("dtype", [bool, np.int16, np.int32, np.uint32, np.int64, ">u2"])
 def test_integers_of_numpy_stay_integers(dtype: type, tmp_path: Path) -> None:
     ids = np.random.default_rng(0).integers(0, 2, (11, 13)).astype(dtype)
