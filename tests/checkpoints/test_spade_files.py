@@ -1,6 +1,7 @@
-"""Files of SPADE against golden outputs, and against its generator laid out as the published one."""
+"""Files of SPADE against golden outputs, and against its generator and style encoder laid out as published."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import spectral_norm
 
+import i2i
 from i2i.checkpoints import load_network
 from i2i.checkpoints.foreign import open_checkpoint
+from i2i.cli.inspect import describe
 from i2i.errors import InputError
 
 
@@ -137,6 +140,7 @@ def assert_same(reference: Reference, file: Path, **overrides: Any) -> None:
         {"labels": 7, "kernel": 5, "hidden": 6, "grid": (1, 3)},
         {"layers": "most", "kernel": 1, "hidden": 9, "latents": 6, "grid": (1, 2)},
         {"kind": "instance", "hidden": 9, "latents": 3, "grid": (3, 3)},
+        {"layers": "most", "hidden": 9, "grid": (2, 1), "spectral": False},
     ],
 )
 def test_any_generator_without_a_word(arguments: dict[str, Any], tmp_path: Path) -> None:
@@ -147,6 +151,8 @@ def test_what_the_tensors_cannot_tell(tmp_path: Path) -> None:
     file = tmp_path / "latest_net_G.pth"
     assert_same(trained(layers="more", hidden=5), file, num_upsampling_layers="more")
     assert guesses(file) == {"num_upsampling_layers": "normal", "output_activation": "tanh"}
+    arguments = {"layers": "more", "latents": 7, "hidden": 5, "kind": "instance", "grid": (1, 2)}
+    assert_same(trained(**arguments), file, num_upsampling_layers="more")
     assert_same(trained(latents=3, hidden=5, grid=(4, 1)), file, latent_height=4, latent_width=1)
     expected = {"num_upsampling_layers": "normal", "latent_height": 2, "latent_width": 2, "output_activation": "tanh"}
     assert guesses(file) == expected
@@ -186,3 +192,72 @@ def test_a_missing_or_misshapen_tensor_is_refused(key: str, tmp_path: Path) -> N
         torch.save(tensors, file)
         with pytest.raises(InputError, match=r"net_G\.pth"):
             load_network(file)
+
+
+class EncoderReference(nn.Module):
+    """The published style encoder, its parts under their published names; images below 256 px leave out a layer."""
+
+    def __init__(self, *, width: int, latents: int, layers: int, norm: str, spectral: bool) -> None:
+        super().__init__()
+        wrap = spectral_norm if spectral else nn.Identity()
+        last = 3
+        for n in range(1, layers + 1):
+            channels = width * min(2 ** (n - 1), 8)
+            layer: nn.Module = wrap(nn.Conv2d(last, channels, 3, stride=2, padding=1, bias=norm == "none"))
+            if norm != "none":
+                layer = nn.Sequential(
+                    layer, nn.BatchNorm2d(channels) if norm == "batch" else nn.InstanceNorm2d(channels)
+                )
+            setattr(self, f"layer{n}", layer)
+            last = channels
+        self.fc_mu, self.fc_var = nn.Linear(16 * last, latents), nn.Linear(16 * last, latents)
+        self.side = 4 * 2**layers
+
+    def forward(self, photos: Tensor) -> tuple[Tensor, Tensor]:
+        if photos.shape[2:] != (self.side, self.side):
+            photos = F.interpolate(photos, size=(self.side, self.side), mode="bilinear")
+        for name, layer in self.named_children():
+            if name.startswith("layer"):
+                photos = F.leaky_relu(layer(photos), 0.2)
+        return self.fc_mu(photos.flatten(1)), self.fc_var(photos.flatten(1))
+
+
+@pytest.mark.data
+@torch.no_grad()
+def test_golden_style(data_dir: Path) -> None:
+    folder = data_dir / "golden" / "spade-style-encoder"
+    golden = torch.load(folder / "io.pt")
+    mean, log_variance = load_network(folder / "weights.pth")(*golden["inputs"])
+    torch.testing.assert_close([mean, log_variance], list(golden["output"]), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("layers", [5, 6])
+@pytest.mark.parametrize("spectral", [True, False])
+@pytest.mark.parametrize("norm", ["instance", "batch", "none"])
+@torch.no_grad()
+def test_any_style_encoder(norm: str, spectral: bool, layers: int, tmp_path: Path) -> None:
+    reference = EncoderReference(width=3, latents=5, layers=layers, norm=norm, spectral=spectral)
+    for _ in range(3):
+        reference(2 + torch.randn(2, 3, 60, 70))
+    reference.eval()
+    file = tmp_path / "latest_net_E.pth"
+    torch.save(reference.state_dict(), file)
+    for photos in (torch.randn(2, 3, 200, 300), torch.randn(1, 3, reference.side, reference.side)):
+        mean, log_variance = reference(photos)
+        assert mean.std() > 1e-3
+        found = load_network(file)(photos)
+        torch.testing.assert_close([found.mean, found.log_variance], [mean, log_variance], rtol=0, atol=1e-5)
+
+    said = {finding["name"]: finding["value"] for finding in describe(open_checkpoint(file))["findings"]}
+    sizes = {"in_channels": 3, "width": 3, "latent_channels": 5, "image_px": reference.side}
+    assert said == sizes | {"norm": norm, "spectral": spectral}
+    with pytest.raises(InputError, match=r"is a SPADE style encoder, which translates no images$"):
+        i2i.load(file)
+
+
+@pytest.mark.parametrize(("norm", "spectral"), [("instance", True), ("none", False)])
+def test_a_damaged_style_encoder_is_refused(
+    norm: str, spectral: bool, refuses_damage: Callable[[dict[str, Tensor]], None]
+) -> None:
+    reference = EncoderReference(width=1, latents=2, layers=5, norm=norm, spectral=spectral)
+    refuses_damage(reference.state_dict())

@@ -1,14 +1,17 @@
-"""Files of SPADE: its generator, netG."""
+"""Files of SPADE: its generator netG, its discriminator netD and its style encoder netE."""
 
 from math import isqrt
 
 from i2i.checkpoints.layouts.layout import Family, Finding, Layout, WeightFile
-from i2i.generators import SPADEGenerator
+from i2i.discriminators import MultiscaleDiscriminator
+from i2i.generators import SPADEGenerator, StyleEncoder
 
-NAME = "SPADE generator"
+GENERATOR = "SPADE generator"
+DISCRIMINATOR = "SPADE multi-scale discriminator"
+ENCODER = "SPADE style encoder"
 
 
-def _recognise(file: WeightFile) -> Layout | None:
+def _recognise_generator(file: WeightFile) -> Layout | None:
     if not (file.has("head_0.norm_0.mlp_gamma.") and file.is_conv("conv_img")):
         return None
     blocks = ["head_0", "G_middle_0", "G_middle_1", *(f"up_{n}" for n in range(file.count("up_")))]
@@ -28,7 +31,7 @@ def _recognise(file: WeightFile) -> Layout | None:
             keys |= _conv_keys(f"blocks.{number}.{part}", f"{block}.conv_{suffix}", spectral, bias=part != "shortcut")
             keys |= _norm_keys(f"blocks.{number}.{part}_norm", f"{block}.norm_{suffix}", batch)
     return Layout(
-        family=NAME,
+        family=GENERATOR,
         network=SPADEGenerator,
         findings=(
             file.finding("in_channels", "head_0.norm_0.mlp_shared.0.weight", 1),
@@ -43,7 +46,7 @@ def _recognise(file: WeightFile) -> Layout | None:
             Finding(
                 name="spectral",
                 value=spectral,
-                source=f"convolutions have {'weight_orig' if spectral else 'plain weights'}",
+                source=_spectral_source(spectral),
             ),
             file.finding("hidden_width", "head_0.norm_0.mlp_shared.0.weight", 0),
             file.finding("label_kernel_size", "head_0.norm_0.mlp_shared.0.weight", 2),
@@ -79,6 +82,89 @@ def _find_latents(file: WeightFile, *, width: int) -> list[Finding]:
     ]
 
 
+def _recognise_discriminator(file: WeightFile) -> Layout | None:
+    if not file.is_conv("discriminator_0.model0.0"):
+        return None
+    scales = file.count("discriminator_")
+    layers = file.count("discriminator_0.model") - 1
+    norm, spectral = _find_norm(file, "discriminator_0.model1.0")
+    keys: dict[str, str] = {}
+    for scale in range(scales):
+        ours, theirs = f"scales.{scale}", f"discriminator_{scale}.model"
+        keys |= _leaves(f"{ours}.blocks.0.0", f"{theirs}0.0", "weight", "bias")
+        for level in range(1, layers):
+            keys |= _layer_keys(f"{ours}.blocks.{level}", f"{theirs}{level}.0", norm, spectral)
+        keys |= _leaves(f"{ours}.head", f"{theirs}{layers}.0", "weight", "bias")
+    return Layout(
+        family=DISCRIMINATOR,
+        network=MultiscaleDiscriminator,
+        findings=(
+            file.finding("in_channels", "discriminator_0.model0.0.weight", 1),
+            file.finding("width", "discriminator_0.model0.0.weight", 0),
+            Finding(name="layers", value=layers, source=f"the last convolution is discriminator_0.model{layers}"),
+            Finding(name="scales", value=scales, source=f"the last one is discriminator_{scales - 1}"),
+            norm,
+            spectral,
+        ),
+        keys=keys,
+    )
+
+
+def _recognise_encoder(file: WeightFile) -> Layout | None:
+    if not (file.has("fc_mu.") and file.has("fc_var.") and file.has("layer1.")):
+        return None
+    layers = file.count("layer", start=1)
+    norm, spectral = _find_norm(file, "layer1")
+    first = "layer1" + (".0" if norm.value != "none" else "") + (".weight_orig" if spectral.value else ".weight")
+    keys = _leaves("mean", "fc_mu", "weight", "bias") | _leaves("log_variance", "fc_var", "weight", "bias")
+    for level in range(layers):
+        keys |= _layer_keys(f"blocks.{level}", f"layer{level + 1}", norm, spectral)
+    return Layout(
+        family=ENCODER,
+        network=StyleEncoder,
+        findings=(
+            file.finding("in_channels", first, 1),
+            file.finding("width", first, 0),
+            file.finding("latent_channels", "fc_mu.weight", 0),
+            Finding(name="image_px", value=4 * 2**layers, source=f"{layers} layers halve it to 4"),
+            norm,
+            spectral,
+        ),
+        keys=keys,
+    )
+
+
+def _find_norm(file: WeightFile, layer: str) -> tuple[Finding, Finding]:
+    """The arguments `norm` and `spectral`, from a layer of the discriminator or the encoder.
+
+    A layer is a convolution, or a sequence of one without a bias and its norm.
+    """
+    spectral = f"{layer}.weight_orig" in file.tensors or f"{layer}.0.weight_orig" in file.tensors
+    if f"{layer}.1.running_mean" in file.tensors:
+        norm, why = "batch", f"{layer}.1 has running statistics"
+    elif file.has(f"{layer}.0."):
+        norm, why = "instance", f"a norm without tensors follows {layer}.0"
+    else:
+        norm, why = "none", f"{layer} is a convolution alone"
+    return (
+        Finding(name="norm", value=norm, source=why),
+        Finding(name="spectral", value=spectral, source=_spectral_source(spectral)),
+    )
+
+
+def _spectral_source(spectral: bool) -> str:
+    return f"convolutions have {'weight_orig' if spectral else 'plain weights'}"
+
+
+def _layer_keys(ours: str, theirs: str, norm: Finding, spectral: Finding) -> dict[str, str]:
+    if norm.value == "none":
+        return _conv_keys(f"{ours}.0", theirs, spectral.value, bias=True)
+    keys = _conv_keys(f"{ours}.0", f"{theirs}.0", spectral.value, bias=False)
+    if norm.value == "batch":
+        keys |= _leaves(f"{ours}.1", f"{theirs}.1", "weight", "bias", *_STATISTICS)
+    return keys
+
+
 def _conv_keys(ours: str, theirs: str, spectral: bool, *, bias: bool) -> dict[str, str]:
     keys = {f"{ours}.bias": f"{theirs}.bias"} if bias else {}
     if not spectral:
@@ -97,8 +183,7 @@ def _norm_keys(ours: str, theirs: str, batch: bool) -> dict[str, str]:
     for our_conv, their_conv in (("shared.0", "mlp_shared.0"), ("gamma", "mlp_gamma"), ("beta", "mlp_beta")):
         keys |= _leaves(f"{ours}.{our_conv}", f"{theirs}.{their_conv}", "weight", "bias")
     if batch:
-        statistics = ("running_mean", "running_var", "num_batches_tracked")
-        keys |= _leaves(f"{ours}.norm", f"{theirs}.param_free_norm", *statistics)
+        keys |= _leaves(f"{ours}.norm", f"{theirs}.param_free_norm", *_STATISTICS)
     return keys
 
 
@@ -106,15 +191,25 @@ def _leaves(ours: str, theirs: str, *leaves: str) -> dict[str, str]:
     return {f"{ours}.{leaf}": f"{theirs}.{leaf}" for leaf in leaves}
 
 
-_BLOCK = (
-    r"(conv_[01s]\.(weight(_orig|_u|_v)?|bias)|"
-    r"norm_[01s]\.(param_free_norm\.\w+|mlp_(shared\.0|gamma|beta)\.(weight|bias)))"
-)
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+_CONV = r"(weight(_orig|_u|_v)?|bias)"
+_NORMED_CONV = rf"((0\.)?{_CONV}|1\.(weight|bias|{'|'.join(_STATISTICS)}))"
+_BLOCK = rf"(conv_[01s]\.{_CONV}|norm_[01s]\.(param_free_norm\.\w+|mlp_(shared\.0|gamma|beta)\.(weight|bias)))"
 
 FAMILIES = (
     Family(
-        name=NAME,
+        name=GENERATOR,
         pattern=rf"(fc|conv_img)\.(weight|bias)|(head_0|G_middle_[01]|up_[0-4])\.{_BLOCK}",
-        recognise=_recognise,
+        recognise=_recognise_generator,
+    ),
+    Family(
+        name=DISCRIMINATOR,
+        pattern=rf"discriminator_\d+\.model\d+\.0\.{_NORMED_CONV}",
+        recognise=_recognise_discriminator,
+    ),
+    Family(
+        name=ENCODER,
+        pattern=rf"fc_(mu|var)\.(weight|bias)|layer\d+\.{_NORMED_CONV}",
+        recognise=_recognise_encoder,
     ),
 )
