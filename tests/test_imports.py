@@ -19,7 +19,7 @@ layers, losses, metrics, data → methods
 methods, inference → training → cli
 data.image_io → checkpoints
 """
-FOR_ALL = {"errors", "files", "download", "__version__"}
+FOR_ALL = {"errors", "files", "download", "state_dicts", "__version__"}
 # What the package offers at its top, and the part that it comes from.
 OFFERED = {"load": "inference", "Translator": "inference"}
 OUTSIDE = {"recipes", "tools", "datasets", "tests"}
