@@ -135,7 +135,7 @@ def find_pairs(data: Path | str, *, phase: str, direction: Direction = "AtoB") -
         a, b = folders
         return pair_folders(a, b) if direction == "AtoB" else pair_folders(b, a)
     if (data / phase).is_dir():
-        return [Pair(input=file, target=file, halves=direction) for file in _images_in(data / phase)]
+        return [Pair(input=file, target=file, halves=direction) for file in images_in(data / phase)]
     raise InputError(
         f"{data} holds no paired images for {phase!r}: expected a folder {phase}/ with A and B side by side in "
         f"each file, or two folders {phase}A/ and {phase}B/, or A/{phase}/ and B/{phase}/"
@@ -178,7 +178,7 @@ def side_images(folder: Path | str, *, side: Side) -> list[Path]:
     Raises:
         InputError: the folder is missing or holds no images.
     """
-    return _images_in(Path(folder), f"images of side {side}")
+    return images_in(Path(folder), f"images of side {side}")
 
 
 def match_sides(a: Sequence[Path], b: Sequence[Path]) -> list[Pair]:
@@ -197,7 +197,7 @@ def match_sides(a: Sequence[Path], b: Sequence[Path]) -> list[Pair]:
     Raises:
         InputError: not one pair, or two files of a side share a stem.
     """
-    of_a, of_b = _by_stem(a, ending="_A"), _by_stem(b, ending="_B")
+    of_a, of_b = by_stem(a, ending="_A"), by_stem(b, ending="_B")
     pairs = [Pair(input=file, target=of_b[stem]) for stem, file in of_a.items() if stem in of_b]
     if not pairs:
         raise InputError(
@@ -227,7 +227,7 @@ def pair_folders(input_dir: Path | str, target_dir: Path | str) -> list[Pair]:
     Raises:
         InputError: a folder is missing or empty, two files share a stem, or an image has no partner.
     """
-    inputs, targets = _by_stem(_images_in(Path(input_dir))), _by_stem(_images_in(Path(target_dir)))
+    inputs, targets = by_stem(images_in(Path(input_dir))), by_stem(images_in(Path(target_dir)))
     for files, partners, partner_dir in ((inputs, targets, target_dir), (targets, inputs, input_dir)):
         alone = [file for stem, file in files.items() if stem not in partners]
         if alone:
@@ -270,7 +270,7 @@ def probe_pairs(
     headers = _read_headers(dict.fromkeys(file for pair in pairs for file in (pair.input, pair.target)))
     smallest_px, largest_px = _extreme_sizes([_size(pair, headers) for pair in pairs])
     return PairInfo(
-        input=_probe_side(
+        input=probe_side(
             [pair.input for pair in pairs],
             headers,
             read=lambda number: read_pair(pairs[number])[0],
@@ -279,7 +279,7 @@ def probe_pairs(
             dtype=None,
             data_range=input_range,
         ),
-        target=_probe_side(
+        target=probe_side(
             [pair.target for pair in pairs],
             headers,
             read=lambda number: read_pair(pairs[number])[1],
@@ -318,10 +318,10 @@ def probe_images(
     headers = _read_headers(files)
     smallest_px, largest_px = _extreme_sizes([(header.height, header.width) for header in headers.values()])
     return ImagesInfo(
-        side=_probe_side(
+        side=probe_side(
             files,
             headers,
-            read=lambda number: _read_finite(files[number]),
+            read=lambda number: read_finite(files[number]),
             whose=f"images of side {side}",
             channels=like.channels if like else None,
             dtype=like.dtype if like else None,
@@ -343,8 +343,8 @@ def read_pair(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
         InputError: a file cannot be read, holds NaN or infinity, or is of odd width though it holds two images.
     """
     if pair.halves is None:
-        return _read_finite(pair.input), _read_finite(pair.target)
-    both = _read_finite(pair.input)
+        return read_finite(pair.input), read_finite(pair.target)
+    both = read_finite(pair.input)
     half = _half_width(pair.input, both.shape[1])
     left, right = both[:, :half], both[:, half:]
     return (left, right) if pair.halves == "AtoB" else (right, left)
@@ -361,12 +361,12 @@ def fingerprint(pairs: Sequence[Pair]) -> str:
     Raises:
         OSError: a file is missing.
     """
-    return _fingerprint([(str(pair.halves), [pair.input, pair.target]) for pair in pairs])
+    return fingerprint_groups([(str(pair.halves), [pair.input, pair.target]) for pair in pairs])
 
 
 def fingerprint_sides(a: Sequence[Path], b: Sequence[Path]) -> str:
     """`fingerprint` of unpaired images, the files of side A and those of side B."""
-    return _fingerprint([("A", [file]) for file in a] + [("B", [file]) for file in b])
+    return fingerprint_groups([("A", [file]) for file in a] + [("B", [file]) for file in b])
 
 
 class PairedImages(Dataset[dict[str, Tensor]]):
@@ -400,15 +400,15 @@ class PairedImages(Dataset[dict[str, Tensor]]):
         index, seed = (item.index, item.seed) if isinstance(item, Draw) else (item, None)
         pair = self.pairs[index]
         input, target = read_pair(pair)
-        input = _with_channels(input, self.input.channels, file=pair.input, whose="input images")
-        target = _with_channels(target, self.target.channels, file=pair.target, whose="target images")
+        input = with_channels(input, self.input.channels, file=pair.input, whose="input images")
+        target = with_channels(target, self.target.channels, file=pair.target, whose="target images")
         try:
             input, target = self.transform(input, target, seed=seed)
         except InputError as error:
             raise InputError(f"{pair.input}: {error}") from error
         return {
-            "input": _to_tensor(input, self.input.data_range),
-            "target": _to_tensor(target, self.target.data_range),
+            "input": to_tensor(input, self.input.data_range),
+            "target": to_tensor(target, self.target.data_range),
         }
 
 
@@ -441,12 +441,12 @@ class ImageFolder(Dataset[Tensor]):
         """
         index, seed = (item.index, item.seed) if isinstance(item, Draw) else (item, None)
         file = self.files[index]
-        image = _with_channels(_read_finite(file), self.side.channels, file=file, whose="images of its side")
+        image = with_channels(read_finite(file), self.side.channels, file=file, whose="images of its side")
         try:
             (image,) = self.transform(image, seed=seed)
         except InputError as error:
             raise InputError(f"{file}: {error}") from error
-        return _to_tensor(image, self.side.data_range)
+        return to_tensor(image, self.side.data_range)
 
 
 def _two_folders(data: Path, phase: str) -> tuple[Path, Path] | None:
@@ -460,7 +460,12 @@ def _two_folders(data: Path, phase: str) -> tuple[Path, Path] | None:
     return None
 
 
-def _images_in(folder: Path, what: str = "images") -> list[Path]:
+def images_in(folder: Path, what: str = "images") -> list[Path]:
+    """The images directly in a folder, sorted by name.
+
+    Raises:
+        InputError: the folder is missing or holds no images; `what` says in the message what it should hold.
+    """
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder; expected a folder of {what}")
     files = sorted(filter(_is_image, folder.iterdir()))
@@ -477,8 +482,12 @@ def _is_image(file: Path) -> bool:
     return file.suffix.lower() in READABLE_SUFFIXES and not file.name.startswith(".")
 
 
-def _by_stem(files: Sequence[Path], *, ending: str = "") -> dict[str, Path]:
-    """The files by their names without suffix and without `ending`."""
+def by_stem(files: Sequence[Path], *, ending: str = "") -> dict[str, Path]:
+    """The files by their names without suffix and without `ending`.
+
+    Raises:
+        InputError: two of them share such a name.
+    """
     named: dict[str, Path] = {}
     for file in files:
         stem = file.stem.removesuffix(ending)
@@ -518,7 +527,7 @@ def _extreme_sizes(sizes: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], t
     return (min(heights), min(widths)), (max(heights), max(widths))
 
 
-def _probe_side(
+def probe_side(
     files: Sequence[Path],
     headers: dict[Path, ImageHeader],
     *,
@@ -528,7 +537,20 @@ def _probe_side(
     dtype: DtypeName | None,
     data_range: Range | None,
 ) -> SideInfo:
-    """What the images of one side have in common; `read` gives the image by its place in `files`."""
+    """What the images of one side have in common.
+
+    Args:
+        files: at least one.
+        headers: of these files.
+        read: gives an image by its place in `files`, where floats have to be measured.
+        whose: what they are, for messages.
+        channels, dtype: what they must have; None takes what most of them have.
+        data_range: values that map to -1 and 1; None takes the full range of integers, and the lowest and highest
+            value found among floats.
+
+    Raises:
+        InputError: an image's channels or depth are others; floats that are not finite or all equal.
+    """
     if channels is None:
         channels = _most_common(headers[file].channels for file in files)
     depth = dtype or _most_common(headers[file].dtype for file in files)
@@ -554,8 +576,12 @@ def _fits(channels: int, expected: int) -> bool:
     return channels == expected or (channels, expected) == (1, 3)
 
 
-def _with_channels(image: np.ndarray, expected: int, *, file: Path, whose: str) -> np.ndarray:
-    """The image (H, W, C) with as many channels as its side."""
+def with_channels(image: np.ndarray, expected: int, *, file: Path, whose: str) -> np.ndarray:
+    """The image (H, W, C) with as many channels as its side; grey is repeated where colour is expected.
+
+    Raises:
+        InputError: it has another number of channels.
+    """
     channels = image.shape[2]
     if not _fits(channels, expected):
         raise InputError(
@@ -575,8 +601,8 @@ def _measured_range(count: int, read: Callable[[int], np.ndarray], whose: str) -
     return min(lows), max(highs)
 
 
-def _fingerprint(groups: Sequence[tuple[str, Sequence[Path]]]) -> str:
-    """SHA-256 over groups of files, each with what it is."""
+def fingerprint_groups(groups: Sequence[tuple[str, Sequence[Path]]]) -> str:
+    """`fingerprint` of groups of files that belong together, each with what it is."""
 
     def digest(group: tuple[str, Sequence[Path]]) -> bytes:
         kind, files = group
@@ -589,14 +615,16 @@ def _fingerprint(groups: Sequence[tuple[str, Sequence[Path]]]) -> str:
     return hashlib.sha256(b"".join(_in_threads(digest, groups))).hexdigest()
 
 
-def _read_finite(file: Path) -> np.ndarray:
+def read_finite(file: Path) -> np.ndarray:
+    """`read_image`, which here also raises InputError for NaN and infinity."""
     image = read_image(file)
     if image.dtype == np.float32 and not np.isfinite(image).all():
         raise InputError(f"{file} holds NaN or infinity; expected numbers: fill the holes or remove the file")
     return image
 
 
-def _to_tensor(image: np.ndarray, data_range: Range) -> Tensor:
+def to_tensor(image: np.ndarray, data_range: Range) -> Tensor:
+    """(H, W, C) in the data's own units → float32 (C, H, W) with `data_range` mapped to [-1, 1]."""
     planes = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
     return rescale(planes, source=data_range, target=(-1.0, 1.0))
 
