@@ -1,14 +1,15 @@
-"""Normalisation of feature maps (N, C, H, W): over the batch, over each image, told by a label map, or none."""
+"""Normalisation of feature maps (N, C, H, W): over the batch or each image; told by label maps, styles or classes."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from i2i.errors import InputError
 
 Norm = Literal["batch", "instance", "none"]
-ParameterFreeNorm = Literal["batch", "instance"]
+ParameterFreeNorm = Literal["batch", "sync_batch", "instance"]
 Normalisation = Literal["eval", "per_image"]
 
 
@@ -26,6 +27,56 @@ class BatchNorm2d(nn.BatchNorm2d):
         if self.per_image and not self.training:
             return _normalise_each_image(features, self.weight, self.bias, self.eps)
         return super().forward(features)
+
+
+class SyncBatchNorm2d(BatchNorm2d):
+    """Batch normalisation that in training takes its statistics over the batches of all processes.
+
+    For a single process it is `BatchNorm2d`. Unlike PyTorch's own it works on the CPU, too. The processes' batches may
+    differ in size, but all must call it equally often.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        distributed = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+        if not (distributed and self.training):
+            return super().forward(features)
+        values = features.to(torch.promote_types(features.dtype, torch.float32))
+        own_count = values.new_tensor([values.numel() / values.shape[1]])
+        totals = _sum_over_processes(torch.cat([values.sum((0, 2, 3)), own_count]))
+        count = totals[-1]
+        mean = totals[:-1] / count
+        centred = values - mean[:, None, None]
+        variance = _sum_over_processes(centred.square().sum((0, 2, 3))) / count
+        self._follow(mean.detach(), (variance * count / (count - 1)).detach())
+        normal = centred * torch.rsqrt(variance + self.eps)[:, None, None]
+        if self.affine:
+            normal = normal * self.weight[:, None, None] + self.bias[:, None, None]
+        return normal.to(features.dtype)
+
+    def _follow(self, mean: Tensor, variance: Tensor) -> None:
+        """Let the running statistics follow those of a batch, the variance being the unbiased one."""
+        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+        assert self.momentum is not None
+        self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
+        self.running_var.lerp_(variance.to(self.running_var), self.momentum)
+        self.num_batches_tracked.add_(1)
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        values = values.clone()
+        dist.all_reduce(values)
+        return values
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # every process's result depends on every one's values
+        (gradient,) = gradients
+        return _SumOverProcesses.forward(ctx, gradient)
+
+
+def _sum_over_processes(values: Tensor) -> Tensor:
+    return _SumOverProcesses.apply(values)
 
 
 class InstanceNorm2d(nn.InstanceNorm2d):
@@ -69,7 +120,8 @@ class SPADE(nn.Module):
     norm(features) · (1 + γ(labels)) + β(labels), where γ and β share a first convolution.
 
     Args:
-        norm: over the batch, with running statistics, or over each image; neither learns scale or shift of its own.
+        norm: over the batch ("sync_batch": over those of all processes), with running statistics, or over each image;
+            none learns scale or shift of its own.
         hidden_width: channels after the first convolution.
         kernel_size: of all three convolutions, odd.
     """
@@ -104,10 +156,65 @@ def _parameter_free_norm(kind: ParameterFreeNorm, channels: int) -> nn.Module:
     match kind:
         case "batch":
             return BatchNorm2d(channels, affine=False)
+        case "sync_batch":
+            return SyncBatchNorm2d(channels, affine=False)
         case "instance":
             return InstanceNorm2d(channels)
         case _:
-            raise InputError(f'expected norm to be "batch" or "instance", got {kind!r}')
+            raise InputError(f'expected norm to be "batch", "sync_batch" or "instance", got {kind!r}')
+
+
+def adaptive_instance_norm(content: Tensor, style: Tensor, *, eps: float = 1e-5) -> Tensor:
+    """Give each channel of `content` the mean and the standard deviation that it has in `style`.
+
+    Huang & Belongie 2017, eq. 8.
+
+    Args:
+        content: (N, C, H, W).
+        style: (N, C, h, w), of any size.
+        eps: added to variances.
+
+    Returns:
+        (N, C, H, W).
+    """
+    variance, mean = torch.var_mean(style, (2, 3), correction=0, keepdim=True)
+    return _normalise_each_image(content, None, None, eps) * (variance + eps).sqrt() + mean
+
+
+class AdaIN(nn.Module):
+    """Normalise each image, then scale and shift its channels as a style vector says (Karras et al. 2019, eq. 1).
+
+    Features (N, channels, H, W) and styles (N, style_channels) → (N, channels, H, W):
+    instance_norm(features) · (1 + scale(style)) + shift(style), where scale and shift come from a linear layer.
+    """
+
+    def __init__(self, channels: int, *, style_channels: int) -> None:
+        super().__init__()
+        self.norm = InstanceNorm2d(channels)
+        self.scale_and_shift = nn.Linear(style_channels, 2 * channels)
+        nn.init.zeros_(self.scale_and_shift.bias)
+
+    def forward(self, features: Tensor, style: Tensor) -> Tensor:
+        scale, shift = self.scale_and_shift(style)[:, :, None, None].chunk(2, dim=1)
+        return self.norm(features) * (1 + scale) + shift
+
+
+class ClassConditionalBatchNorm2d(nn.Module):
+    """Batch normalisation with a gain and a bias for each class (Dumoulin et al. 2017, eq. 5; de Vries et al. 2017).
+
+    Features (N, channels, H, W) and the class of each image (N,), int64 from 0 to classes - 1, → (N, channels, H, W).
+    """
+
+    def __init__(self, channels: int, *, classes: int) -> None:
+        super().__init__()
+        self.norm = BatchNorm2d(channels, affine=False)
+        self.gain = nn.Embedding(classes, channels)
+        self.bias = nn.Embedding(classes, channels)
+        nn.init.ones_(self.gain.weight)
+        nn.init.zeros_(self.bias.weight)
+
+    def forward(self, features: Tensor, classes: Tensor) -> Tensor:
+        return self.norm(features) * self.gain(classes)[:, :, None, None] + self.bias(classes)[:, :, None, None]
 
 
 def set_inference_mode(network: nn.Module, *, normalisation: Normalisation, dropout: bool) -> None:

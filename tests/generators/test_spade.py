@@ -131,7 +131,7 @@ def test_wrong_input_is_refused() -> None:
     ("changes", "message"),
     [
         ({"num_upsampling_layers": "few"}, '"normal", "more" or "most", got \'few\''),
-        ({"norm": "none"}, '"batch" or "instance", got \'none\''),
+        ({"norm": "none"}, '"batch", "sync_batch" or "instance", got \'none\''),
         ({"label_kernel_size": 4}, "odd kernel size for SPADE, got 4"),
         ({"num_upsampling_layers": "most", "width": 1}, "width of at least 2"),
     ],

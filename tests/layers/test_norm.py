@@ -1,12 +1,27 @@
 """Normalisation against its definition in NumPy."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
-from torch import nn
+import torch.distributed as dist
+import torch.multiprocessing as mp
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from i2i.errors import InputError
-from i2i.layers.norm import SPADE, BatchNorm2d, InstanceNorm2d, make_norm, set_inference_mode
+from i2i.layers.norm import (
+    SPADE,
+    AdaIN,
+    BatchNorm2d,
+    ClassConditionalBatchNorm2d,
+    InstanceNorm2d,
+    SyncBatchNorm2d,
+    adaptive_instance_norm,
+    make_norm,
+    set_inference_mode,
+)
 
 
 def normalised(features: torch.Tensor, axes: tuple[int, ...], eps: float = 1e-5) -> np.ndarray:
@@ -92,7 +107,7 @@ def test_no_norm_is_the_identity() -> None:
     assert torch.equal(make_norm("none", 4)(x), x)
 
 
-@pytest.mark.parametrize("norm", ["batch", "instance"])
+@pytest.mark.parametrize("norm", ["batch", "sync_batch", "instance"])
 def test_spade_scales_and_shifts_by_the_labels(norm: str) -> None:
     """Equation 1 of the paper; maps of one label everywhere leave the centre of the map without a border's effect."""
     layer = SPADE(4, label_channels=3, norm=norm, hidden_width=5)  # type: ignore[arg-type]
@@ -106,7 +121,7 @@ def test_spade_scales_and_shifts_by_the_labels(norm: str) -> None:
 
     hidden = np.maximum(per_label(layer.shared[0], np.array([0, 1, 0])), 0)
     gamma, beta = (per_label(part, hidden)[:, None, None] for part in (layer.gamma, layer.beta))
-    normal = normalised(x, (0, 2, 3) if norm == "batch" else (2, 3))
+    normal = normalised(x, (2, 3) if norm == "instance" else (0, 2, 3))
     expected = normal * (1 + gamma) + beta
     np.testing.assert_allclose(layer(x, labels).detach()[..., 2:-2, 2:-2], expected[..., 2:-2, 2:-2], atol=1e-5)
 
@@ -119,6 +134,107 @@ def test_spade_at_inference() -> None:
     np.testing.assert_allclose(layer(x, labels).detach(), x / np.sqrt(1 + 1e-5), rtol=1e-5)
     set_inference_mode(layer, normalisation="per_image", dropout=False)
     np.testing.assert_allclose(layer(x, labels).detach(), normalised(x, (2, 3)), atol=1e-5)
+
+
+BATCH = 3 + 2 * torch.randn(5, 4, 6, 3, generator=torch.Generator().manual_seed(0))
+FIRST, REST = BATCH[:2], BATCH[2:]  # two processes need not have as much each
+
+
+def train_step(layer: BatchNorm2d, x: Tensor) -> dict[str, Tensor]:
+    """Output, gradients and statistics after a step whose loss tells values apart."""
+    x = x.clone().requires_grad_()
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(torch.arange(1.0, 5.0))
+    output = layer(x)
+    (output**3).sum().backward()
+    gradients = {f"{name}.grad": parameter.grad for name, parameter in layer.named_parameters()}
+    return {"output": output.detach(), "x.grad": x.grad} | gradients | dict(layer.named_buffers())  # type: ignore[dict-item]
+
+
+def run_process(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    x = (FIRST, REST)[rank]
+    found = {str(affine): train_step(SyncBatchNorm2d(4, affine=affine), x) for affine in (False, True)}
+    evaluated = SyncBatchNorm2d(4).eval()
+    found["eval"] = {"output": evaluated(x).detach()}
+    half = SyncBatchNorm2d(4, affine=False)(x.bfloat16())
+    found["bfloat16"] = {"output": half}
+    torch.save(found, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def synchronised(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("synchronised")
+    mp.spawn(run_process, args=(str(folder),), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.parametrize("affine", [False, True])
+def test_two_processes_normalise_as_one(affine: bool, synchronised: list[dict[str, Any]]) -> None:
+    expected = train_step(nn.BatchNorm2d(4, affine=affine), BATCH)  # type: ignore[arg-type]
+    first, second = (found[str(affine)] for found in synchronised)
+    assert first.keys() == expected.keys()
+    for name, value in expected.items():
+        if name in ("output", "x.grad"):
+            joined = torch.cat([first[name], second[name]])
+        elif name.endswith(".grad"):
+            joined = first[name] + second[name]
+        else:
+            joined = first[name]
+            torch.testing.assert_close(second[name], joined, rtol=0, atol=0)
+        torch.testing.assert_close(joined, value, rtol=1e-4, atol=1e-4)
+
+
+def test_two_processes_evaluate_each_for_itself(synchronised: list[dict[str, Any]]) -> None:
+    for found, x in zip(synchronised, (FIRST, REST), strict=True):
+        torch.testing.assert_close(found["eval"]["output"], nn.BatchNorm2d(4).eval()(x).detach())
+
+
+def test_two_processes_in_16_bits(synchronised: list[dict[str, Any]]) -> None:
+    joined = torch.cat([found["bfloat16"]["output"] for found in synchronised])
+    assert joined.dtype == torch.bfloat16
+    np.testing.assert_allclose(joined.float(), normalised(BATCH.bfloat16(), (0, 2, 3)), atol=0.02)
+
+
+def test_one_process_alone_has_batch_norm() -> None:
+    layer, plain = SyncBatchNorm2d(4), nn.BatchNorm2d(4)
+    assert layer.state_dict().keys() == plain.state_dict().keys()
+    torch.testing.assert_close(train_step(layer, BATCH), train_step(plain, BATCH))  # type: ignore[arg-type]
+
+
+def test_adaptive_instance_norm_hands_over_mean_and_deviation() -> None:
+    content, style = 3 + torch.randn(2, 4, 9, 8), 2 - 5 * torch.randn(2, 4, 6, 7)
+    styled = adaptive_instance_norm(content, style)
+    torch.testing.assert_close(styled.mean((2, 3)), style.mean((2, 3)), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(styled.std((2, 3), correction=0), style.std((2, 3), correction=0), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(adaptive_instance_norm(style, style), style, rtol=1e-4, atol=1e-4)
+
+
+def test_adain_scales_and_shifts_by_the_style() -> None:
+    layer, x, style = AdaIN(4, style_channels=3), 3 + 2 * torch.randn(2, 4, 5, 6), torch.randn(2, 3)
+    weight, bias = layer.scale_and_shift.weight, layer.scale_and_shift.bias
+    np.testing.assert_allclose(layer(x, 0 * style).detach(), normalised(x, (2, 3)), atol=1e-5)
+    nn.init.normal_(bias)
+    for n in range(2):
+        y = weight @ style[n] + bias
+        expected = F.instance_norm(x[n : n + 1], weight=1 + y[:4], bias=y[4:])
+        torch.testing.assert_close(layer(x, style)[n : n + 1], expected)
+
+
+def test_class_conditional_batch_norm() -> None:
+    layer, x, classes = ClassConditionalBatchNorm2d(4, classes=3), 3 + torch.randn(3, 4, 5, 6), torch.tensor([2, 0, 2])
+    expected = normalised(x, (0, 2, 3))
+    np.testing.assert_allclose(layer(x, classes).detach(), expected, atol=1e-5)
+    for table in (layer.gain, layer.bias):
+        nn.init.normal_(table.weight)
+    gain, bias = (table.weight.detach().numpy()[classes][:, :, None, None] for table in (layer.gain, layer.bias))
+    np.testing.assert_allclose(layer(x, classes).detach(), expected * gain + bias, atol=1e-5)
+    layer(x, classes).square().sum().backward()
+    assert layer.gain.weight.grad is not None
+    assert layer.gain.weight.grad.any(1).tolist() == [True, False, True]
 
 
 def test_dropout_stays_on_only_where_asked() -> None:
