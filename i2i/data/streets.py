@@ -25,9 +25,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from i2i.data import streets_plan, streets_render
+from i2i.data import streets_light, streets_plan, streets_render
 from i2i.data.image_io import rescale
 from i2i.data.sampler import Draw
+from i2i.data.streets_light import relight
 from i2i.data.streets_plan import plan_street
 from i2i.data.streets_render import CLASSES, Camera, Street, render
 from i2i.errors import InputError
@@ -45,6 +46,10 @@ PALETTE = np.array(
     np.uint8,
 )  # fmt: skip
 """(10, 3) uint8 RGB: the colour of each of `CLASSES` in a label image."""
+
+# What a byte of a packed street holds: the class, whether any neighbour belongs to another instance, and whether the
+# one to the right or below does.
+CLASS_BITS, EDGE, BOUNDARY = 63, 64, 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,11 +212,11 @@ class StreetPairs(Dataset[dict[str, Tensor]]):
 
     def labels(self, index: int) -> np.ndarray:
         """(H, W) uint8: the classes of a street, as indices of `CLASSES`."""
-        return self._packed[index, ..., 0] & 63
+        return self._packed[index, ..., 0] & CLASS_BITS
 
-    def edges(self, index: int) -> np.ndarray:
-        """(H, W) uint8: 1 where a neighbour of the pixel belongs to another instance, on both sides; else 0."""
-        return self._packed[index, ..., 0] >> 6 & 1
+    def packed(self, index: int) -> np.ndarray:
+        """(H, W, 7) uint8: class + `EDGE` + `BOUNDARY`, photo by day, photo by night."""
+        return self._packed[index]
 
     def __getstate__(self) -> dict[str, Any]:
         # A worker process opens the cached file itself rather than receive hundreds of megabytes.
@@ -226,7 +231,7 @@ class StreetPairs(Dataset[dict[str, Tensor]]):
             self._packed = self._open_or_make()
 
     def _open_or_make(self) -> np.ndarray:
-        """(count, H, W, 7) uint8: class + 64 · edge + 128 · boundary, day, night."""
+        """(count, H, W, 7) uint8, as `packed` gives them."""
         if self._file is not None and self._file.exists():
             try:
                 return np.load(self._file, mmap_mode="r")
@@ -265,33 +270,44 @@ class StreetPhotos(Dataset[Tensor]):
 
 
 class StreetLabels(Dataset[dict[str, Tensor]]):
-    """Streets as label maps and photos by day, for semantic synthesis.
+    """Streets as label maps and photos, for semantic synthesis.
 
     An item is {"labels", "image"}: int64 (2, H, W), an index of `CLASSES` and 1 at the edges of instances, and float32
     (3, H, W) in [-1, 1]. Take it with an index or a `Draw`, of whose seed no use is made.
     """
 
-    def __init__(self, *, count: int, size: int, first_seed: int = 0) -> None:
+    def __init__(self, *, count: int, size: int, first_seed: int = 0, changing_light: bool = True) -> None:
         """
         Args:
             count, size, first_seed: as for `StreetPairs`, which keeps the streets.
+            changing_light: each photo is taken at a time of its own between midday and dusk, which follows from the
+                street's seed and which its label map does not tell; else all are taken at midday.
         """
         self.pairs = StreetPairs(count=count, size=size, first_seed=first_seed)
+        self.changing_light = changing_light
+        self.fingerprint = f"{self.pairs.fingerprint}{_light_hash() if changing_light else ''}"
+        """Identifies what the items show, the code that draws them included."""
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, item: Draw | int) -> dict[str, Tensor]:
         index = item.index if isinstance(item, Draw) else item
-        photo = self.pairs[item]["target"]  # first, for it knows which indices there are
-        labels = np.stack([self.pairs.labels(index), self.pairs.edges(index)])
-        return {"labels": torch.from_numpy(labels.astype(np.int64)), "image": photo}
+        if not 0 <= index < len(self):
+            raise IndexError(f"street {index} of {len(self)}")
+        packed = self.pairs.packed(index)
+        photo = packed[..., 1:4]
+        if self.changing_light:
+            time = np.random.default_rng(self.pairs.first_seed + index).random()
+            photo = relight(photo, packed[..., 4:7], time=time)
+        labels = np.stack([packed[..., 0] & CLASS_BITS, packed[..., 0] & EDGE > 0])
+        return {"labels": torch.from_numpy(labels.astype(np.int64)), "image": _to_tensor(photo)}
 
 
 def _picture(packed: np.ndarray, kind: Picture) -> np.ndarray:
     match kind:
         case "label_image":
-            return _label_image(packed[..., 0] & 63, packed[..., 0] >> 7)
+            return _label_image(packed[..., 0] & CLASS_BITS, packed[..., 0] & BOUNDARY > 0)
         case "day":
             return packed[..., 1:4]
         case "night":
@@ -313,6 +329,10 @@ def _code_hash() -> str:
     return hashlib.sha256(b"".join(Path(source).read_bytes() for source in sources)).hexdigest()[:12]
 
 
+def _light_hash() -> str:
+    return hashlib.sha256(Path(streets_light.__file__).read_bytes()).hexdigest()[:12]
+
+
 def _save(path: Path, array: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary, temporary.open("wb") as file:
@@ -321,7 +341,7 @@ def _save(path: Path, array: np.ndarray) -> None:
 
 def _pack(seed: int, size: tuple[int, int]) -> np.ndarray:
     scene = make_scene(seed, size=size)
-    marked = scene.labels + np.uint8(64) * _edges(scene.instances) + np.uint8(128) * _boundaries(scene.instances)
+    marked = scene.labels + np.uint8(EDGE) * _edges(scene.instances) + np.uint8(BOUNDARY) * _boundaries(scene.instances)
     return np.concatenate([marked[..., None], scene.day, scene.night], axis=2)
 
 

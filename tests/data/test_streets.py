@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from i2i.data.sampler import Draw
-from i2i.data.streets import CLASSES, PALETTE, Scene, StreetPairs, make_scene, make_video
+from i2i.data.streets import CLASSES, PALETTE, Scene, StreetLabels, StreetPairs, make_scene, make_video
+from i2i.data.streets_light import relight
 from i2i.errors import InputError
 
 # Label and instance maps follow from comparisons of sums and products, so they are frozen exactly. Photos also go
@@ -230,3 +231,36 @@ def test_bad_input() -> None:
         next(make_video(0, frames=0))
     with pytest.raises(InputError, match="count"):
         StreetPairs(count=0)
+
+
+def test_label_items_have_classes_edges_and_the_photo():
+    streets = StreetLabels(count=3, size=32, first_seed=5, changing_light=False)
+    scene = make_scene(6, size=32)
+    item = streets[1]
+    assert item["labels"].dtype == torch.int64
+    np.testing.assert_array_equal(item["labels"][0], scene.labels)
+    # Both sides of a boundary, in any of the four directions: padding with itself makes no edge at the border.
+    padded = np.pad(scene.instances.astype(int), 1, mode="edge")
+    middle = padded[1:-1, 1:-1]
+    neighbours = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
+    expected = np.any([middle != neighbour for neighbour in neighbours], axis=0)
+    np.testing.assert_array_equal(item["labels"][1], expected)
+    np.testing.assert_allclose(item["image"].numpy().transpose(1, 2, 0), scene.day / 127.5 - 1, atol=1e-6)
+
+
+def test_light_changes_from_street_to_street_and_follows_from_the_seed():
+    streets, later = (StreetLabels(count=4, size=32, first_seed=first) for first in (5, 6))
+    midday = StreetLabels(count=4, size=32, first_seed=5, changing_light=False)
+    assert torch.equal(streets[1]["image"], later[0]["image"])
+    darker = [float((midday[i]["image"] - streets[i]["image"]).mean()) for i in range(4)]
+    assert len({round(value, 3) for value in darker}) == 4
+    assert streets.fingerprint != midday.fingerprint
+
+
+def test_relit_streets_add_up_light():
+    day, night = np.full((1, 1, 3), 188, np.uint8), np.full((1, 1, 3), 99, np.uint8)
+    np.testing.assert_array_equal(relight(day, night, time=0), day)
+    # sRGB 188 is half of the light of 255, and 99 is an eighth; at dusk daylight has the factors 0.2, 0.24, 0.42.
+    light = np.array([0.2, 0.24, 0.42]) * 0.5029 + 0.1248
+    expected = 255 * (1.055 * light ** (1 / 2.4) - 0.055)
+    np.testing.assert_allclose(relight(day, night, time=1)[0, 0], expected, atol=1)
