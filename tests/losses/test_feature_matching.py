@@ -1,0 +1,61 @@
+"""Feature matching against its formula in loops, and losses over the scales of a discriminator."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from i2i.errors import InputError
+from i2i.losses.adversarial import Hinge, over_scales
+from i2i.losses.feature_matching import feature_matching
+
+SHAPES = [[(2, 4, 8, 8), (2, 8, 4, 4), (2, 1, 3, 3)], [(2, 4, 4, 4), (2, 8, 2, 2), (2, 1, 1, 1)]]
+
+
+def features(dtype: torch.dtype = torch.float64) -> list[list[Tensor]]:
+    return [[torch.randn(shape, dtype=dtype) for shape in scale] for scale in SHAPES]
+
+
+def test_it_is_spades() -> None:
+    """Each layer's mean absolute difference but the scores', divided by the number of discriminators."""
+    real, fake = features(), features()
+    expected = 0.0
+    for scale in range(2):
+        for layer in range(2):
+            expected += np.abs(real[scale][layer].numpy() - fake[scale][layer].numpy()).mean() / 2
+    assert feature_matching(real, fake).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_scores_do_not_count_and_real_features_get_no_gradient() -> None:
+    real, fake = features(), features()
+    for scale in [*real, *fake]:
+        for tensor in scale:
+            tensor.requires_grad_()
+    feature_matching(real, fake).backward()
+    for real_scale, fake_scale in zip(real, fake, strict=True):
+        assert all(tensor.grad is None for tensor in real_scale)
+        assert all(tensor.grad is not None and tensor.grad.abs().min() > 0 for tensor in fake_scale[:-1])
+        assert fake_scale[-1].grad is None
+
+
+def test_half_types_are_summed_in_float32() -> None:
+    real, fake = features(torch.bfloat16), features(torch.bfloat16)
+    wide = feature_matching(*([[t.float() for t in scale] for scale in side] for side in (real, fake)))
+    assert feature_matching(real, fake).dtype == torch.float32
+    assert torch.equal(feature_matching(real, fake), wide)
+
+
+def test_features_that_do_not_match_are_refused() -> None:
+    real = features()
+    for fake in (real[:1], [real[0][:2], real[1]], [real[1], real[0]], []):
+        with pytest.raises(InputError, match="same scales"):
+            feature_matching(real, fake)
+
+
+def test_a_loss_over_scales_is_the_mean_of_the_scales_whatever_their_sizes() -> None:
+    real, fake = ([scale[-1] for scale in side] for side in (features(), features()))
+    hinge = Hinge()
+    both = [hinge.discriminator_loss(real[0], fake[0]).item(), hinge.discriminator_loss(real[1], fake[1]).item()]
+    assert over_scales(hinge.discriminator_loss, real, fake).item() == pytest.approx(sum(both) / 2, rel=1e-12)
+    of_generator = -(fake[0].mean() + fake[1].mean()).item() / 2
+    assert over_scales(hinge.generator_loss, fake).item() == pytest.approx(of_generator, rel=1e-12)
