@@ -88,7 +88,7 @@ class SPADEGenerator(nn.Module):
         self.output_range = (0.0, 1.0) if output_activation == "sigmoid" else (-1.0, 1.0)
 
         halvings = _halvings(num_upsampling_layers)
-        self.size_multiple = 2 ** halvings[0]
+        self.size_multiple = size_multiple_of(num_upsampling_layers)
         widths = [16 * width] * 4 + [8 * width, 4 * width, 2 * width, width]
         if num_upsampling_layers == "most":
             if width < 2:
@@ -233,6 +233,11 @@ class SPADEBlock(nn.Module):
         if self.learnt_shortcut:
             features = self.shortcut(self.shortcut_norm(features, labels))
         return features + residual
+
+
+def size_multiple_of(layers: UpsamplingLayers) -> int:
+    """What the sides of label maps must be multiples of, in pixels."""
+    return 2 ** _halvings(layers)[0]
 
 
 def _halvings(layers: UpsamplingLayers) -> list[int]:

@@ -17,7 +17,9 @@ from i2i.generators import GENERATORS
 NETWORK_RANGE = (-1.0, 1.0)
 
 
-def initial_generator(path: Path, *, side_px: int | None = None) -> nn.Module:
+def initial_generator(
+    path: Path, *, side_px: int | None = None, input_range: tuple[float, float] = NETWORK_RANGE
+) -> nn.Module:
     """The generator that a file or folder holds, to be trained on: on the CPU, in training mode, float32.
 
     Its channels are still to be checked (`check_channels`), for which the data must be known.
@@ -25,10 +27,11 @@ def initial_generator(path: Path, *, side_px: int | None = None) -> nn.Module:
     Args:
         path: whatever `i2i.checkpoints.open_checkpoint` reads.
         side_px: side of the square images in training; None: unknown, or not square.
+        input_range: values that the network is to take; (0, 1) for one-hot label maps.
 
     Raises:
-        InputError: the file cannot be read, holds no generator of images of one size in [-1, 1], or one that cannot
-            take images of that side.
+        InputError: the file cannot be read, holds no generator that keeps the size of images, takes values in that
+            range and gives them in [-1, 1], or one that cannot take images of that side.
     """
     checkpoint = open_checkpoint(path)
     if type(checkpoint.network) not in GENERATORS.values():
@@ -43,10 +46,10 @@ def initial_generator(path: Path, *, side_px: int | None = None) -> nn.Module:
             f"{path} holds a generator ({checkpoint.family}) that {what}, where one that keeps their size is expected: "
             "give another file"
         )
-    if (network.input_range, network.output_range) != (NETWORK_RANGE, NETWORK_RANGE):
+    if (network.input_range, network.output_range) != (input_range, NETWORK_RANGE):
         raise InputError(
             f"{path} holds a generator ({checkpoint.family}) that takes values in {network.input_range} and gives "
-            f"values in {network.output_range}, where {NETWORK_RANGE} is expected on both sides: give another file"
+            f"values in {network.output_range}, where {input_range} and {NETWORK_RANGE} are expected: give another file"
         )
     return _ready(checkpoint, side_px)
 
