@@ -16,10 +16,17 @@ from i2i.checkpoints.layouts import FAMILIES
 from i2i.checkpoints.layouts.layout import Family, Finding, Layout, MissingTensor, WeightFile
 from i2i.checkpoints.store import CONFIG, WEIGHTS, GeneratorSpec, ImageSide, find_generator, load_generator
 from i2i.errors import InputError
-from i2i.generators import GENERATORS
+from i2i.generators import GENERATORS, SPADEGenerator, StyleEncoder
 from i2i.state_dicts import WRAPPERS, read_state_dict
 
 GIVEN = "given by you"
+
+# Of SPADE's published generators, by the channels of their label maps: whether these have "don't care", and edges.
+PUBLISHED_LABELS = {
+    184: (True, True),  # COCO-Stuff, 182 classes
+    151: (True, False),  # ADE20K, 150 classes
+    36: (False, True),  # Cityscapes, 35 classes
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +52,14 @@ def load_network(path: str | Path, **overrides: Any) -> nn.Module:
     return open_checkpoint(path, **overrides).network
 
 
-def open_checkpoint(path: str | Path, **overrides: Any) -> Checkpoint:
+def open_checkpoint(path: str | Path, *, style_encoder: str | Path | None = None, **overrides: Any) -> Checkpoint:
     """Build the network that a file or folder holds, and load its weights.
 
     Args:
         path: a weight file (.pth, .pt, .ckpt, .safetensors), or a generator's folder of ours (or the weights in
             it). Only tensors are ever unpickled. Weights of any floating-point type become float32.
+        style_encoder: a file with the style encoder that was trained with the generator at `path`, which becomes its
+            part; SPADE keeps the two apart.
         overrides: arguments of the network's constructor that replace what was read from the tensors,
             where these cannot tell: `dropout=False` for a U-Net, whose files never say; `norm="none"` for
             convolutions with biases and no norm, which read as instance norm.
@@ -60,15 +69,38 @@ def open_checkpoint(path: str | Path, **overrides: Any) -> Checkpoint:
 
     Raises:
         InputError: the file cannot be read, holds no network that is known, lacks a tensor, has one too
-            many, of the wrong shape or with NaN in it, or an override is unknown or contradicts the tensors. The
-            message names the file.
+            many, of the wrong shape or with NaN in it, an override is unknown or contradicts the tensors, or the style
+            encoder does not fit. The message names the file.
     """
     path = Path(path)
     if path.name == WEIGHTS and (path.parent / CONFIG).exists():
         path = path.parent
-    if path.is_dir():
-        return _open_ours(path, overrides)
-    return _open_foreign(path, overrides)
+    checkpoint = _open_ours(path, overrides) if path.is_dir() else _open_foreign(path, overrides)
+    if style_encoder is not None:
+        _attach_style_encoder(checkpoint, Path(style_encoder))
+    return checkpoint
+
+
+def _attach_style_encoder(checkpoint: Checkpoint, path: Path) -> None:
+    found = open_checkpoint(path)
+    generator, encoder = checkpoint.network, found.network
+    if not isinstance(encoder, StyleEncoder):
+        raise InputError(f"{path} is a {found.family}; expected a style encoder, such as SPADE's latest_net_E.pth")
+    if not isinstance(generator, SPADEGenerator) or generator.latent_channels is None:
+        raise InputError(
+            f"{checkpoint.path} is a {checkpoint.family} without a latent vector, which {path} would make of a photo; "
+            "leave the style encoder out"
+        )
+    latents, channels = encoder.mean.out_features, encoder.in_channels
+    if (latents, channels) != (generator.latent_channels, generator.out_channels):
+        raise InputError(
+            f"{path} makes latent vectors of {latents} values out of photos of {channels} channels, and the generator "
+            f"{checkpoint.path} takes {generator.latent_channels} and paints {generator.out_channels}; give the two "
+            "files of one training"
+        )
+    generator.style_encoder = encoder
+    # So that the two can be stored as one.
+    generator.arguments |= {"style_encoder_width": encoder.arguments["width"], "style_px": encoder.image_px}
 
 
 def _open_ours(path: Path, overrides: dict[str, Any]) -> Checkpoint:
@@ -237,6 +269,7 @@ def _make_spec(network: nn.Module) -> GeneratorSpec:
     """Other projects translate 8-bit images, or one-hot label maps; their files do not say so."""
     generator: Any = network
     labels = getattr(generator, "takes_labels", False)
+    dont_care, instances = PUBLISHED_LABELS.get(generator.in_channels, (False, False)) if labels else (False, False)
     return GeneratorSpec(
         input=ImageSide(
             channels=generator.in_channels,
@@ -244,6 +277,8 @@ def _make_spec(network: nn.Module) -> GeneratorSpec:
             data_range=(0, 1) if labels else (0, 255),
             network_range=generator.input_range,
             labels=labels,
+            dont_care=dont_care,
+            instances=instances,
         ),
         output=ImageSide(
             channels=generator.out_channels,

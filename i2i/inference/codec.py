@@ -1,13 +1,13 @@
 """Between images in the data's own units and what a network takes and returns."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from i2i.checkpoints.store import ImageSide
 from i2i.data.image_io import dtype_range, rescale
 from i2i.errors import InputError
-from i2i.inference.pictures import Picture, dtype_name, round_to
+from i2i.inference.pictures import Picture, check_pixels, dtype_name, round_to
+from i2i.layers.labels import one_hot
 
 PHYSICAL = ("float32", "any")  # dtypes of sides whose values are in units of their own
 
@@ -20,16 +20,25 @@ class Codec:
         size_multiple: the network takes sides that are multiples of it, in pixels.
         smallest_px: and sides that are no smaller.
         scale: how many times larger its results are.
+        only_size: the height and width that it takes, where it takes no others.
     """
 
     def __init__(
-        self, *, input: ImageSide, output: ImageSide, size_multiple: int, smallest_px: int, scale: int
+        self,
+        *,
+        input: ImageSide,
+        output: ImageSide,
+        size_multiple: int,
+        smallest_px: int,
+        scale: int,
+        only_size: tuple[int, int] | None = None,
     ) -> None:
         self.input = input
         self.output = output
         self.size_multiple = size_multiple
         self.smallest_px = smallest_px
         self.scale = scale
+        self.only_size = only_size
 
     def padded_size(self, height: int, width: int) -> tuple[int, int]:
         """The smallest size not below `height` and `width` that the network takes."""
@@ -48,7 +57,8 @@ class Codec:
         """A piece of an image for the network.
 
         Args:
-            image: (C, H, W), on any device.
+            image: (C, H, W), on any device; a label map as `i2i.inference.labels.prepare_labels` makes it, or float,
+                one-hot.
             rows, columns: which; beyond the image's last pixel it is continued as in a mirror.
             device: where the result is wanted.
 
@@ -61,8 +71,8 @@ class Codec:
             piece = image[:, y[:, None], x]
         # Integers cross to the device at their own depth; float64 does not exist on Apple's.
         piece = (piece.float() if piece.is_floating_point() else piece).to(device)
-        if self.input.labels and len(piece) == 1:
-            return F.one_hot(piece[0].long(), self.input.channels).permute(2, 0, 1).float()
+        if self.input.labels:
+            return piece if piece.is_floating_point() else one_hot(piece[None], channels=self.input.channels)[0]
         return rescale(piece, source=_range_of(self.input, image.dtype), target=self.input.network_range)
 
     def decode(self, values: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -76,13 +86,9 @@ class Codec:
         return round_to(values, result).to(device)
 
     def check(self, picture: Picture) -> None:
-        """Raise InputError unless the network can take the picture."""
+        """Raise InputError unless the network can take the picture, which is no label map."""
         side, images, name = self.input, picture.images, picture.name
-        if 0 in images.shape:
-            raise InputError(f"{name} has no pixels: its shape is {picture.shape}")
-        if side.labels and images.shape[1] == 1:
-            self._check_labels(images, name)
-            return
+        check_pixels(picture)
         if images.shape[1] != side.channels:
             raise InputError(
                 f"{name}: expected {side.channels} channels, as the network takes, got {images.shape[1]} (shape "
@@ -96,17 +102,6 @@ class Codec:
                 f"{name} is {dtype_name(images.dtype)}; expected uint8, uint16, or float in [0, 1], "
                 f"for the network was trained on {side.dtype} images; convert it"
             )
-
-    def _check_labels(self, images: Tensor, name: str) -> None:
-        if images.dtype.is_floating_point:
-            raise InputError(f"{name} is {dtype_name(images.dtype)}; expected class ids, which are integers")
-        ids, counts = images.to(torch.int64).unique(return_counts=True)
-        for label, count in zip(ids.tolist(), counts.tolist(), strict=True):
-            if not 0 <= label < self.input.channels:
-                raise InputError(
-                    f"{name} has the class id {label} in {count} pixels; the network knows 0 to "
-                    f"{self.input.channels - 1}: map it to one of these"
-                )
 
     def _check_floats(self, images: Tensor, name: str) -> None:
         # Half the memory of looking at each value: NaN and infinity carry over to the extremes.

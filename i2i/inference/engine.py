@@ -47,10 +47,11 @@ ASSUMED_BYTES_PER_PIXEL = 2560
 
 
 class NamedImage(NamedTuple):
-    """An image (C, H, W), and what to call it in messages."""
+    """An image (C, H, W), what to call it in messages, and the latent vector to paint it with, if any."""
 
     name: str
     image: Tensor
+    latents: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,8 +171,8 @@ class Engine:
         job = _Job(options.progress, images)
         results: dict[int, Tensor] = {}
         groups = defaultdict(list)
-        for place, (_, image) in enumerate(images):
-            groups[self._codec.padded_size(*image.shape[1:])].append(place)
+        for place, member in enumerate(images):
+            groups[self._codec.padded_size(*member.image.shape[1:])].append(place)
 
         for size, places in groups.items():
             way = self._choose_way(size, options)
@@ -194,6 +195,8 @@ class Engine:
                 try:
                     outputs = self._translate_whole(members, size)
                 except NotEnoughMemory:  # despite the estimate
+                    if self._codec.only_size is not None:
+                        raise self._too_little_memory(members[0], "and the network takes whole images only") from None
                     return self._translate_batch(members, size, self._choose_divided(size, options), options, job)
                 job.add(sum(map(_pixels, members)))
                 return outputs
@@ -225,6 +228,8 @@ class Engine:
 
     def _choose_way(self, size: tuple[int, int], options: Options) -> Way:
         """How an image of this padded size goes through the network."""
+        if self._codec.only_size is not None:
+            return "whole"
         if options.tile_px is not None:
             return "whole" if max(size) <= options.tile_px else self._choose_divided(size, options)
         needed, budget = math.prod(size) * self._bytes_per_pixel, working_budget(self._device)
@@ -288,9 +293,9 @@ class Engine:
     def _translate_whole(self, members: list[NamedImage], size: tuple[int, int]) -> list[Tensor]:
         """Images of equal padded size in one batch."""
         height, width = size
-        pieces = [self._encode(image, range(height), range(width)) for _, image in members]
+        pieces = [self._encode(member.image, range(height), range(width)) for member in members]
         outputs = self._call(torch.stack(pieces), members)
-        return [self._finish(output, image) for output, (_, image) in zip(outputs, members, strict=True)]
+        return [self._finish(output, member.image) for output, member in zip(outputs, members, strict=True)]
 
     def _finish(self, output: Tensor, image: Tensor) -> Tensor:
         height, width = (length * self._codec.scale for length in image.shape[1:])
@@ -418,8 +423,10 @@ class Engine:
 
     def _call(self, inputs: Tensor, members: list[NamedImage]) -> Tensor:
         eight_bits = self._codec.result_dtype(members[0].image.dtype) == torch.uint8
+        latents = [member.latents for member in members if member.latents is not None]
+        styles = [torch.stack(latents).to(inputs.device, inputs.dtype)] if latents else []
         try:
-            return self._run(inputs, eight_bits=eight_bits)
+            return self._run(inputs, *styles, eight_bits=eight_bits)
         except NotFinite as error:
             raise self._not_finite(members[error.args[0]]) from None
 

@@ -38,19 +38,23 @@ class Picture(NamedTuple):
     grey: bool = False
 
 
-def open_picture(image: object, name: str) -> Picture:
+def open_picture(image: object, name: str, *, labels: bool = False) -> Picture:
     """Take an image of any kind.
 
     Args:
         image: a path, a PIL image, an array (H, W, C) or (H, W), a tensor (C, H, W) or (N, C, H, W).
         name: what to call it in messages; a file is called by its own name.
+        labels: whether its numbers are names: those that are stored, rather than colours, are taken.
 
     Raises:
-        InputError: none of these, or no numbers.
+        InputError: none of these, or no numbers; labels from a JPEG.
     """
     match image:
         case str() | Path():
-            return _open_file(Path(image))
+            return _open_file(Path(image), labels=labels)
+        case Image.Image() if labels:
+            array = _pil_to_labels(image, name)
+            return Picture(array_to_tensor(array, name), array.shape, name, _tensor_to_pil)
         case Image.Image():
             array = _pil_to_array(image)
             alpha, grey = image.has_transparency_data, image.mode not in ("P", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
@@ -70,6 +74,12 @@ def open_page(page: np.ndarray, *, alpha: bool, name: str) -> Picture:
     """Take one page (H, W, C) of an image file; `alpha` says whether its last channel is transparency."""
     grey = page.shape[2] - alpha == 1
     return Picture(array_to_tensor(page, name), page.shape, name, tensor_to_array, alpha, grey)
+
+
+def check_pixels(picture: Picture) -> None:
+    """Raise InputError where a picture has none."""
+    if 0 in picture.images.shape:
+        raise InputError(f"{picture.name} has no pixels: its shape is {picture.shape}")
 
 
 def fit_channels(picture: Picture, *, channels: int, restores: bool) -> Picture:
@@ -138,8 +148,8 @@ def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _open_file(path: Path) -> Picture:
-    file = read_image_file(path)
+def _open_file(path: Path, *, labels: bool) -> Picture:
+    file = read_image_file(path, labels=labels)
     if len(file.pages) > 1:
         raise InputError(
             f"{path} has {len(file.pages)} pages; `i2i translate` takes them all, or read them with "
@@ -171,6 +181,13 @@ def _pil_to_array(image: Image.Image) -> np.ndarray:
         case "CMYK" | "YCbCr" | "LAB" | "HSV":
             image = image.convert("RGB")
     return np.asarray(image)
+
+
+def _pil_to_labels(image: Image.Image, name: str) -> np.ndarray:
+    if image.format == "JPEG":
+        raise InputError(f"{name} was read from a JPEG, which changes class ids; expected a label map from a PNG")
+    array = np.asarray(image)  # of a palette, the indices
+    return array.astype(np.uint8) if array.dtype == bool else array
 
 
 def _tensor_to_flat_array(result: Tensor) -> np.ndarray:

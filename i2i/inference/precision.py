@@ -1,6 +1,6 @@
 """Run a network in the fastest number type that is safe, and check what it returns."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -28,7 +28,7 @@ class SafeRunner:
     """Calls a network on batches; what comes back is finite.
 
     Args:
-        network: (N, C, H, W) → (N, C', H', W').
+        network: images (N, C, H, W), and what else it takes, a tensor (N, …) → (N, C', H', W').
         precision: "fp32", or "bf16" and "fp16" through autocast; "auto" takes fp16 on CUDA where results are stored
             in 8 bits (fp16 holds 11), and fp32 everywhere else.
         compile: let torch.compile make the network faster, at the price of a slow first call for each size.
@@ -45,13 +45,13 @@ class SafeRunner:
         self.precision = precision
         self.plain = precision in ("auto", "fp32") and not compile
         self.redone = {"bf16": 0, "fp32": 0}
-        self._call: Callable[[Tensor], Tensor] = torch.compile(network) if compile else network
+        self._call: Callable[..., Tensor] = torch.compile(network) if compile else network
 
-    def __call__(self, inputs: Tensor, *, eight_bits: bool) -> Tensor:
+    def __call__(self, *inputs: Tensor, eight_bits: bool) -> Tensor:
         """Run a batch.
 
         Args:
-            inputs: (N, C, H, W) on the network's device.
+            inputs: of N images each, on the network's device.
             eight_bits: whether the result will be stored as uint8.
 
         Raises:
@@ -60,7 +60,7 @@ class SafeRunner:
         """
         precision = self.precision
         if precision == "auto":
-            precision = "fp16" if eight_bits and inputs.device.type == "cuda" else "fp32"
+            precision = "fp16" if eight_bits and inputs[0].device.type == "cuda" else "fp32"
         outputs = self._run(inputs, precision)
         while len(bad := _not_finite(outputs)):
             if precision not in WIDER:
@@ -68,23 +68,24 @@ class SafeRunner:
             precision = WIDER[precision]
             self.redone[precision] += len(bad)
             outputs = outputs.to(torch.float32)
-            outputs[bad] = self._run(inputs[bad], precision).to(torch.float32)
+            outputs[bad] = self._run([tensor[bad] for tensor in inputs], precision).to(torch.float32)
         return outputs
 
-    def _run(self, inputs: Tensor, precision: Precision) -> Tensor:
+    def _run(self, inputs: Sequence[Tensor], precision: Precision) -> Tensor:
+        device, count = inputs[0].device.type, len(inputs[0])
         try:
-            with torch.autocast(inputs.device.type, DTYPES.get(precision), enabled=precision in DTYPES):
-                return self._call(inputs)
+            with torch.autocast(device, DTYPES.get(precision), enabled=precision in DTYPES):
+                return self._call(*inputs)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
         # Out of the handler, for the error holds on to what the network had allocated.
-        if inputs.device.type == "cuda":
+        if device == "cuda":
             torch.cuda.empty_cache()
-        if len(inputs) == 1:
+        if count == 1:
             raise NotEnoughMemory
-        half = len(inputs) // 2
-        return torch.cat([self._run(inputs[:half], precision), self._run(inputs[half:], precision)])
+        halves = [slice(0, count // 2), slice(count // 2, count)]
+        return torch.cat([self._run([tensor[half] for tensor in inputs], precision) for half in halves])
 
 
 def _not_finite(outputs: Tensor) -> Tensor:

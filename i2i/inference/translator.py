@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from i2i.checkpoints.catalogue import find_weights
 from i2i.checkpoints.foreign import open_checkpoint
@@ -16,8 +16,10 @@ from i2i.data.image_io import ImageFile
 from i2i.errors import InputError
 from i2i.inference.codec import Codec
 from i2i.inference.engine import Engine, NamedImage, Options, Progress, Work
+from i2i.inference.labels import prepare_labels
 from i2i.inference.pictures import AnyImage, Picture, fit_channels, open_page, open_picture
 from i2i.inference.precision import Precision, SafeRunner
+from i2i.inference.styles import AnyStyle, Styles
 from i2i.layers.norm import Normalisation, set_inference_mode
 
 # Networks mirror at the border of maps that they have halved; smaller images would leave nothing to mirror. Those that
@@ -37,6 +39,9 @@ def load(
     dropout: bool | None = None,
     input_range: tuple[float, float] | None = None,
     output_range: tuple[float, float] | None = None,
+    style_encoder: str | Path | None = None,
+    dont_care: bool | None = None,
+    instances: bool | None = None,
     **overrides: Any,
 ) -> "Translator":
     """Load a trained generator, ready to translate images.
@@ -54,20 +59,29 @@ def load(
             (-1000, 3000). Results are then in these units too, in the images' own type; `output_range` is
             `input_range` unless given. What is stored with the weights unless given; weights of other projects are
             taken to be trained on 8 bits.
+        style_encoder: a file with the style encoder of a generator with a latent vector (SPADE's latest_net_E.pth);
+            generators that were trained here hold theirs.
+        dont_care, instances: whether label maps may hold 255 for "don't care", and whether the network's last channel
+            is for edges between instances. What is stored with the weights unless given; weights of SPADE are taken
+            for published ones by their number of channels (COCO-Stuff, ADE20K, Cityscapes), all others to have
+            neither.
         overrides: arguments of the network's constructor that the tensors of a foreign file cannot tell, such as
             `num_upsampling_layers="more"`; `i2i inspect` lists them.
 
     Raises:
-        InputError: no generator or several at `weights`, a damaged file, or a device that is not there.
+        InputError: no generator or several at `weights`, a damaged file, a style encoder that does not fit, or a
+            device that is not there.
     """
-    checkpoint = open_checkpoint(find_weights(weights), **overrides)
+    encoder = None if style_encoder is None else find_weights(style_encoder)
+    checkpoint = open_checkpoint(find_weights(weights), style_encoder=encoder, **overrides)
     if checkpoint.spec is None:
         raise InputError(f"{weights} is a {checkpoint.family}, which translates no images")
     if output_range is None and checkpoint.spec.output.dtype != "float32":
         output_range = input_range  # one picture, one unit
+    side = checkpoint.spec.input and _with_range(checkpoint.spec.input, input_range)
     spec = replace(
         checkpoint.spec,
-        input=checkpoint.spec.input and _with_range(checkpoint.spec.input, input_range),
+        input=side and _with_channels(side, dont_care=dont_care, instances=instances),
         output=_with_range(checkpoint.spec.output, output_range),
         normalisation=checkpoint.spec.normalisation if normalisation is None else normalisation,
         dropout=checkpoint.spec.dropout if dropout is None else dropout,
@@ -97,7 +111,9 @@ class Translator(nn.Module):
     - float, for training on integers: [0, 1] stands for the data range, as in torchvision and kornia;
     - uint8 or uint16, for training on the other: its full range stands for the data range;
     - anything, for training on float: the data's own units;
-    - one channel of integers, for training on labels: class ids.
+    - one channel of integers, for training on labels: class ids from 0, and 255 for "don't care" where the network was
+      trained with it. Files and PIL images with a palette give its indices. Where the network was trained with the
+      edges between instances, these come from an instance map, or else lie between classes.
 
     It comes back in the dtype in which it came, clipped to the data range where the network was trained on integers;
     but where one side was trained on float, integers come back as float32. Files and PIL images also tell what their
@@ -108,6 +124,10 @@ class Translator(nn.Module):
     Any height and width: images are padded inside to what the network needs, and the result is cropped to
     (H · scale, W · scale). Large images stay where they are (in host memory) and go through the network in pieces.
     Nothing is recorded for gradients. After each call, `work` says what it took.
+
+    A generator with a latent vector paints in many styles: `t(labels, style=photo)`, `t(labels, seed=7)`, or without
+    either the mean style. It paints images of one size only. Label maps of another are resized to it by nearest
+    neighbours, and the results have that size, not the label maps'.
 
     As an nn.Module it stands in `nn.Sequential`, torchvision's v2 `Compose` and kornia's containers. It stays
     in inference mode whatever `.train()` or `.eval()` is called on it or around it.
@@ -153,12 +173,15 @@ class Translator(nn.Module):
         self._options = Options(tile_px=tile_px, exact=exact)
         self.work = Work()
         self._restores: bool = getattr(generator, "restores", False)
+        only_size = _only_size(generator)
+        self._styles = Styles(generator, photos=spec.output, size=only_size)
         self._codec = Codec(
             input=spec.input,
             output=spec.output,
             size_multiple=size_multiple,
             smallest_px=getattr(generator, "smallest_px", SMALLEST_PX),
             scale=scale,
+            only_size=only_size,
         )
         self._engine = Engine(
             network=generator, codec=self._codec, run=SafeRunner(generator, precision=precision, compile=compile)
@@ -182,6 +205,9 @@ class Translator(nn.Module):
         self,
         images: AnyImage | Sequence[AnyImage],
         *,
+        style: AnyStyle | list[AnyStyle] | tuple[AnyStyle, ...] | None = None,
+        seed: int | None = None,
+        instances: AnyImage | Sequence[AnyImage] | None = None,
         batch_size: int | None = None,
         tile_px: int | None = None,
         exact: bool | None = None,
@@ -191,6 +217,11 @@ class Translator(nn.Module):
 
         Args:
             images: one image, a batched tensor, or a list or tuple of these.
+            style: a photo whose style to paint in, of any kind, size and depth, or what `encode_style` or
+                `draw_style` gave; a list with one for each image.
+            seed: an integer from 0 on, in place of a photo: the same style for all images, and on every device.
+            instances: instance maps, of the label maps' sizes and of any kind, a number or colour for each object; a
+                list where `images` is one. For networks that were trained with edges between instances.
             batch_size: how many images of equal padded size go through the network together; as many as
                 make a million pixels unless given.
             tile_px, exact: in place of the translator's own.
@@ -201,7 +232,10 @@ class Translator(nn.Module):
 
         Raises:
             InputError: not an image, the wrong number of channels, an unusable dtype, NaN or infinite values,
-                floats far outside [0, 1] for a network trained on integers, no pixels at all, or not enough memory.
+                floats far outside [0, 1] for a network trained on integers, no pixels at all, or not enough memory;
+                label maps with unknown ids, or whose numbers are colours or went through a JPEG; a style, a seed or
+                instances for a network that has no use for them, style and seed at once, or not as many styles or
+                instance maps as images.
         """
         options = Options(
             batch_size=batch_size,
@@ -209,12 +243,48 @@ class Translator(nn.Module):
             exact=self._options.exact if exact is None else exact,
             progress=progress,
         )
-        if isinstance(images, (list, tuple)):
-            pictures = [open_picture(image, f"images[{i}]") for i, image in enumerate(images)]
-        else:
-            pictures = [open_picture(images, "the image")]
-        results = self._translate(pictures, options)
+        pictures = _open_all(images, "images", "the image", labels=self._codec.input.labels)
+        maps = None if instances is None else _open_all(instances, "instances", "instances", labels=True)
+        if maps is not None and (
+            len(maps) != len(pictures) or isinstance(images, (list, tuple)) != isinstance(instances, (list, tuple))
+        ):
+            raise InputError(f"instances: expected one instance map for each image, {len(pictures)}; got {len(maps)}")
+        latents = self._styles.choose(pictures, style=style, seed=seed)
+        results = self._translate(pictures, maps, latents, options)
         return results if isinstance(images, (list, tuple)) else results[0]
+
+    @torch.no_grad()
+    def encode_style(self, photo: AnyImage) -> Tensor:
+        """The style of a photo, to be handed in as `style` again and again, or mixed with others.
+
+        Args:
+            photo: of any kind, size and depth. It is resized to the size that the network paints, as the photos
+                were that it was trained on.
+
+        Returns:
+            float32 (latent_channels,) on the CPU: the mean of the distribution that the style encoder sees.
+
+        Raises:
+            InputError: no photo, several, or a generator without a style encoder.
+        """
+        found = self._styles.encode(photo, "style")
+        if len(found) > 1:
+            raise InputError(f"style: expected one photo, got {len(found)}")
+        return found[0]
+
+    def draw_style(self, seed: int) -> Tensor:
+        """The style that `seed` stands for.
+
+        Args:
+            seed: an integer from 0 on.
+
+        Returns:
+            float32 (latent_channels,) from N(0, 1), on the CPU.
+
+        Raises:
+            InputError: no such integer, or a generator without a latent vector.
+        """
+        return self._styles.draw(seed)[0]
 
     @torch.no_grad()
     def translate_file(
@@ -222,6 +292,8 @@ class Translator(nn.Module):
         file: ImageFile,
         *,
         name: str = "the image",
+        style: AnyStyle | None = None,
+        instances: ImageFile | None = None,
         batch_size: int | None = None,
         progress: Progress | None = None,
     ) -> ImageFile:
@@ -231,26 +303,40 @@ class Translator(nn.Module):
         kept is noted in words.
 
         Args:
-            file: from `read_image_file`.
+            file: from `read_image_file`, with `labels=True` where the network takes label maps.
             name: what to call it in messages.
+            style: as in a call, for all pages.
+            instances: likewise read, as many pages of instance maps.
             batch_size: how many pages, or tiles of one, go through the network together.
             progress: told the share of the work that is done, between 0 and 1.
 
         Raises:
             InputError: as in a call.
         """
-        names = [name] if len(file.pages) == 1 else [f"{name}, page {n}" for n in range(1, len(file.pages) + 1)]
-        pictures = [open_page(page, alpha=file.alpha, name=n) for page, n in zip(file.pages, names, strict=True)]
+        pictures = _open_pages(file, name)
+        maps = None if instances is None else _open_pages(instances, f"the instances of {name}")
+        if maps is not None and len(maps) != len(pictures):
+            raise InputError(f"{name}: expected instances for {len(pictures)} pages, got {len(maps)}")
+        latents = self._styles.choose(pictures, style=style, seed=None)
         options = replace(self._options, batch_size=batch_size, progress=progress)
-        pages = self._translate(pictures, options)
+        pages = self._translate(pictures, maps, latents, options)
         return _like(file, tuple(pages))
 
-    def _translate(self, pictures: list[Picture], options: Options) -> list[Any]:
-        side = self._codec.input
-        pictures = [fit_channels(p, channels=side.channels, restores=self._restores) for p in pictures]
-        for picture in pictures:
-            self._codec.check(picture)
-        named = [NamedImage(picture.name, image) for picture in pictures for image in picture.images]
+    def _translate(
+        self,
+        pictures: list[Picture],
+        instances: list[Picture] | None,
+        latents: Sequence[Tensor | None],
+        options: Options,
+    ) -> list[Any]:
+        pictures = [
+            self._prepare(picture, instances[place] if instances else None) for place, picture in enumerate(pictures)
+        ]
+        named = [
+            NamedImage(picture.name, image, None if styles is None else styles[place])
+            for picture, styles in zip(pictures, latents, strict=True)
+            for place, image in enumerate(picture.images)
+        ]
         results, self.work = self._engine.translate(named, options)
         rebuilt = []
         for picture in pictures:
@@ -258,6 +344,36 @@ class Translator(nn.Module):
             rebuilt.append(picture.rebuild(torch.stack(results[:count])))
             del results[:count]
         return rebuilt
+
+    def _prepare(self, picture: Picture, instances: Picture | None) -> Picture:
+        """The picture as the engine takes it, checked."""
+        side = self._codec.input
+        if side.labels:
+            return prepare_labels(picture, side, instances=instances, size=self._codec.only_size)
+        if instances is not None:
+            raise InputError("instances: the network takes images, not label maps; leave the instances out")
+        picture = fit_channels(picture, channels=side.channels, restores=self._restores)
+        self._codec.check(picture)
+        return picture
+
+
+def _open_all(images: Any, names: str, name: str, *, labels: bool) -> list[Picture]:
+    if isinstance(images, (list, tuple)):
+        return [open_picture(image, f"{names}[{i}]", labels=labels) for i, image in enumerate(images)]
+    return [open_picture(images, name, labels=labels)]
+
+
+def _open_pages(file: ImageFile, name: str) -> list[Picture]:
+    names = [name] if len(file.pages) == 1 else [f"{name}, page {n}" for n in range(1, len(file.pages) + 1)]
+    return [open_page(page, alpha=file.alpha, name=n) for page, n in zip(file.pages, names, strict=True)]
+
+
+def _only_size(generator: Any) -> tuple[int, int] | None:
+    """The height and width of the maps that a generator with a latent vector paints; None for all others."""
+    if getattr(generator, "latent_channels", None) is None:
+        return None
+    height, width = generator.latent_size
+    return height * generator.size_multiple, width * generator.size_multiple
 
 
 def _like(file: ImageFile, pages: tuple[np.ndarray, ...]) -> ImageFile:
@@ -276,6 +392,15 @@ def _like(file: ImageFile, pages: tuple[np.ndarray, ...]) -> ImageFile:
 def _with_range(side: ImageSide, data_range: tuple[float, float] | None) -> ImageSide:
     """The side with black and white at the ends of `data_range`."""
     return side if data_range is None else replace(side, dtype="any", data_range=data_range)
+
+
+def _with_channels(side: ImageSide, *, dont_care: bool | None, instances: bool | None) -> ImageSide:
+    """The side with what a person knows better about the last channels of its label maps."""
+    return replace(
+        side,
+        dont_care=side.dont_care if dont_care is None else dont_care,
+        instances=side.instances if instances is None else instances,
+    )
 
 
 def _find_device(device: str | torch.device | None) -> torch.device:
