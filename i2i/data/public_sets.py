@@ -12,7 +12,7 @@ import sys
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -36,7 +36,7 @@ class Archive:
     Attributes:
         name: of the file.
         members: which of its pictures are kept, and in which folder of the set: {"train/*": "train"} keeps those whose
-            path ends so, wherever in the archive the folder lies.
+            path ends so, wherever in the archive the folder lies. A name without * may be that of another file.
         url: where it lies; None: it is given only to people who ask, so that it has to be fetched by hand.
         sha256: of the file, in hexadecimal; None: nobody says.
         size_bytes: of the file; None: nobody says.
@@ -59,9 +59,10 @@ class PublicSet:
         source: who made it, and where that is told.
         terms: what its makers say about its use, or that they say nothing.
         archives: what it comes in.
-        counts: pictures in each folder of the set, as published.
+        counts: pictures in each folder of the set, as published or made.
         recipe: what trains on it: file name and settings, without --data and --out.
         by_hand: how to come by archives that cannot be downloaded.
+        finish: makes what no archive holds, in the folder of all that was unpacked, before it appears in its place.
     """
 
     name: str
@@ -72,6 +73,7 @@ class PublicSet:
     counts: Mapping[str, int]
     recipe: str
     by_hand: str = ""
+    finish: Callable[[Path], None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -321,9 +323,10 @@ def _check_name(name: str) -> None:
 
 def _target(path: PurePosixPath, members: Mapping[str, str]) -> PurePosixPath | None:
     """Where a file of an archive goes, below the set's folder; None: nowhere."""
-    if not _is_picture(path.name):
-        return None
-    return next((PurePosixPath(folder, path.name) for pattern, folder in members.items() if path.match(pattern)), None)
+    for pattern, folder in members.items():
+        if path.match(pattern) and (_is_picture(path.name) or "*" not in pattern):
+            return PurePosixPath(folder, path.name)
+    return None
 
 
 def _is_picture(name: str) -> bool:
@@ -449,6 +452,8 @@ def _unpack_all(public: PublicSet, sources: list[Source], out: Path) -> None:
                     raise
                 source.path.unlink()
                 raise InputError(f"{error}. It was removed; the same command fetches it anew") from error
+        if public.finish is not None:
+            public.finish(temporary)
 
 
 @contextmanager

@@ -99,7 +99,9 @@ class ImageTransform:
     def _crop_px(self) -> tuple[int, int] | None:
         return _height_and_width(self.crop_size)
 
-    def _transformed(self, image: np.ndarray, seed: int | None, *, key: Literal["image", "mask"] = "image") -> np.ndarray:
+    def _transformed(
+        self, image: np.ndarray, seed: int | None, *, key: Literal["image", "mask"] = "image"
+    ) -> np.ndarray:
         if self.load_size is None and self.crop_size is None:
             image = self._cut_to_multiple(image)
         # albumentations takes no mask without an image; for the image's draws only its size counts.

@@ -233,9 +233,9 @@ def _find(data: SemanticData) -> tuple[SemanticSet, list[SemanticFiles]]:
         training = find_semantic(data.data, phases=TRAINING_PHASES, instances=data.instances)
         if training is None:
             raise InputError(
-                f"{data.data} holds no label maps in a layout known here: expected gtFine/train/ and "
-                "leftImg8bit/train/ (Cityscapes), train_label/ and train_img/ (COCO-Stuff), or annotations/training/ and images/training/ "
-                "(ADE20K); give other folders with --label-dir and --image-dir"
+                f"{data.data} holds no label maps in a layout known here: expected gtFine/train/ with "
+                "leftImg8bit/train/ (Cityscapes), train_label/ with train_img/ (COCO-Stuff), or annotations/training/ "
+                "with images/training/ (ADE20K); give other folders with --label-dir and --image-dir"
             )
         found = training
         held_out = find_semantic(data.data, phases=HELD_OUT_PHASES, instances=found.has_instances)
