@@ -146,24 +146,28 @@ class WithoutEdges(Dataset[dict[str, Tensor]]):
         return found | {"labels": found["labels"][:1]}
 
 
-def semantic_task(data: SemanticData, *, size_multiple: int) -> SemanticTask:
+def semantic_task(data: SemanticData, *, size_multiple: int, changing_light: bool = False) -> SemanticTask:
     """Find and check label maps, photos and instance maps; all of them, before training starts.
 
     Args:
         data: which.
         size_multiple: what the networks need the sides to be multiples of.
+        changing_light: built-in streets are taken at any time between midday and dusk, for networks that learn styles.
 
     Raises:
         InputError: something is missing, label maps hold other ids than they should, or files do not fit together or
             the networks.
     """
     _check_multiple(data, size_multiple)
-    return _street_task(data) if data.streets else _folder_task(data)
+    return _street_task(data, changing_light) if data.streets else _folder_task(data)
 
 
-def _street_task(data: SemanticData) -> SemanticTask:
-    training = StreetLabels(count=TRAINING_STREETS, size=STREET_SIZE_PX)
-    held_out = StreetLabels(count=HELD_OUT_STREETS, size=STREET_SIZE_PX, first_seed=TRAINING_STREETS)
+def _street_task(data: SemanticData, changing_light: bool) -> SemanticTask:
+    training, held_out = (
+        StreetLabels(count=count, size=STREET_SIZE_PX, first_seed=first, changing_light=changing_light)
+        for count, first in ((TRAINING_STREETS, 0), (HELD_OUT_STREETS, TRAINING_STREETS))
+    )
+    light = "between midday and dusk" if changing_light else "at midday"
     return SemanticTask(
         training=training if data.instances else WithoutEdges(training),
         held_out=held_out if data.instances else WithoutEdges(held_out),
@@ -172,9 +176,9 @@ def _street_task(data: SemanticData) -> SemanticTask:
         classes=len(CLASSES),
         palette=PALETTE,
         name="streets",
-        about=f"Built-in streets, as label maps of {len(CLASSES)} classes and photos by day: {TRAINING_STREETS} to "
+        about=f"Built-in streets, as label maps of {len(CLASSES)} classes and photos {light}: {TRAINING_STREETS} to "
         f"learn from. Held out are {HELD_OUT_STREETS} more.",
-        fingerprint=training.pairs.fingerprint,
+        fingerprint=training.fingerprint,
     )
 
 
@@ -260,7 +264,8 @@ def _label_side(classes: int, *, dont_care: bool, instances: bool) -> ImageSide:
     return ImageSide(
         channels=classes + dont_care + instances,
         dtype="uint8" if classes <= 255 else "uint16",
-        data_range=(0, 255) if classes <= 255 else (0, 65535),
+        data_range=(0, 1),
+        network_range=(0, 1),
         labels=True,
         dont_care=dont_care,
         instances=instances,
