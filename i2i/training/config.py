@@ -130,8 +130,13 @@ FREE_ON_RESUME = frozenset(
         "b_dir",
         "input_dir",
         "target_dir",
+        "label_dir",
+        "image_dir",
+        "instance_dir",
         "init_generator",
         "init_discriminator",
+        "perceptual_weights",
+        "judge",
     }
 )
 
