@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ from i2i.files import replacing
 from i2i.metrics.semantic import SegmentationJudge, judged, mean_iou
 
 METADATA_KEY = "i2i.segmenter"
-HALVINGS = 3
 BYTES_A_PIXEL = 5  # three of colour and two of class
 HELD_BYTES = 1 << 30  # up to here a data set is held in memory while a segmenter trains on it
 
@@ -40,13 +40,12 @@ class Segmenter(nn.Module):
     def __init__(self, *, classes: int, width: int = 16) -> None:
         super().__init__()
         self.arguments = {"classes": classes, "width": width}
+        self.classes = classes
         widths = [width, 2 * width, 4 * width, 4 * width]
-        self.down = nn.ModuleList(
-            _double_conv(inputs, outputs) for inputs, outputs in zip([3, *widths], widths, strict=False)
-        )
-        self.up = nn.ModuleList(
-            _double_conv(here + deeper, here) for here, deeper in zip(widths[-2::-1], widths[:0:-1], strict=True)
-        )
+        # One convolution at full size, where each takes longest; two where they see far.
+        self.down = nn.ModuleList([_convolutions(3, width)])
+        self.down.extend(_convolutions(finer, here, here) for finer, here in pairwise(widths))
+        self.up = nn.ModuleList(_convolutions(here + coarser, here) for here, coarser in reversed([*pairwise(widths)]))
         self.head = nn.Conv2d(width, classes, 1)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -62,7 +61,7 @@ class Segmenter(nn.Module):
 
     def _encode(self, images: Tensor) -> list[Tensor]:
         height, width = images.shape[-2:]
-        multiple = 2**HALVINGS
+        multiple = 2 ** (len(self.down) - 1)
         maps = F.pad(images, (0, -width % multiple, 0, -height % multiple), mode="replicate")
         scales: list[Tensor] = []
         for stage in self.down:
@@ -83,9 +82,9 @@ class SegmenterTraining:
     """
 
     width: int = 16
-    steps: int = 600
-    batch_size: int = 16
-    learning_rate: float = 5e-3
+    steps: int = 1500
+    batch_size: int = 4
+    learning_rate: float = 1e-2
     flip: bool = False
     seed: int = 0
 
@@ -201,6 +200,17 @@ def save_segmenter(network: Segmenter, path: Path) -> None:
         save_file(weights, temporary, metadata={METADATA_KEY: json.dumps(network.arguments)})
 
 
+def holds_segmenter(path: Path) -> bool:
+    """Whether `save_segmenter` wrote the file, as far as its header says."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return METADATA_KEY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
 def load_segmenter(path: Path) -> Segmenter:
     """Read what `save_segmenter` wrote, in evaluation mode, without gradients.
 
@@ -218,15 +228,12 @@ def load_segmenter(path: Path) -> Segmenter:
     return network.eval().requires_grad_(False)
 
 
-def _double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(inplace=True),
-    )
+def _convolutions(*channels: int) -> nn.Sequential:
+    """3×3 convolutions from each number of channels to the next, with batch norm and ReLU."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(channels):
+        layers += [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
 
 
 def _batches(data: Any, training: SegmenterTraining) -> Iterator[tuple[Tensor, Tensor]]:
