@@ -150,8 +150,8 @@ def _integers(values: np.ndarray, path: Path, what: str) -> np.ndarray:
     """As int64."""
     if values.dtype.kind not in "iub" and not (np.isfinite(values).all() and (values == np.round(values)).all()):
         raise InputError(f"{path} holds fractions, not {what}; expected integers: save it again as they are")
-    if values.dtype == np.float32 and np.abs(values).max() > _LARGEST_EXACT:
-        raise InputError(f"{path} has {what} above {_LARGEST_EXACT:,}, which only .npy holds here; save it so")
+    if values.dtype == np.float32 and np.abs(values).max() >= _LARGEST_EXACT:
+        raise InputError(f"{path} has {what} of {_LARGEST_EXACT:,} or more; save it as .npy, where they are exact")
     return values.astype(np.int64)
 
 

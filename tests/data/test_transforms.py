@@ -6,6 +6,7 @@ from concurrent.futures import ProcessPoolExecutor
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from i2i.data.transforms import ImageTransform
 from i2i.errors import InputError
@@ -126,3 +127,55 @@ def test_images_that_do_not_fit_are_refused():
 def test_impossible_sizes_are_refused(sizes: dict[str, int]):
     with pytest.raises(InputError, match="size"):
         ImageTransform(**sizes)
+
+
+@pytest.mark.parametrize("size", [(40, 40), (31, 77), (300, 200), (9, 11)])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "uint32", "int64", "bool"])
+def test_labels_are_resized_as_pillow_takes_the_nearest(size: tuple[int, int], dtype: str):
+    ids = np.random.default_rng(0).integers(0, 60_000, (48, 64)).astype(dtype)
+    (resized,) = ImageTransform(load_size=size)(labels=[ids])
+    numbers = np.unique(ids)
+    places = Image.fromarray(np.searchsorted(numbers, ids).astype(np.int32)).resize(
+        size[::-1], Image.Resampling.NEAREST
+    )
+    assert resized.dtype == ids.dtype
+    np.testing.assert_array_equal(resized, numbers[np.array(places)])
+
+
+@pytest.mark.parametrize("load", [(40, 60), (91, 122), (61, 80)])
+@pytest.mark.parametrize("seed", [None, 0, 1, 2, 3])
+def test_labels_stay_where_the_image_is(load: tuple[int, int], seed: int | None):
+    """Numbers of rows and columns, taken smoothly and by nearest neighbour, differ by rounding, never by a shift."""
+    image = coordinates(61, 80)
+    rows, columns = image.astype(np.int64).transpose(2, 0, 1)
+    transform = ImageTransform(load_size=load, crop_size=(30, 50), vertical_flip=True)
+    moved, *labels = transform(image, labels=[rows, columns.astype(np.uint8)], seed=seed)
+    difference = moved - np.stack(labels, axis=-1)
+    inner = difference[2:-2, 2:-2]
+    assert np.abs(inner).max() < 0.6 and np.abs(inner.mean(axis=(0, 1))).max() < 0.1
+
+
+def test_labels_are_turned_and_cut_as_the_image_is():
+    image = coordinates(50, 70)
+    for transform in (
+        ImageTransform(crop_size=32, vertical_flip=True, quarter_turns=True),
+        ImageTransform(size_multiple=16, vertical_flip=True, quarter_turns=True),
+    ):
+        for seed in range(10):
+            moved, rows = transform(image, labels=[image[..., 0].astype(np.int64)], seed=seed)
+            np.testing.assert_array_equal(moved[..., 0], rows)
+
+
+def test_sizes_may_be_wider_than_high():
+    image = coordinates(100, 300)
+    wide = ImageTransform(load_size=(60, 120), crop_size=(48, 96))
+    assert wide(image)[0].shape == wide(image, seed=1)[0].shape == (48, 96, 2)
+    assert ImageTransform(crop_size=(48, 96))(image)[0].shape == (48, 96, 2)
+    with pytest.raises(InputError, match=r"crop_size=\(64, 96\) exceeds"):
+        ImageTransform(load_size=(60, 120), crop_size=(64, 96))
+    with pytest.raises(InputError, match="300 x 100 px is smaller than"):
+        ImageTransform(crop_size=(101, 200))(image)
+    with pytest.raises(InputError, match="quarter_turns needs squares, and images will be 96 x 48 px"):
+        ImageTransform(crop_size=(48, 96), quarter_turns=True)
+    with pytest.raises(InputError, match="one size"):
+        wide(image, labels=[np.zeros((99, 300), np.int64)])
