@@ -1,9 +1,10 @@
 """Measures of a generator's pictures, and baselines to hold them against."""
 
 from i2i.metrics.image import l1, laplacian_energy, paired_metrics, psnr, ssim
+from i2i.metrics.judges import ImageNetInput, load_judge
 from i2i.metrics.lit import LIT_LUMA, lit_figures, lit_pixels
 from i2i.metrics.painting import COLOUR_LEVELS, MeanPainter, colours_as_classes, painting_baseline
-from i2i.metrics.segmenter import Segmenter, SegmenterTraining, cached_segmenter, train_segmenter, trained_miou
+from i2i.metrics.segmenter import Segmenter, SegmenterTraining, cached_segmenter, train_segmenter
 from i2i.metrics.semantic import (
     SegmentationJudge,
     class_iou,
@@ -20,6 +21,7 @@ __all__ = [
     "COLOUR_LEVELS",
     "LIT_LUMA",
     "ColourTransfer",
+    "ImageNetInput",
     "MeanImage",
     "MeanPainter",
     "SegmentationJudge",
@@ -36,6 +38,7 @@ __all__ = [
     "laplacian_energy",
     "lit_figures",
     "lit_pixels",
+    "load_judge",
     "mean_iou",
     "painting_baseline",
     "paired_metrics",
@@ -45,6 +48,5 @@ __all__ = [
     "sliced_wasserstein",
     "ssim",
     "train_segmenter",
-    "trained_miou",
     "unpaired_baselines",
 ]

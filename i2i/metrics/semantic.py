@@ -43,25 +43,28 @@ def confusion_matrix(predictions: Tensor, labels: Tensor, classes: int) -> Tenso
 
 
 def class_iou(confusion: Tensor) -> Tensor:
-    """Intersection over union of each class: TP / (TP + FP + FN), from a confusion matrix (C, C).
+    """Intersection over union of each class: TP / (TP + FP + FN).
+
+    Args:
+        confusion: (C, C), or (C, P) where columns beyond C count predictions of classes that the truth cannot have.
 
     Returns:
         (C,) float64; NaN for a class that neither truth nor prediction has.
     """
     hits = confusion.diagonal().double()
-    return hits / (confusion.sum(0) + confusion.sum(1) - hits)
+    return hits / (confusion.sum(0)[: len(confusion)] + confusion.sum(1) - hits)
 
 
 def mean_iou(confusion: Tensor) -> float:
     """Mean of `class_iou` over the classes that occur, in truth or in prediction, as in Cityscapes' own evaluation.
 
-    The confusion matrix (C, C) is that of a whole set: the mean of single images' figures is another number.
+    `confusion` is that of a whole set: the mean of single images' figures is another number.
     """
     return class_iou(confusion).nanmean().item()
 
 
 def pixel_accuracy(confusion: Tensor) -> float:
-    """Share of counted pixels whose class was found, from a confusion matrix (C, C); NaN where none was counted."""
+    """Share of counted pixels whose class was found, from a confusion matrix; NaN where none was counted."""
     return (confusion.diagonal().sum().double() / confusion.sum()).item()
 
 
@@ -87,13 +90,12 @@ def frechet_distance(first: Tensor, second: Tensor) -> float:
             "expected two sets of features (N, D) of at least two images each, "
             f"got {tuple(first.shape)} and {tuple(second.shape)}"
         )
-    first, second = first.double(), second.double()
-    first_covariance, second_covariance = _covariance(first), _covariance(second)
-    # (C₁ C₂)^½ has the trace of (C₁^½ C₂ C₁^½)^½, which is symmetric: real eigenvalues whatever the rank.
-    root = _square_root(first_covariance)
-    cross = torch.linalg.eigvalsh(root @ second_covariance @ root).clamp(min=0).sqrt().sum()
-    squared = (first.mean(0) - second.mean(0)).square().sum()
-    return (squared + first_covariance.trace() + second_covariance.trace() - 2 * cross).clamp(min=0).item()
+    first_mean, first_root = _mean_and_root(first.double())
+    second_mean, second_root = _mean_and_root(second.double())
+    # With C = RᵀR, (C₁ C₂)^½ has the trace of (R₁ C₂ R₁ᵀ)^½, which is the sum of the singular values of R₁ R₂ᵀ.
+    cross = torch.linalg.svdvals(first_root @ second_root.T).sum()
+    squares = (first_mean - second_mean).square().sum() + first_root.square().sum() + second_root.square().sum()
+    return (squares - 2 * cross).clamp(min=0).item()
 
 
 class SegmentationJudge:
@@ -134,8 +136,8 @@ class SegmentationJudge:
             labels: (N, 1 or more, H, W) integers; channel 0 holds the classes, and `classes` itself is "don't care".
 
         Returns:
-            "confusion": (1, J + 1, J + 1) int64 for the J classes that segmenter and label maps share, the last column
-            for any other prediction. "features": (N, D) float, where the segmenter has them.
+            "confusion": (1, J, J + 1) int64 for the J classes that segmenter and label maps share, the last column for
+            any other prediction. "features": (N, D) float, where the segmenter has them.
 
         Raises:
             InputError: the segmenter's output is none of those expected.
@@ -143,7 +145,7 @@ class SegmentationJudge:
         predictions = self._read(images, size=labels.shape[-2:]).clamp(max=self.largest + 1)
         columns = self.column_of_id.to(predictions.device)[predictions]
         rows = self.row_of_class.to(labels.device)[labels[:, 0].long().clamp(max=self.classes)]
-        descriptors = {"confusion": confusion_matrix(columns, rows, self.shared + 1)[None]}
+        descriptors = {"confusion": confusion_matrix(columns, rows, self.shared + 1)[None, :-1]}
         features = getattr(self.segmenter, "features", None)
         if features is not None:
             descriptors["features"] = features(images)
@@ -162,10 +164,7 @@ class SegmentationJudge:
             frechet: distance between the segmenter's features of the two sets.
         """
         confusion = generated["confusion"].sum(0)
-        figures = {
-            "read_miou": class_iou(confusion)[: self.shared].nanmean().item(),
-            "read_accuracy": pixel_accuracy(confusion),
-        }
+        figures = {"read_miou": mean_iou(confusion), "read_accuracy": pixel_accuracy(confusion)}
         if "features" in generated and "features" in real:
             figures["frechet"] = frechet_distance(generated["features"], real["features"])
         return figures
@@ -199,25 +198,15 @@ def judged(
     device: torch.device | str = "cpu",
 ) -> dict[str, Tensor]:
     """The joined descriptors of a data set's images, on the CPU: items {"image", "labels"} as `describe` takes them."""
-    batches = DataLoader(data, batch_size=batch_size)
-    return join_descriptors(
-        [
-            {
-                name: part.cpu()
-                for name, part in judge.describe(batch["image"].to(device), batch["labels"].to(device)).items()
-            }
-            for batch in batches
-        ]
+    described = (
+        judge.describe(batch["image"].to(device), batch["labels"].to(device))
+        for batch in DataLoader(data, batch_size=batch_size)
     )
+    return join_descriptors([{name: part.cpu() for name, part in parts.items()} for parts in described])
 
 
-def _covariance(features: Tensor) -> Tensor:
-    """(N, D) to (D, D), unbiased."""
-    centred = features - features.mean(0)
-    return centred.T @ centred / (len(features) - 1)
-
-
-def _square_root(covariance: Tensor) -> Tensor:
-    """The symmetric square root of a positive semi-definite matrix."""
-    values, vectors = torch.linalg.eigh(covariance)
-    return vectors * values.clamp(min=0).sqrt() @ vectors.T
+def _mean_and_root(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Of features (N, D) the mean (D,) and R (min(N, D), D) with RᵀR their unbiased covariance."""
+    mean = features.mean(0)
+    _, root = torch.linalg.qr((features - mean) / (len(features) - 1) ** 0.5, mode="r")
+    return mean, root
