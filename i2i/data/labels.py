@@ -4,22 +4,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from i2i.data.image_io import read_image
 from i2i.errors import InputError
 
-_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
-_GREY, _INDEXED = 0, 3  # PNG's colour types
 _LARGEST_INSTANCE = 2**32 - 1
-_LARGEST_EXACT = 2**24  # of integers in float32, which `read_image` makes of large ones
+_LARGEST_EXACT = 2**24  # of integers in float32
 
 
 def read_labels(path: Path | str, *, palette: np.ndarray | None = None) -> np.ndarray:
     """Read the class ids of a label map.
 
     Without a palette the numbers in the file are the ids: grey of any depth, three equal channels, or the indices of
-    a PNG with a palette of its own. With one the file's colours are looked up in it.
+    a file with a palette of its own. With one the file's colours are looked up in it.
 
     Args:
         path: PNG, TIFF, .npy, or another lossless image.
@@ -36,14 +33,13 @@ def read_labels(path: Path | str, *, palette: np.ndarray | None = None) -> np.nd
     if palette is not None:
         return _looked_up(path, palette)
     check_lossless(path, "class ids")
-    stored = _as_stored(path)
-    grey = _one_channel(stored)
-    if grey is None:
+    stored = read_image(path, labels=True)
+    if stored.shape[2] != 1:
         raise InputError(
             f"{path} is colour-coded: its {stored.shape[2]} channels differ, and a label map has one, of class ids. "
             "Give the colours of the classes with --palette FILE, a line each"
         )
-    return _integers(grey, path, "class ids")
+    return _integers(stored[..., 0], path, "class ids")
 
 
 def read_instances(path: Path | str) -> np.ndarray:
@@ -61,11 +57,14 @@ def read_instances(path: Path | str) -> np.ndarray:
     """
     path = Path(path)
     check_lossless(path, "instance numbers")
-    stored = _as_stored(path)
-    grey = _one_channel(stored)
-    if grey is None and (stored.dtype != np.uint8 or stored.shape[2] not in (3, 4)):
-        raise InputError(f"{path} has {stored.shape[2]} channels of {stored.dtype}; expected one, of instance numbers")
-    numbers = _integers(grey, path, "instance numbers") if grey is not None else _colour_codes(stored)
+    stored = read_image(path, labels=True)
+    match stored.shape[2], stored.dtype.name:
+        case 1, _:
+            numbers = _integers(stored[..., 0], path, "instance numbers")
+        case 3, "uint8":
+            numbers = _colour_codes(stored)
+        case channels, dtype:
+            raise InputError(f"{path} has {channels} channels of {dtype}; expected one, of instance numbers")
     if numbers.min() < -1 or numbers.max() > _LARGEST_INSTANCE:
         raise InputError(
             f"{path} has instance numbers from {numbers.min()} to {numbers.max()}; expected them from 0 to "
@@ -118,40 +117,13 @@ def check_lossless(path: Path, what: str) -> None:
         )
 
 
-def _as_stored(path: Path) -> np.ndarray:
-    """(H, W, C): what `read_image` gives, but integers of any size, a palette's indices, and few bits unstretched."""
-    head = _head(path)
-    if head.startswith(b"\x93NUMPY"):
-        read_image(path)  # for its errors
-        array = np.load(path, allow_pickle=False)
-        return array.reshape(*array.shape[:2], -1)
-    image = read_image(path)
-    if head.startswith(_PNG):
-        bits, colour_type = head[24:26]  # the header comes first
-        if colour_type == _INDEXED:
-            with Image.open(path) as file:
-                return np.array(file)[..., None]
-        if colour_type == _GREY and bits < 8:
-            return image // (255 // (2**bits - 1))
-    return image
-
-
-def _one_channel(image: np.ndarray) -> np.ndarray | None:
-    """(H, W) of a grey image, be it three times, and with a transparency that says nothing; else None."""
-    channels = image.shape[2]
-    if channels in (2, 4) and (image[..., -1] == image[0, 0, -1]).all():
-        channels -= 1
-    if channels == 3 and (image[..., 0] == image[..., 1]).all() and (image[..., 1] == image[..., 2]).all():
-        channels = 1
-    return image[..., 0] if channels == 1 else None
-
-
 def _integers(values: np.ndarray, path: Path, what: str) -> np.ndarray:
     """As int64."""
-    if values.dtype.kind not in "iub" and not (np.isfinite(values).all() and (values == np.round(values)).all()):
-        raise InputError(f"{path} holds fractions, not {what}; expected integers: save it again as they are")
-    if values.dtype == np.float32 and np.abs(values).max() >= _LARGEST_EXACT:
-        raise InputError(f"{path} has {what} of {_LARGEST_EXACT:,} or more; save it as .npy, where they are exact")
+    if values.dtype.kind not in "iu":
+        if not (np.isfinite(values).all() and (values == np.round(values)).all()):
+            raise InputError(f"{path} holds fractions, not {what}; expected integers: save it again as they are")
+        if np.abs(values).max() >= _LARGEST_EXACT:
+            raise InputError(f"{path} holds {what} as floats, too large to be exact; save them as integers")
     return values.astype(np.int64)
 
 
@@ -200,7 +172,7 @@ def _is_lossy(path: Path) -> bool:
     head = _head(path)
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         return b"VP8 " in _webp_chunks(path.read_bytes())
-    return head.startswith(_JPEG)
+    return head.startswith(b"\xff\xd8\xff")
 
 
 def _webp_chunks(data: bytes) -> Iterator[bytes]:
@@ -215,6 +187,6 @@ def _webp_chunks(data: bytes) -> Iterator[bytes]:
 def _head(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(32)
+            return file.read(12)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}; check the path") from error
