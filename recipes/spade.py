@@ -1,0 +1,309 @@
+"""Photographs from label maps: SPADE and GauGAN on your label maps and photos, or on the built-in streets.
+
+    python recipes/spade.py --out runs/gaugan
+    python recipes/spade.py --data datasets/cityscapes --aspect-ratio 2 --load-size 512 --crop-size 512 --out runs/city
+    python recipes/spade.py --data datasets/coco_stuff --dont-care --out runs/coco
+    python recipes/spade.py --label-dir labels --image-dir photos --palette colours.txt --out runs/mine
+
+With --style (on the streets it is on already) a style encoder is trained along, GauGAN's: photos then lend their style
+to other label maps, and styles can be drawn.
+
+The same command goes on with a run that was interrupted. Start it through `accelerate launch` or `torchrun` to use
+several GPUs.
+"""
+
+import math
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import PartialState
+from torch import nn
+
+from i2i.checkpoints import GeneratorSpec
+from i2i.cli.entry import run
+from i2i.discriminators import MultiscaleDiscriminator
+from i2i.errors import InputError
+from i2i.generators import SPADEGenerator
+from i2i.generators.spade import UpsamplingLayers, size_multiple_of
+from i2i.layers.norm import ParameterFreeNorm
+from i2i.losses.adversarial import Objective, make_objective
+from i2i.losses.perceptual import PerceptualLoss, load_vgg19
+from i2i.methods.spade import SemanticSynthesis
+from i2i.training.config import TrainingSettings
+from i2i.training.finetune import check_channels, fingerprints, initial_discriminator, initial_generator
+from i2i.training.judging import Examiner, Judging
+from i2i.training.loop import limit_threads, on_cpu, train
+from i2i.training.report import RunFacts, figures_of, print_figures, recorded
+from i2i.training.semantic import SemanticData, SemanticTask, semantic_task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What to train on what.
+
+    Attributes:
+        out: folder of the run.
+        images: the label maps and photos.
+        judging: who reads the classes of generated photos.
+        width: channels of the generator before its last convolution; the coarsest map has 16 times as many.
+        num_upsampling_layers: how often the generator doubles its coarsest map: 5 times, 6 ("more") or 7 ("most").
+        norm: what SPADE scales and shifts: features normalised over the batch, over the batches of all processes, or
+            over each image.
+        hidden_width: channels inside each SPADE layer.
+        style: train a style encoder along (GauGAN).
+        latent_channels: length of the vector that holds a style.
+        style_width: channels of the style encoder's first layer.
+        discriminator_width: channels of each discriminator's first layer.
+        discriminator_layers: convolutions of each discriminator before the one that scores.
+        discriminator_scales: how many discriminators, each at half the size of the one before.
+        init_generator: file or folder with the generator to start from, of i2i or SPADE. It says what the network is:
+            width, num_upsampling_layers, norm, hidden_width, style, latent_channels and style_width do not apply then.
+        init_discriminator: file with the discriminator to start from; discriminator_width, discriminator_layers and
+            discriminator_scales then do not apply to it.
+        objective: adversarial loss.
+        feature_weight: weight of feature matching.
+        perceptual: compare features of VGG19, trained on ImageNet, or leave that out.
+        perceptual_weights: file with VGG19's weights as torchvision or timm have them; None: fetched once.
+        perceptual_weight: weight of that comparison.
+        kl_weight: weight of the loss that keeps styles near N(0, 1).
+        compare: folders of other runs on the same data, whose held-out figures the report shows beside this one's.
+        training: settings of the loop.
+    """
+
+    out: Path = Path("runs/spade")
+    images: SemanticData = field(default_factory=SemanticData)
+    judging: Judging = field(default_factory=Judging)
+    width: int = 64
+    num_upsampling_layers: UpsamplingLayers = "normal"
+    norm: ParameterFreeNorm = "sync_batch"
+    hidden_width: int = 128
+    style: bool = False
+    latent_channels: int = 256
+    style_width: int = 64
+    discriminator_width: int = 64
+    discriminator_layers: int = 4
+    discriminator_scales: int = 2
+    init_generator: Path | None = None
+    init_discriminator: Path | None = None
+    objective: Objective = "hinge"
+    feature_weight: float = 10.0
+    perceptual: Literal["vgg19", "off"] = "vgg19"
+    perceptual_weights: Path | None = None
+    perceptual_weight: float = 10.0
+    kl_weight: float = 0.05
+    compare: tuple[Path, ...] = ()
+    training: TrainingSettings = field(
+        # Two rates for two sides (TTUR): half of the paper's 2e-4 and twice. 50 epochs of some 3,000 images, at
+        # least; the paper takes 200 for Cityscapes and ADE20K and 100 for COCO-Stuff, in batches of 32.
+        default_factory=lambda: TrainingSettings(
+            steps=40_000,
+            batch_size=4,
+            generator_learning_rate=1e-4,
+            discriminator_learning_rate=4e-4,
+            adam_betas=(0.0, 0.9),
+            best_metric="swd",
+        )
+    )
+
+    def __post_init__(self) -> None:
+        counts = (
+            "width hidden_width latent_channels style_width discriminator_width discriminator_layers "
+            "discriminator_scales"
+        )
+        for name in counts.split():
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name.replace('_', '-')} must be at least 1, and is {getattr(self, name)}.")
+        for name in ("feature_weight", "perceptual_weight", "kl_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"--{name.replace('_', '-')} must be at least 0, and is {getattr(self, name)}.")
+        if self.perceptual == "off" and self.perceptual_weights is not None:
+            raise InputError("--perceptual off and --perceptual-weights exclude each other. Give one of the two.")
+
+
+OWN_IMAGES = Settings()
+STREETS = replace(
+    OWN_IMAGES,
+    out=Path("runs/gaugan"),
+    judging=Judging(segmenter_steps=1500),
+    width=16,
+    norm="batch",
+    hidden_width=32,
+    style=True,
+    latent_channels=32,
+    style_width=16,
+    discriminator_width=32,
+    discriminator_layers=3,
+    perceptual="off",
+    training=TrainingSettings(
+        steps=1500,
+        batch_size=8,
+        generator_learning_rate=4e-4,
+        discriminator_learning_rate=1e-3,
+        adam_betas=(0.0, 0.9),
+        ema_decay=0.99,
+        validate_every_steps=500,
+        save_every_steps=500,
+        preview_images=12,
+        best_metric="swd",
+        workers=0,
+        threads=2,
+    ),
+)
+
+
+def main(settings: Settings) -> None:
+    limit_threads(settings.training)
+    generator = discriminator = None
+    size_multiple = size_multiple_of(settings.num_upsampling_layers)
+    if settings.init_generator is not None:
+        generator = initial_spade(settings.init_generator)
+        size_multiple = generator.size_multiple
+    if settings.init_discriminator is not None:
+        discriminator = initial_discriminator(settings.init_discriminator)
+    perceptual = None
+    if settings.perceptual == "vgg19":
+        perceptual = PerceptualLoss(vgg=load_vgg19(settings.perceptual_weights))
+    # The first process makes and checks the data and trains the segmenters, and the others find them in the cache.
+    with PartialState(cpu=on_cpu(settings.training)).main_process_first():
+        styled = settings.style if generator is None else generator.style_encoder is not None
+        task = semantic_task(settings.images, size_multiple=size_multiple, changing_light=styled)
+        examiner = Examiner(settings.judging, task)
+        baselines = examiner.baselines() | figures_of(settings.compare, fingerprint=task.fingerprint)
+    about = "\n".join([task.about, *remarks(settings)])
+    if PartialState().is_main_process:
+        print(about)
+
+    torch.manual_seed(settings.training.seed)
+    generator = make_generator(settings, task, initial=generator)
+    method = SemanticSynthesis(
+        generator=generator,
+        discriminator=make_discriminator(settings, task, initial=discriminator),
+        palette=task.palette,
+        objective=make_objective(settings.objective),
+        feature_weight=settings.feature_weight,
+        perceptual=perceptual,
+        perceptual_weight=settings.perceptual_weight,
+        kl_weight=settings.kl_weight,
+        judge=examiner.judge,
+    )
+    result = train(
+        method=method,
+        training_data=task.training,
+        validation_data=task.held_out,
+        specs={"generator": GeneratorSpec(input=task.input, output=task.output)},
+        settings=settings.training,
+        out=settings.out,
+        facts=RunFacts(
+            title=f"SPADE: {task.name}",
+            about=about,
+            settings=identity(settings),
+            fingerprint=task.fingerprint,
+            baselines=baselines,
+        ),
+        examine=examiner.of(method, out=settings.out),
+    )
+    if PartialState().is_main_process:
+        print_figures(result.metrics, baselines)
+        print(f"Look at {settings.out / 'samples.png'} and {settings.out / 'report.html'}")
+
+
+def remarks(settings: Settings) -> list[str]:
+    """What else the report should say of a run."""
+    lines = []
+    if settings.perceptual == "off":
+        lines.append("Trained without the perceptual loss that the paper has (--perceptual off).")
+    if settings.training.batch_size * PartialState().num_processes == 1 and settings.norm != "instance":
+        lines.append(
+            "Warning: batch norm takes its statistics over a single image here. Give --norm instance, or a larger "
+            "--batch-size."
+        )
+    elif settings.training.batch_size == 1 and settings.norm == "batch":
+        lines.append(
+            "Warning: batch norm takes its statistics over a single image in each process. Give --norm sync_batch, "
+            "--norm instance, or a larger --batch-size."
+        )
+    return lines
+
+
+def initial_spade(path: Path) -> SPADEGenerator:
+    generator = initial_generator(path, input_range=SPADEGenerator.input_range)
+    if not isinstance(generator, SPADEGenerator):
+        raise InputError(
+            f"{path} holds a {type(generator).__name__}, where a SPADE generator is expected: give another"
+        )
+    return generator
+
+
+def make_generator(settings: Settings, task: SemanticTask, *, initial: SPADEGenerator | None) -> SPADEGenerator:
+    height, width = settings.images.size_px
+    if initial is not None:
+        channels = {"in_channels": task.input.channels, "out_channels": task.output.channels}
+        check_channels(initial, path=settings.init_generator, **channels)
+        check_size(initial, path=settings.init_generator, height=height, width=width)
+        return initial
+    multiple = size_multiple_of(settings.num_upsampling_layers)
+    return SPADEGenerator(
+        in_channels=task.input.channels,
+        out_channels=task.output.channels,
+        width=settings.width,
+        num_upsampling_layers=settings.num_upsampling_layers,
+        norm=settings.norm,
+        hidden_width=settings.hidden_width,
+        latent_channels=settings.latent_channels if settings.style else None,
+        latent_height=height // multiple,
+        latent_width=width // multiple,
+        style_encoder_width=settings.style_width if settings.style else None,
+        style_px=min(256, 2 ** (max(height, width).bit_length() - 1)),
+    )
+
+
+def make_discriminator(settings: Settings, task: SemanticTask, *, initial: nn.Module | None) -> nn.Module:
+    in_channels = task.input.channels + task.output.channels
+    if initial is not None:
+        if not isinstance(initial, MultiscaleDiscriminator):
+            raise InputError(
+                f"{settings.init_discriminator} holds a {type(initial).__name__}, where a discriminator of several "
+                "scales is expected, such as SPADE's: give another file"
+            )
+        check_channels(initial, path=settings.init_discriminator, in_channels=in_channels, out_channels=1)
+        return initial
+    return MultiscaleDiscriminator(
+        in_channels=in_channels,
+        width=settings.discriminator_width,
+        layers=settings.discriminator_layers,
+        scales=settings.discriminator_scales,
+    )
+
+
+def check_size(generator: SPADEGenerator, *, path: Path | None, height: int, width: int) -> None:
+    """See that a generator with a latent vector, which paints one size only, paints that of the data."""
+    size = tuple(length * generator.size_multiple for length in generator.latent_size)
+    if generator.latent_channels is not None and size != (height, width):
+        raise InputError(
+            f"{path} holds a generator that paints images of {size[1]} x {size[0]} px, and these will be {width} x "
+            f"{height} px: give --crop-size {size[1]} --aspect-ratio {size[1] / size[0]:g}"
+        )
+
+
+def identity(settings: Settings) -> dict[str, Any]:
+    """What a resumed run must have in common with this one."""
+    weights = {
+        "init_generator": settings.init_generator,
+        "init_discriminator": settings.init_discriminator,
+        "perceptual_weights": settings.perceptual_weights,
+        "judge": settings.judging.judge,
+    }
+    return recorded(settings) | fingerprints(weights)
+
+
+if __name__ == "__main__":
+    own_images = any(argument.startswith(("--data", "--label-dir")) for argument in sys.argv)
+    shown = (
+        "the paper's"
+        if own_images
+        else "those for the streets; with --data (and --help behind it) they are the paper's"
+    )
+    run(main, OWN_IMAGES if own_images else STREETS, description=f"{__doc__}\nThe defaults shown are {shown}.")
