@@ -78,16 +78,29 @@ def dont_care_id(classes: int) -> int:
     return 255 if classes <= 255 else 65535
 
 
-def class_ids(labels: np.ndarray, *, classes: int, first_id: int = 0) -> np.ndarray:
+def class_ids(labels: np.ndarray, *, classes: int, dont_care: bool, first_id: int = 0) -> np.ndarray:
     """Ids as they are in files → 0 … classes - 1, and `classes` itself for "don't care".
 
     Args:
         labels: integers of any shape.
         classes: how many there are.
+        dont_care: whether there may be pixels of no class.
         first_id: what the first class has in files; what is below it is "don't care".
+
+    Raises:
+        InputError: ids out of range.
     """
     ids = labels - first_id
-    return np.where((ids < 0) | (labels == dont_care_id(classes + first_id)), classes, ids)
+    of_no_class = (ids < 0) | (labels == dont_care_id(first_id + classes))
+    unknown = (ids < 0) | (ids >= classes)
+    if dont_care:
+        unknown &= ~of_no_class
+    if unknown.any():
+        raise InputError(
+            f"{unknown.sum():,} pixels have class ids that are not known, such as {labels[unknown][0]}; expected "
+            f"{first_id} to {first_id + classes - 1}" + (f" or {dont_care_id(first_id + classes)}" if dont_care else "")
+        )
+    return np.where(of_no_class, classes, ids)
 
 
 def instance_edges(instances: np.ndarray) -> np.ndarray:

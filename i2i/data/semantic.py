@@ -165,12 +165,11 @@ class SemanticImages(Dataset[dict[str, Tensor]]):
         }
 
     def _read_labels(self, file: Path) -> np.ndarray:
-        ids = class_ids(read_labels(file, palette=self.palette), classes=self.classes, first_id=self.first_id)
-        if ids.max() >= self.classes + self.dont_care:
-            raise InputError(
-                f"{file} has class ids that were not there when all files were checked; leave files alone while they "
-                "are learnt from"
-            )
+        stored = read_labels(file, palette=self.palette)
+        try:
+            ids = class_ids(stored, classes=self.classes, dont_care=self.dont_care, first_id=self.first_id)
+        except InputError as error:
+            raise InputError(f"{file}: {error}. It may have changed since all files were checked") from error
         return ids.astype(np.int32)  # which moves faster
 
 

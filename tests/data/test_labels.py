@@ -180,8 +180,20 @@ def test_edges_by_the_rule() -> None:
         ([0, 33, 255, -1], 34, 0, [0, 33, 34, 34]),  # Cityscapes
         ([0, 1, 150], 150, 1, [150, 0, 149]),  # ADE20K
         ([255, 299, 65535], 300, 0, [255, 299, 300]),  # 255 is a class
-        ([40, 255], 34, 0, [40, 34]),  # left for a check to find
     ],
 )
 def test_ids_become_places_of_channels(found: list[int], classes: int, first_id: int, expected: list[int]) -> None:
-    assert class_ids(np.array(found), classes=classes, first_id=first_id).tolist() == expected
+    ids = class_ids(np.array(found), classes=classes, dont_care=True, first_id=first_id)
+    assert ids.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("found", "dont_care", "message"),
+    [
+        ([0, 34, 40, 255], True, "2 pixels have class ids that are not known, such as 34; expected 0 to 33 or 255"),
+        ([0, -1, 255], False, "2 pixels have class ids that are not known, such as -1; expected 0 to 33$"),
+    ],
+)
+def test_ids_out_of_range_are_refused(found: list[int], dont_care: bool, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        class_ids(np.array(found), classes=34, dont_care=dont_care)
