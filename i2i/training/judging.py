@@ -148,9 +148,7 @@ class Examiner:
         held_out = self.task.held_out
         sides = zip(*(DataLoader(data, batch_size=BATCH_SIZE) for data in (images, held_out)), strict=False)
         parts = [describe_sides("image", fake=fake["image"], real=real["image"]) for fake, real in sides]
-        figures = {
-            "swd": side_distance("image", {name: torch.cat([part[name] for part in parts]) for name in parts[0]})
-        }
+        figures = {"swd": side_distance("image", join_descriptors(parts))}
         if self.judge is not None:
             described = self._judged(self.judge, images)
             described["confusion"] = self._judged(self.judge, read or images)["confusion"]
