@@ -79,8 +79,8 @@ def instance_map(labels: np.ndarray, objects: Sequence[dict[str, Any]]) -> np.nd
     for number, one in enumerate(sorted(whole, key=lambda one: -one["area"]), start=FIRST_OBJECT):
         shape = np.zeros(labels.shape, dtype=np.uint8)
         for polygon in one["segmentation"]:  # together, where they overlap they would leave a hole
-            corners = np.array(polygon).reshape(-1, 2) - 0.5  # the centre of the first pixel is at 0.5
-            cv2.fillPoly(shape, [corners.round().astype(np.int32)], 1)
+            corners = np.floor(polygon).astype(np.int32).reshape(-1, 2)  # the first pixel goes from 0 to 1
+            cv2.fillPoly(shape, [corners], 1)
         numbers[(shape == 1) & (labels == one["category_id"] - 1)] = number
     return numbers
 

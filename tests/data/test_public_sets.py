@@ -462,6 +462,33 @@ def test_an_interrupted_unpacking_leaves_no_set(
     assert names(tmp_path) == ["toy.zip"]
 
 
+def test_what_no_archive_holds_is_made_before_the_set_appears(tmp_path: Path) -> None:
+    """From a file that is no picture, which has to be named in full."""
+    (tmp_path / "own.zip").write_bytes(zipped({**PICTURES, "toy/told.json": b"{}", "toy/other.json": b"{}"}))
+    members = {**MEMBERS, "told.json": "told", "*.json": "others"}
+
+    def finish(folder: Path) -> None:
+        assert folder.name == ".toy.unpacking" and not (tmp_path / "toy").exists()
+        (folder / "told" / "told.json").rename(folder / "trainB" / "made.jpg")
+
+    toy = replace(toy_set(None), archives=(Archive(name="toy.zip", members=members),), finish=finish)
+    settings = Settings(out=tmp_path / "toy", archive=(tmp_path / "own.zip",))
+    with pytest.raises(InputError, match="without pictures for others/"):
+        lay_out(toy, settings)
+    del members["*.json"]
+    toy = replace(toy, archives=(Archive(name="toy.zip", members=members),))
+
+    def fail(folder: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        lay_out(replace(toy, finish=fail), settings)
+    assert names(tmp_path) == ["own.zip"]
+    lay_out(toy, settings)
+    pictures = {name.removeprefix("toy/"): content for name, content in PICTURES.items()}
+    assert below(tmp_path / "toy") == pictures | {"trainB/made.jpg": b"{}"}
+
+
 def test_what_a_killed_process_left_is_removed(toy: PublicSet, tmp_path: Path) -> None:
     (tmp_path / ".toy.unpacking" / "trainA").mkdir(parents=True)
     (tmp_path / ".toy.unpacking" / "trainA" / "half.jpg").write_bytes(b"half")

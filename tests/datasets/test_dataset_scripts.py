@@ -2,23 +2,29 @@
 
 import importlib.util
 import io
+import json
 import re
 import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
 from i2i.data.folders import find_pairs, read_pair
-from i2i.data.public_sets import PublicSet
+from i2i.data.labels import read_instances, read_labels
+from i2i.data.public_sets import PublicSet, Settings, lay_out
+from i2i.data.semantic import find_semantic
 
 SCRIPTS = Path(__file__).parents[2] / "datasets"
 NAMED = {"facades": "FACADES", "maps": "MAPS", "edges2shoes": "EDGES2SHOES", "horse2zebra": "HORSE2ZEBRA"}
+SEMANTIC = {"cityscapes": "CITYSCAPES", "ade20k": "ADE20K", "coco_stuff": "COCO_STUFF"}
 
 
 def module(name: str) -> ModuleType:
@@ -37,6 +43,12 @@ def all_sets() -> Iterator[PublicSet]:
         sets = module(script).SETS
         assert all(name == public.name for name, public in sets.items())
         yield from sets.values()
+
+
+def semantic_set(name: str) -> PublicSet:
+    """Without the sums of the real archives, which those made here cannot have."""
+    public: PublicSet = getattr(module(name), SEMANTIC[name])
+    return replace(public, archives=tuple(replace(one, sha256=None) for one in public.archives))
 
 
 def run(script: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -67,6 +79,120 @@ def test_what_the_scripts_say_fits_together() -> None:
             assert (one.url is None) == bool(public.by_hand)
             assert one.sha256 is None or re.fullmatch("[0-9a-f]{64}", one.sha256)
             assert one.name.endswith(".zip" if unpaired else ".tar.gz")
+
+
+def test_what_the_semantic_scripts_say_fits_together() -> None:
+    for public in map(semantic_set, SEMANTIC):
+        made = set() if public.finish is None else {"train_inst", "val_inst"}
+        passing = set() if public.finish is None else {"annotations"}
+        unpacked = {folder for one in public.archives for folder in one.members.values()}
+        assert unpacked | made == public.counts.keys() | passing
+        assert (not any(one.url for one in public.archives)) == bool(public.by_hand)
+        assert public.recipe.startswith("spade.py --classes ")
+
+
+def png(image: np.ndarray) -> bytes:
+    return cv2.imencode(".png", image)[1].tobytes()
+
+
+def zipped(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in files.items():
+            file.writestr(name, content)
+    return path
+
+
+def test_cityscapes_comes_out_as_it_is_found(tmp_path: Path) -> None:
+    photos, labels = {"README": b"", "license.txt": b""}, {"README": b""}
+    for phase, city in (("train", "aachen"), ("train", "ulm"), ("val", "lindau"), ("test", "berlin")):
+        stem = f"{city}_000000_000019"
+        photos[f"leftImg8bit/{phase}/{city}/{stem}_leftImg8bit.png"] = png(np.zeros((8, 16, 3), np.uint8))
+        for kind, depth in (("labelIds", np.uint8), ("instanceIds", np.uint16), ("color", np.uint8)):
+            labels[f"gtFine/{phase}/{city}/{stem}_gtFine_{kind}.png"] = png(np.full((8, 16), 7, depth))
+        labels[f"gtFine/{phase}/{city}/{stem}_gtFine_polygons.json"] = b"{}"
+    archives = (
+        zipped(tmp_path / "leftImg8bit_trainvaltest.zip", photos),
+        zipped(tmp_path / "gtFine_trainvaltest.zip", labels),
+    )
+    done = run("cityscapes", "--archive", *archives, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "holds: leftImg8bit/train 2, leftImg8bit/val 1, gtFine/train 4, gtFine/val 2" in done.stdout
+    assert "Next: python recipes/spade.py --classes 35 --load-size 512" in done.stdout
+    found = find_semantic(tmp_path / "datasets" / "cityscapes", phases=["train"])
+    assert found is not None and len(found.files) == 2 and found.has_instances and found.layout == "Cityscapes'"
+    assert (read_labels(found.files[1].labels) == 7).all()
+    assert find_semantic(tmp_path / "datasets" / "cityscapes", phases=["test"]) is None
+
+
+def test_ade20k_comes_out_as_it_is_found(tmp_path: Path) -> None:
+    files = {"ADEChallengeData2016/objectInfo150.txt": b"", "ADEChallengeData2016/sceneCategories.txt": b""}
+    for phase in ("training", "validation"):
+        files[f"ADEChallengeData2016/images/{phase}/ADE_train_1.jpg"] = png(np.zeros((8, 8, 3), np.uint8))
+        files[f"ADEChallengeData2016/annotations/{phase}/ADE_train_1.png"] = png(np.full((8, 8), 150, np.uint8))
+    own = zipped(tmp_path / "ade.zip", files)
+    refused = run("ade20k", "--archive", own, cwd=tmp_path)
+    assert refused.returncode == 2 and "expected 7ff1be44964418441f542a7cc1e1a650" in refused.stderr
+    lay_out(semantic_set("ade20k"), Settings(out=tmp_path / "ade", archive=(own,)))
+    found = find_semantic(tmp_path / "ade", phases=["validation"])
+    assert found is not None and found.first_id == 1 and len(found.files) == 1
+
+
+def test_coco_stuff_comes_out_with_instance_maps(tmp_path: Path) -> None:
+    labels = np.full((10, 12), 20, np.uint8)
+    labels[2:8, 1:11] = 0  # persons, COCO's category 1
+    photos, maps, told = {}, {}, {}
+    for phase in ("train", "val"):
+        photos[phase] = {f"{phase}2017/000000000139.jpg": png(np.zeros((10, 12, 3), np.uint8))}
+        maps[f"{phase}2017/000000000139.png"] = png(labels)
+        annotations = {
+            "images": [{"id": 139, "file_name": "000000000139.jpg"}, {"id": 5, "file_name": "000000000005.jpg"}],
+            "annotations": [person([(0, 1), (5.9, 1), (5.9, 9), (0, 9)]) | {"image_id": 139}],
+        }
+        told[f"annotations/instances_{phase}2017.json"] = json.dumps(annotations).encode()
+        told[f"annotations/captions_{phase}2017.json"] = b"{}"
+    archives = (
+        zipped(tmp_path / "train2017.zip", photos["train"]),
+        zipped(tmp_path / "val2017.zip", photos["val"]),
+        zipped(tmp_path / "stuffthingmaps_trainval2017.zip", maps),
+        zipped(tmp_path / "annotations_trainval2017.zip", told),
+    )
+    out = tmp_path / "coco"
+    lay_out(semantic_set("coco_stuff"), Settings(out=out, archive=archives))
+    assert not (out / "annotations").exists()
+    found = find_semantic(out, phases=["val"])
+    assert found is not None and found.has_instances
+    expected = labels.astype(int)
+    expected[2:8, 1:6] = 256
+    assert found.files[0].instances is not None
+    np.testing.assert_array_equal(read_instances(found.files[0].instances), expected)
+
+
+def person(*polygons: list[tuple[float, float]], area: float = 1.0, category: int = 1) -> dict[str, Any]:
+    corners = [[number for corner in polygon for number in corner] for polygon in polygons]
+    return {"iscrowd": 0, "category_id": category, "area": area, "segmentation": corners}
+
+
+def square(left: int, top: int, side: int) -> list[tuple[float, float]]:
+    right, bottom = left + side - 0.1, top + side - 0.1
+    return [(left, top), (right, top), (right, bottom), (left, bottom)]
+
+
+def test_objects_of_coco_by_hand() -> None:
+    labels = np.zeros((20, 20), np.int64)
+    labels[:, 15:] = 61
+    objects = [
+        person(square(2, 2, 4), area=16),  # in front of the next, though it comes first
+        person(square(0, 0, 10), square(8, 8, 10), area=200),  # a hole would be where the two overlap
+        person(square(14, 0, 4), area=15, category=62),  # its pixels of another class are none of it
+        {"iscrowd": 1, "category_id": 1, "area": 400, "segmentation": {"counts": [0, 400], "size": [20, 20]}},
+    ]
+    expected = labels.copy()
+    expected[0:10, 0:10] = expected[8:18, 8:15] = 256
+    expected[2:6, 2:6] = 257
+    expected[0:4, 15:18] = 258
+    numbers = module("coco_stuff").instance_map(labels, objects)
+    assert numbers.dtype == np.uint16
+    np.testing.assert_array_equal(numbers, expected)
 
 
 def test_facades_come_out_as_pairs(tmp_path: Path) -> None:
@@ -106,6 +232,7 @@ def test_without_a_name_the_sets_are_listed(tmp_path: Path) -> None:
     ("script", "arguments", "message"),
     [
         ("pix2pix_sets", ["cityscapes"], "It was withdrawn, for Cityscapes' licence"),
+        ("cityscapes", [], r"leftImg8bit_trainvaltest\.zip of cityscapes cannot be downloaded\. Register at"),
         (
             "horse2zebra",
             ["--archive", "horses.zip"],
