@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from i2i.errors import InputError
 from i2i.generators.style_encoder import StyleEncoder
-from i2i.layers.checks import check_images, constructor_arguments
+from i2i.layers.checks import constructor_arguments
 from i2i.layers.conv import OutputActivation, activate_output, add_spectral_norm
 from i2i.layers.init import init_weights
+from i2i.layers.labels import LabelConv2d, check_labels
 from i2i.layers.norm import SPADE, ParameterFreeNorm
 from i2i.layers.resample import PickEvery
 
@@ -32,10 +33,11 @@ class Styled(NamedTuple):
 class SPADEGenerator(nn.Module):
     """Paint an image from a label map: double a coarse map to full size, told at each size which label lies where.
 
-    Label maps (N, in_channels, H, W), floating point, one-hot: 1 in the channel of a pixel's class, 0 elsewhere.
-    Channels for "don't care" and for the edges between instances count as well. The result is
-    (N, out_channels, H, W) in [-1, 1] unless `output_activation` says otherwise. H and W must be multiples of
-    `size_multiple`: 32, 64 or 128 for the three `num_upsampling_layers`; else InputError.
+    Label maps as `i2i.layers.labels` has them: (N, 1 or 2, H, W), integer, which saves memory and time where classes
+    are many, or one-hot (N, in_channels, H, W), floating point. `in_channels` counts the classes, "don't care" among
+    them, and the edges between instances if the maps have them. The result is (N, out_channels, H, W) in [-1, 1] unless
+    `output_activation` says otherwise. H and W must be multiples of `size_multiple`: 32, 64 or 128 for the three
+    `num_upsampling_layers`; else InputError.
 
     Without `latent_channels` the coarse map is the label map's. With them it comes from a latent vector that sets the
     style, and the network paints images of one size only: `latent_height` × `latent_width` times `size_multiple`.
@@ -59,6 +61,7 @@ class SPADEGenerator(nn.Module):
     scale = 1
     input_range = (0.0, 1.0)
     takes_labels = True
+    takes_label_ids = True
 
     def __init__(
         self,
@@ -96,9 +99,9 @@ class SPADEGenerator(nn.Module):
             widths.append(width // 2)
 
         self.coarse_labels = PickEvery(self.size_multiple)
-        self.coarse: nn.Module
+        self.coarse: LabelConv2d | nn.Linear
         if latent_channels is None:
-            self.coarse = nn.Conv2d(in_channels, widths[0], 3, padding=1)
+            self.coarse = LabelConv2d(in_channels, widths[0], 3, padding=1)
         else:
             self.coarse = nn.Linear(latent_channels, widths[0] * latent_height * latent_width)
         self.blocks = nn.ModuleList(
@@ -136,7 +139,7 @@ class SPADEGenerator(nn.Module):
         """Paint label maps.
 
         Args:
-            input: one-hot label maps (N, in_channels, H, W).
+            input: label maps, (N, 1 or 2, H, W) integer or (N, in_channels, H, W) floating point.
             z: latent vectors (N, latent_channels). The same zeros for all unless given: the mean of their
                 distribution, so that equal label maps make equal images.
             style: photos (N, out_channels, h, w) in [-1, 1] whose style to paint in, in place of `z`.
@@ -145,7 +148,7 @@ class SPADEGenerator(nn.Module):
             The images; with `style`, `Styled`, the latent vectors being drawn by torch's global generator from what
             the style encoder made of the photos.
         """
-        check_images(input, channels=self.in_channels, multiple=self.size_multiple)
+        check_labels(input, channels=self.in_channels, multiple=self.size_multiple)
         if style is None:
             return self._paint(input, z)
         if self.style_encoder is None:
@@ -177,7 +180,7 @@ class SPADEGenerator(nn.Module):
                 f"from a latent vector; got {labels.shape[2]} x {labels.shape[3]}: resize them, by nearest neighbours"
             )
         if z is None:
-            z = labels.new_zeros(labels.shape[0], self.latent_channels)
+            z = self.coarse.weight.new_zeros(labels.shape[0], self.latent_channels)
         elif z.shape != (labels.shape[0], self.latent_channels):
             expected = (labels.shape[0], self.latent_channels)
             raise InputError(f"expected latent vectors of shape {expected}, got {tuple(z.shape)}")
@@ -187,7 +190,7 @@ class SPADEGenerator(nn.Module):
 class SPADEBlock(nn.Module):
     """Two 3×3 convolutions beside a shortcut, each after SPADE and a leaky ReLU (figure 4, left).
 
-    Features (N, in_channels, h, w) and label maps of the full size (N, label_channels, H, W) →
+    Features (N, in_channels, h, w) and label maps of the full size, as SPADE takes them, →
     (N, out_channels, H / 2**halvings, W / 2**halvings), twice the features' size if the block `doubles`.
     """
 
@@ -228,8 +231,8 @@ class SPADEBlock(nn.Module):
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         features, labels = self.upsample(features), self.pick_labels(labels)
-        residual = self.first(F.leaky_relu(self.first_norm(features, labels), 0.2))
-        residual = self.second(F.leaky_relu(self.second_norm(residual, labels), 0.2))
+        residual = self.first(F.leaky_relu(self.first_norm(features, labels), 0.2, inplace=True))
+        residual = self.second(F.leaky_relu(self.second_norm(residual, labels), 0.2, inplace=True))
         if self.learnt_shortcut:
             features = self.shortcut(self.shortcut_norm(features, labels))
         return features + residual

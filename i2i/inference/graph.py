@@ -16,6 +16,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from i2i.errors import InputError
 from i2i.layers.checks import check_images
+from i2i.layers.labels import LabelConv2d, check_labels
 from i2i.layers.resample import BlurDownsample, BlurUpsample, PickEvery, ResizeConv2d
 
 # The side of an image that is large enough for its border to hardly count in figures per pixel.
@@ -83,7 +84,7 @@ def trace(network: nn.Module) -> list[Step]:
     # As part of another, the network is called with the image alone: what else `forward` takes has its default.
     root = nn.Sequential(network)
     try:
-        nodes = _Tracer(autowrap_functions=(check_images,)).trace(root).nodes
+        nodes = _Tracer(autowrap_functions=(check_images, check_labels)).trace(root).nodes
         channels: Any = network.in_channels
     except Exception as error:  # code that was written for tensors may fail in any way on what stands in for them
         raise InputError(f"{name} cannot be taken apart into its steps: {error}") from error
@@ -95,7 +96,7 @@ def trace(network: nn.Module) -> list[Step]:
             step = Step(
                 name="image", inputs=(), operation=nn.Identity(), channels=channels, reach=_both(Reach()), inplace=False
             )
-        elif node.target is check_images:
+        elif node.target in (check_images, check_labels):
             continue
         elif node.op == "get_attr":
             values[node] = operator.attrgetter(str(node.target).removeprefix(_PREFIX))(network)
@@ -256,7 +257,7 @@ def _reach_of_module(module: nn.Module) -> tuple[Reach, Reach] | None:
     match module:
         case ResizeConv2d():
             return _both(Reach(up=2, first=-1, last=1))
-        case nn.Conv2d() if type(module).forward is nn.Conv2d.forward and not isinstance(module.padding, str):
+        case nn.Conv2d() if _convolves_maps(module) and not isinstance(module.padding, str):
             rows, columns = (_reach_of_conv(module, axis) for axis in (0, 1))
             # A mirrored row may lie farther away than what the kernel itself reaches.
             if module.padding_mode == "zeros" or (
@@ -328,6 +329,11 @@ def _channels_of_function(node: fx.Node, channels: list[int]) -> int:
 
 def _second_argument(node: fx.Node, name: str) -> Any:
     return node.args[1] if len(node.args) > 1 else node.kwargs.get(name)
+
+
+def _convolves_maps(conv: nn.Conv2d) -> bool:
+    """Whether it does to maps in floating point what its class says."""
+    return type(conv).forward in (nn.Conv2d.forward, LabelConv2d.forward)
 
 
 def _reach_of_conv(conv: nn.Conv2d, axis: int) -> Reach:

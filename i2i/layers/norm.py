@@ -7,6 +7,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from i2i.errors import InputError
+from i2i.layers.labels import LabelConv2d
 
 Norm = Literal["batch", "instance", "none"]
 ParameterFreeNorm = Literal["batch", "sync_batch", "instance"]
@@ -116,10 +117,12 @@ def make_norm(kind: Norm, channels: int) -> nn.Module:
 class SPADE(nn.Module):
     """Normalise, then scale and shift every pixel by what a label map says there (Park et al. 2019, eq. 1).
 
-    Features (N, channels, h, w) and label maps of the same size (N, label_channels, h, w) → (N, channels, h, w):
-    norm(features) · (1 + γ(labels)) + β(labels), where γ and β share a first convolution.
+    Features (N, channels, h, w) and label maps of the same size, (N, 1 or 2, h, w), integer, or one-hot
+    (N, label_channels, h, w), floating point, → (N, channels, h, w): norm(features) · (1 + γ(labels)) + β(labels),
+    where γ and β share a first convolution.
 
     Args:
+        label_channels: of the one-hot form.
         norm: over the batch ("sync_batch": over those of all processes), with running statistics, or over each image;
             none learns scale or shift of its own.
         hidden_width: channels after the first convolution.
@@ -139,13 +142,11 @@ class SPADE(nn.Module):
         if kernel_size % 2 == 0:
             raise InputError(f"expected an odd kernel size for SPADE, got {kernel_size}")
 
-        def conv(inputs: int, outputs: int) -> nn.Conv2d:
-            return nn.Conv2d(inputs, outputs, kernel_size, padding=kernel_size // 2)
-
+        padding = kernel_size // 2
         self.norm = _parameter_free_norm(norm, channels)
-        self.shared = nn.Sequential(conv(label_channels, hidden_width), nn.ReLU(inplace=True))
-        self.gamma = conv(hidden_width, channels)
-        self.beta = conv(hidden_width, channels)
+        self.shared = nn.Sequential(LabelConv2d(label_channels, hidden_width, kernel_size, padding=padding), nn.ReLU())
+        self.gamma = nn.Conv2d(hidden_width, channels, kernel_size, padding=padding)
+        self.beta = nn.Conv2d(hidden_width, channels, kernel_size, padding=padding)
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         hidden = self.shared(labels)

@@ -25,14 +25,14 @@ def _recognise(file: WeightFile) -> Layout | None:
     else:
         return None
 
+    ours = ["first", *(f"blocks.{number}" for number in range(layers - 1)), "head"]
     convs, norms = {}, {}
     for scale in range(scales):
         theirs = f"{prefix}{scales - 1 - scale}"  # the last one sees the full size
-        for level, (conv, norm) in enumerate(places):
-            ours = f"scales.{scale}.blocks.{level}" if level < layers else f"scales.{scale}.head"
-            convs[f"{ours}.0" if level < layers else ours] = f"{theirs}{conv}"
+        for part, (conv, norm) in zip(ours, places, strict=True):
+            convs[f"scales.{scale}.{part}{'.0' if norm else ''}"] = f"{theirs}{conv}"
             if norm:
-                norms[f"{ours}.1"] = f"{theirs}{norm}"
+                norms[f"scales.{scale}.{part}.1"] = f"{theirs}{norm}"
     first = f"{prefix}0{places[0][0]}.weight"
     return make_layout(
         file,
@@ -47,7 +47,7 @@ def _recognise(file: WeightFile) -> Layout | None:
         ),
         convs=convs,
         norms=norms,
-        biased=tuple(ours for ours in convs if ours.endswith((".blocks.0.0", ".head"))),
+        biased=tuple(ours for ours in convs if ours.endswith((".first", ".head"))),
     )
 
 

@@ -91,9 +91,9 @@ def _recognise_discriminator(file: WeightFile) -> Layout | None:
     keys: dict[str, str] = {}
     for scale in range(scales):
         ours, theirs = f"scales.{scale}", f"discriminator_{scale}.model"
-        keys |= _leaves(f"{ours}.blocks.0.0", f"{theirs}0.0", "weight", "bias")
+        keys |= _leaves(f"{ours}.first", f"{theirs}0.0", "weight", "bias")
         for level in range(1, layers):
-            keys |= _layer_keys(f"{ours}.blocks.{level}", f"{theirs}{level}.0", norm, spectral)
+            keys |= _layer_keys(f"{ours}.blocks.{level - 1}", f"{theirs}{level}.0", norm, spectral)
         keys |= _leaves(f"{ours}.head", f"{theirs}{layers}.0", "weight", "bias")
     return Layout(
         family=DISCRIMINATOR,
