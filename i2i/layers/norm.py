@@ -27,6 +27,11 @@ class BatchNorm2d(nn.BatchNorm2d):
     def forward(self, features: Tensor) -> Tensor:
         if self.per_image and not self.training:
             return _normalise_each_image(features, self.weight, self.bias, self.eps)
+        if self.training and features.numel() == features.shape[1]:
+            raise InputError(
+                "batch norm needs more than one value a channel while training, and got a single image whose map is "
+                "one pixel here: give --norm instance, a larger --batch-size, or larger images"
+            )
         return super().forward(features)
 
 

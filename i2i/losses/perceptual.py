@@ -119,7 +119,10 @@ def load_vgg19(path: str | Path | None = None) -> nn.Sequential:
             download(WEIGHTS_URL, path, sha256=WEIGHTS_SHA256, size_bytes=WEIGHTS_BYTES)
         except InputError as error:
             raise InputError(f"VGG19's weights are missing: {error}, {remedy}") from error
-    found = read_state_dict(Path(path))
+    try:
+        found = read_state_dict(Path(path))
+    except InputError as error:
+        raise InputError(f"VGG19's weights are missing: {error}. Give another file, {remedy}") from error
     with torch.device("meta"):
         vgg = nn.Sequential(_layers())
     # torchvision and timm number the layers where these are named; the order is the same.

@@ -64,7 +64,9 @@ def test_four_steps_are_two_and_two_more(run_recipe: RunRecipe, tmp_path: Path) 
     assert run_recipe("spade", *arguments, "--steps", "4", "--out", tmp_path / "whole") == 0
     for steps in ("2", "4"):
         assert run_recipe("spade", *arguments, "--steps", steps, "--out", tmp_path / "parts") == 0
-    for name in ("log.jsonl", "generator/generator.safetensors", "samples/00000004.png"):
+    # Logs differ in one line: a run that ends with step 2 takes the figures then that belong to the end.
+    assert losses_of(tmp_path / "parts") == losses_of(tmp_path / "whole")
+    for name in ("generator/generator.safetensors", "samples/00000004.png", "pictures/styles.png"):
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
@@ -116,7 +118,7 @@ def test_batch_norm_over_one_image_is_warned_of(
         [("batch", "1", True), ("sync_batch", "1", True), ("instance", "1", False), ("batch", "2", False)]
     ):
         out = tmp_path / str(number)
-        options = ("--norm", norm, "--batch-size", size, "--steps", "1")
+        options = ("--norm", norm, "--batch-size", size, "--steps", "1", "--load-size", "64", "--crop-size", "64")
         assert run_recipe("spade", "--data", data, "--out", out, *SMALL, *options) == 0
         assert ("--norm instance" in capsys.readouterr().out) == warned
         assert ("--norm instance" in (out / "report.html").read_text()) == warned
