@@ -100,7 +100,6 @@ def test_a_painter_of_true_colours_reaches_the_ceiling(tmp_path: Path) -> None:
     torch.manual_seed(0)
     figures = examiner.of(make_method(judge=examiner.judge), out=tmp_path)(said.append)
     assert baselines["real photos"]["trained_miou"] == baselines["real photos"]["read_miou"] > 0.97
-    assert baselines["real photos"]["swd"] < baselines["class mean"]["swd"]
     assert figures["trained_miou"] > 0.97
     assert figures["style_colour"] == pytest.approx(1, abs=0.05)
     assert figures["style_miou_change"] < 0.02
