@@ -144,7 +144,8 @@ def save_generator(folder: str | Path, *, network: nn.Module, spec: GeneratorSpe
     }
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
 
-    _write(folder / CARD, _model_card(network=name, spec=spec, text=card).encode())
+    reads_styles = getattr(network, "style_encoder", None) is not None
+    _write(folder / CARD, _model_card(network=name, spec=spec, reads_styles=reads_styles, text=card).encode())
     _write(folder / CONFIG, (json.dumps(config, indent=2, allow_nan=False) + "\n").encode())
     _write(folder / WEIGHTS, safetensors.torch.save(tensors, metadata={"format": "pt"}))
 
@@ -290,9 +291,13 @@ def _differences(*, expected: dict[str, Tensor], found: dict[str, Tensor]) -> li
     return missing + misshapen + left_over
 
 
-def _model_card(*, network: str, spec: GeneratorSpec, text: str) -> str:
+def _model_card(*, network: str, spec: GeneratorSpec, reads_styles: bool, text: str) -> str:
     """Model card whose YAML header the Hub reads: https://huggingface.co/docs/hub/model-cards."""
-    task, usage = ("image-to-image", _TRANSLATE) if spec.input else ("unconditional-image-generation", _DRAW)
+    task, usage = "image-to-image", _TRANSLATE
+    if spec.input is None:
+        task, usage = "unconditional-image-generation", _DRAW
+    elif spec.input.labels:
+        usage = _PAINT_IN_STYLES if reads_styles else _PAINT
     return f"""---
 library_name: i2i
 pipeline_tag: {task}
@@ -317,6 +322,19 @@ import i2i
 
 t = i2i.load("path/to/this/folder")
 out = t("image.png")  # also arrays, tensors, PIL images, and lists of them; any size"""
+
+_PAINT = """\
+import i2i
+
+t = i2i.load("path/to/this/folder")
+label_map = "labels.png"  # class ids, one channel; also arrays, tensors, PIL images, and lists of them
+out = t(label_map)"""
+
+_PAINT_IN_STYLES = f"""\
+{_PAINT}  # in the mean style
+photo = "photo.jpg"
+out = t(label_map, style=photo)  # in its colours and light
+out = t(label_map, seed=7)  # in a style drawn at random"""
 
 _DRAW = """\
 import torch

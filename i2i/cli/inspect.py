@@ -23,6 +23,7 @@ from i2i.checkpoints.layouts.layout import Finding
 from i2i.cli.overrides import parse_overrides
 from i2i.errors import InputError
 from i2i.inference.graph import receptive_radius
+from i2i.inference.styles import only_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +72,13 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         description |= {"out_channels": network.out_channels} | asdict(spec)
     if spec is not None and spec.input is not None:
         description |= {"scale": network.scale, "size_multiple": network.size_multiple}
+        if (size := only_size(network)) is not None:
+            encoder = network.style_encoder
+            description |= {
+                "only_size": size,
+                "latent_channels": network.latent_channels,
+                "style_encoder_px": None if encoder is None else encoder.image_px,
+            }
         with contextlib.suppress(InputError):  # a network that cannot be taken apart
             description["receptive_radius_px"] = receptive_radius(network)
     findings = [*checkpoint.findings, *_about_images(checkpoint)]
@@ -84,6 +92,8 @@ def _about_images(checkpoint: Checkpoint) -> list[Finding]:
     values: dict[str, Any] = {"output_range": spec.output.data_range}
     if not spec.input.labels:
         values = {"input_range": spec.input.data_range} | values
+    else:
+        values |= {"dont_care": spec.input.dont_care, "instance_edges": spec.input.instances}
     modules = list(checkpoint.network.modules())
     if any(isinstance(module, nn.BatchNorm2d) for module in modules):
         values["normalisation"] = spec.normalisation
@@ -140,6 +150,11 @@ def _facts(description: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "output", _side(description["output"])
     if "scale" in description:
         yield "scale", f"x{description['scale']}"
+    if "only_size" in description:
+        height, width = description["only_size"]
+        yield "sizes", f"{width} x {height} px only; label maps are resized"
+        yield "style", _style(description)
+    elif "scale" in description:
         yield "sizes", f"multiples of {description['size_multiple']} px; others are padded"
     if "receptive_radius_px" in description:
         radius = description["receptive_radius_px"]
@@ -148,6 +163,20 @@ def _facts(description: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _side(side: dict[str, Any]) -> str:
     low, high = side["data_range"]
-    values = "one-hot class labels" if side["labels"] else f"{side['dtype']} from {low:g} to {high:g}"
+    values = _labels(side) if side["labels"] else f"{side['dtype']} from {low:g} to {high:g}"
     network_low, network_high = side["network_range"]
     return f"{side['channels']} channels, {values}; {network_low:g} to {network_high:g} inside the network"
+
+
+def _labels(side: dict[str, Any]) -> str:
+    classes = side["channels"] - side["dont_care"] - side["instances"]
+    parts = [f"{classes} classes"]
+    parts += ["don't care (255)"] * side["dont_care"] + ["edges between instances"] * side["instances"]
+    return f"label maps: {', '.join(parts)}"
+
+
+def _style(description: dict[str, Any]) -> str:
+    vector = f"a latent vector of {description['latent_channels']} values, drawn from a seed"
+    if description["style_encoder_px"] is None:
+        return f"{vector}; no style encoder to read photos (--style-encoder FILE)"
+    return f"{vector} or read off a photo by the style encoder"

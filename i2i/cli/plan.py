@@ -67,6 +67,29 @@ def plan_jobs(source: str, target: str, *, suffix: str = "", image_format: str |
     return jobs
 
 
+def match_by_stem(jobs: Sequence[Job], folder: Path, *, what: str) -> dict[Path, Path]:
+    """For the source of each job the image below `folder` that is called the same but for its suffix.
+
+    Args:
+        folder: searched with its subfolders.
+        what: what lies in it, for messages.
+
+    Raises:
+        InputError: there is none for a source, or there are several.
+    """
+    found: dict[str, list[Path]] = {}
+    for path in _walk(folder, above=()):
+        found.setdefault(path.stem, []).append(path)
+    for job in jobs:
+        images = found.get(job.source.stem, [])
+        if len(images) != 1:
+            names = f"{len(images)}: {', '.join(map(str, images))}" if images else "none"
+            raise InputError(
+                f"{job.source}: expected one file {job.source.stem}.* among the {what} in {folder}, got {names}"
+            )
+    return {job.source: found[job.source.stem][0] for job in jobs}
+
+
 def remove_leftovers(jobs: Sequence[Job]) -> None:
     """Remove the temporary files that a killed process left of these jobs' results, and no others."""
     names: dict[Path, set[str]] = {}

@@ -6,6 +6,8 @@ i2i translate scans/ results/ --weights runs/demo --format tif
 
 i2i translate "photos/**/*.jpg" results/ --weights latest_net_G.pth --skip-existing
 
+i2i translate labels/ photos/ --weights runs/gaugan --style sunset.jpg --instances instances/
+
 Every result is written whole or not at all, and nothing is overwritten in place. A file that fails does not stop the
 others; the exit code is then 1. Several processes started by a launcher (torchrun, accelerate launch, or anything that
 sets RANK and WORLD_SIZE) share the files.
@@ -16,25 +18,26 @@ import io
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import tyro
 
 import i2i
 from i2i.checkpoints.store import GeneratorSpec
 from i2i.cli.overrides import parse_overrides
-from i2i.cli.plan import Job, plan_jobs, remove_leftovers
+from i2i.cli.plan import Job, match_by_stem, plan_jobs, remove_leftovers
 from i2i.cli.progress import FileProgress, duration
 from i2i.cli.share import Share, find_share
 from i2i.data.image_io import ImageFile, check_format_holds, read_image_file, write_image_file
 from i2i.errors import InputError, RunStopped
 from i2i.inference.engine import Work
 from i2i.inference.precision import Precision
+from i2i.inference.styles import AnyStyle
 from i2i.inference.translator import Translator
 from i2i.layers.norm import Normalisation
 
@@ -69,6 +72,13 @@ class Settings:
         dropout: whether dropout stays on; what the weights say unless given.
         input_range: what is black and white in the units of the images: 0 4095.
         output_range: the same of the results; as for the images unless given.
+        style: a photo whose style to paint label maps in, or a folder of photos that are called as the label maps are.
+        seed: of a random style for all label maps, in place of a photo.
+        instances: a folder of instance maps that are called as the label maps are, or for one label map a file.
+        style_encoder: a file with the style encoder of a generator whose weights come without, latest_net_E.pth.
+        dont_care: whether 255 in label maps stands for "don't care"; what the weights say unless given.
+        instance_edges: whether the last channel of the network's label maps is for edges between instances; what the
+            weights say unless given.
         set: name=value for what a weight file cannot tell; `i2i inspect FILE` lists such names.
     """
 
@@ -88,7 +98,20 @@ class Settings:
     dropout: tyro.conf.DisallowNone[bool | None] = None
     input_range: tuple[float, float] | None = None
     output_range: tuple[float, float] | None = None
+    style: str | None = None
+    seed: int | None = None
+    instances: Path | None = None
+    style_encoder: str | None = None
+    dont_care: tyro.conf.DisallowNone[bool | None] = None
+    instance_edges: tyro.conf.DisallowNone[bool | None] = None
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+
+
+class Reading(NamedTuple):
+    """What was read for a job: the image, and its instance map if there are any."""
+
+    image: ImageFile
+    instances: ImageFile | None
 
 
 @dataclass(kw_only=True)
@@ -156,9 +179,18 @@ def main(settings: Settings) -> int:
     with share.beside_others() as wait_for_others:
         translator = _load(settings, share)
         _check_formats(jobs, translator.spec)
+        styles, instances = _choose_styles(settings, translator, jobs), _find_instances(settings, jobs)
         try:
             with FileProgress(total=len(waiting), show=share.rank == 0 and bool(waiting)) as progress:
-                _translate(translator, waiting, batch_size=settings.batch_size, tally=tally, progress=progress)
+                _translate(
+                    translator,
+                    waiting,
+                    styles=styles,
+                    instances=instances,
+                    batch_size=settings.batch_size,
+                    tally=tally,
+                    progress=progress,
+                )
         except KeyboardInterrupt:
             print("Interrupted. The same command with --skip-existing goes on.", file=sys.stderr)
             return 130
@@ -185,8 +217,40 @@ def _load(settings: Settings, share: Share) -> Translator:
         dropout=settings.dropout,
         input_range=settings.input_range,
         output_range=settings.output_range,
+        style_encoder=settings.style_encoder,
+        dont_care=settings.dont_care,
+        instance_edges=settings.instance_edges,
         **overrides,
     )
+
+
+def _choose_styles(settings: Settings, translator: Translator, jobs: Sequence[Job]) -> Mapping[Path, AnyStyle]:
+    """The style of each source; none for the mean style."""
+    sources = [job.source for job in jobs]
+    if settings.seed is not None:
+        if settings.style is not None:
+            raise InputError("--style and --seed are two ways to say the same; give one of them")
+        return dict.fromkeys(sources, translator.draw_style(settings.seed))
+    if settings.style is None:
+        return {}
+    path = Path(settings.style).expanduser()
+    if not path.is_dir():
+        return dict.fromkeys(sources, translator.encode_style(path))
+    photos = match_by_stem(jobs, path, what="photos for the style")
+    translator.encode_style(photos[sources[0]])  # a network that reads no styles shall not fail for each file anew
+    return photos
+
+
+def _find_instances(settings: Settings, jobs: Sequence[Job]) -> Mapping[Path, Path]:
+    """The instance map of each source; none for edges between classes."""
+    if settings.instances is None:
+        return {}
+    path = settings.instances.expanduser()
+    if path.is_dir():
+        return match_by_stem(jobs, path, what="instance maps")
+    if len(jobs) > 1:
+        raise InputError(f"--instances {path}: expected a folder with an instance map for each of {len(jobs)} files")
+    return {jobs[0].source: path}
 
 
 def _check_formats(jobs: Sequence[Job], spec: GeneratorSpec) -> None:
@@ -203,20 +267,33 @@ def _check_formats(jobs: Sequence[Job], spec: GeneratorSpec) -> None:
 
 
 def _translate(
-    translator: Translator, jobs: Sequence[Job], *, batch_size: int | None, tally: Tally, progress: FileProgress
+    translator: Translator,
+    jobs: Sequence[Job],
+    *,
+    styles: Mapping[Path, AnyStyle],
+    instances: Mapping[Path, Path],
+    batch_size: int | None,
+    tally: Tally,
+    progress: FileProgress,
 ) -> None:
     """Translate one by one, while the next image is read and the last result is written."""
     writing: tuple[Job, Future[tuple[str, ...]]] | None = None
+    labels = translator.spec.input is not None and translator.spec.input.labels
     with ThreadPoolExecutor(1) as writer:
         try:
-            for job, reading in _read_ahead(jobs):
+            for job, reading in _read_ahead(jobs, instances, labels=labels):
                 progress.begin(str(job.source))
                 result = None
                 with tally.attempt(job):
-                    image = reading.result()
-                    _check_large_result(translator, image, job)
+                    read = reading.result()
+                    _check_large_result(translator, read.image, job)
                     result = translator.translate_file(
-                        image, name=str(job.source), batch_size=batch_size, progress=progress.within
+                        read.image,
+                        name=str(job.source),
+                        style=styles.get(job.source),
+                        instances=read.instances,
+                        batch_size=batch_size,
+                        progress=progress.within,
                     )
                     tally.record(job, result.notes, translator.work)
                 written, writing = writing, None
@@ -235,10 +312,18 @@ def _check_large_result(translator: Translator, image: ImageFile, job: Job) -> N
         check_format_holds(job.target, translator.translate_file(corner, name=str(job.source)))
 
 
-def _read_ahead(jobs: Sequence[Job]) -> Iterator[tuple[Job, Future[ImageFile]]]:
-    """Each job with its image; while one is in use, the next is read."""
+def _read_ahead(
+    jobs: Sequence[Job], instances: Mapping[Path, Path], *, labels: bool
+) -> Iterator[tuple[Job, Future[Reading]]]:
+    """Each job with what it needs; while one is in use, the next is read."""
+
+    def read(job: Job) -> Reading:
+        image = read_image_file(job.source, labels=labels)
+        beside = instances.get(job.source)
+        return Reading(image, None if beside is None else read_image_file(beside, labels=True))
+
     with ThreadPoolExecutor(1) as reader:
-        following = (reader.submit(read_image_file, job.source) for job in jobs)
+        following = (reader.submit(read, job) for job in jobs)
         upcoming = next(following, None)
         for job in jobs:
             reading, upcoming = upcoming, next(following, None)

@@ -48,7 +48,8 @@ def prepare_labels(
 
 
 def _prepare_one_hot(picture: Picture, instances: Picture | None, size: tuple[int, int] | None) -> Picture:
-    low, high = (limit.item() for limit in picture.images.aminmax())
+    images = picture.images if picture.images.is_floating_point() else picture.images.float()
+    low, high = (limit.item() for limit in images.aminmax())
     if not (low >= -0.5 and high <= 1.5):  # as resampling leaves them; nor NaN
         raise InputError(
             f"{picture.name} has as many channels as the network's one-hot label maps, but values from {low:g} to "
@@ -56,7 +57,6 @@ def _prepare_one_hot(picture: Picture, instances: Picture | None, size: tuple[in
         )
     if instances is not None:
         raise InputError(f"{instances.name}: a one-hot label map holds its edges already; leave the instances out")
-    images = picture.images if picture.images.is_floating_point() else picture.images.float()
     return picture._replace(images=images if size is None else _resize_nearest(images, size))
 
 
@@ -93,7 +93,7 @@ def _fitting_instances(instances: Picture, labels: Picture, side: ImageSide) -> 
     if not side.instances:
         raise InputError(
             f"{instances.name}: the network was trained without edges between instances; leave the instances out. If "
-            "its last channel is for them, say so: instances=True, --instance-edges"
+            "its last channel is for them, say so: instance_edges=True, --instance-edges"
         )
     count, _, height, width = labels.images.shape
     found = instances.images.shape

@@ -19,6 +19,14 @@ AnyStyle: TypeAlias = AnyImage  # or a latent vector, a tensor of one axis
 ENCODER_RANGE = (-1.0, 1.0)  # what style encoders call black and white
 
 
+def only_size(generator: Any) -> tuple[int, int] | None:
+    """The height and width in pixels of what a generator with a latent vector paints; None for all others."""
+    if getattr(generator, "latent_channels", None) is None:
+        return None
+    height, width = generator.latent_size
+    return height * generator.size_multiple, width * generator.size_multiple
+
+
 class Styles:
     """Makes latent vectors for a generator.
 

@@ -19,7 +19,7 @@ from i2i.inference.engine import Engine, NamedImage, Options, Progress, Work
 from i2i.inference.labels import prepare_labels
 from i2i.inference.pictures import AnyImage, Picture, fit_channels, open_page, open_picture
 from i2i.inference.precision import Precision, SafeRunner
-from i2i.inference.styles import AnyStyle, Styles
+from i2i.inference.styles import AnyStyle, Styles, only_size
 from i2i.layers.norm import Normalisation, set_inference_mode
 
 # Networks mirror at the border of maps that they have halved; smaller images would leave nothing to mirror. Those that
@@ -41,7 +41,7 @@ def load(
     output_range: tuple[float, float] | None = None,
     style_encoder: str | Path | None = None,
     dont_care: bool | None = None,
-    instances: bool | None = None,
+    instance_edges: bool | None = None,
     **overrides: Any,
 ) -> "Translator":
     """Load a trained generator, ready to translate images.
@@ -61,10 +61,10 @@ def load(
             taken to be trained on 8 bits.
         style_encoder: a file with the style encoder of a generator with a latent vector (SPADE's latest_net_E.pth);
             generators that were trained here hold theirs.
-        dont_care, instances: whether label maps may hold 255 for "don't care", and whether the network's last channel
-            is for edges between instances. What is stored with the weights unless given; weights of SPADE are taken
-            for published ones by their number of channels (COCO-Stuff, ADE20K, Cityscapes), all others to have
-            neither.
+        dont_care, instance_edges: whether label maps may hold 255 for "don't care", and whether the last channel of
+            the network's is for edges between instances. What is stored with the weights unless given; weights of
+            SPADE are taken for published ones by their number of channels (COCO-Stuff, ADE20K, Cityscapes), all
+            others to have neither.
         overrides: arguments of the network's constructor that the tensors of a foreign file cannot tell, such as
             `num_upsampling_layers="more"`; `i2i inspect` lists them.
 
@@ -81,7 +81,7 @@ def load(
     side = checkpoint.spec.input and _with_range(checkpoint.spec.input, input_range)
     spec = replace(
         checkpoint.spec,
-        input=side and _with_channels(side, dont_care=dont_care, instances=instances),
+        input=side and _with_channels(side, dont_care=dont_care, instance_edges=instance_edges),
         output=_with_range(checkpoint.spec.output, output_range),
         normalisation=checkpoint.spec.normalisation if normalisation is None else normalisation,
         dropout=checkpoint.spec.dropout if dropout is None else dropout,
@@ -173,15 +173,15 @@ class Translator(nn.Module):
         self._options = Options(tile_px=tile_px, exact=exact)
         self.work = Work()
         self._restores: bool = getattr(generator, "restores", False)
-        only_size = _only_size(generator)
-        self._styles = Styles(generator, photos=spec.output, size=only_size)
+        size = only_size(generator)
+        self._styles = Styles(generator, photos=spec.output, size=size)
         self._codec = Codec(
             input=spec.input,
             output=spec.output,
             size_multiple=size_multiple,
             smallest_px=getattr(generator, "smallest_px", SMALLEST_PX),
             scale=scale,
-            only_size=only_size,
+            only_size=size,
         )
         self._engine = Engine(
             network=generator, codec=self._codec, run=SafeRunner(generator, precision=precision, compile=compile)
@@ -368,14 +368,6 @@ def _open_pages(file: ImageFile, name: str) -> list[Picture]:
     return [open_page(page, alpha=file.alpha, name=n) for page, n in zip(file.pages, names, strict=True)]
 
 
-def _only_size(generator: Any) -> tuple[int, int] | None:
-    """The height and width of the maps that a generator with a latent vector paints; None for all others."""
-    if getattr(generator, "latent_channels", None) is None:
-        return None
-    height, width = generator.latent_size
-    return height * generator.size_multiple, width * generator.size_multiple
-
-
 def _like(file: ImageFile, pages: tuple[np.ndarray, ...]) -> ImageFile:
     """The translated pages with what can be kept of the file's transparency and colour profile."""
     before, after = file.pages[0].shape[2], pages[0].shape[2]
@@ -394,12 +386,12 @@ def _with_range(side: ImageSide, data_range: tuple[float, float] | None) -> Imag
     return side if data_range is None else replace(side, dtype="any", data_range=data_range)
 
 
-def _with_channels(side: ImageSide, *, dont_care: bool | None, instances: bool | None) -> ImageSide:
+def _with_channels(side: ImageSide, *, dont_care: bool | None, instance_edges: bool | None) -> ImageSide:
     """The side with what a person knows better about the last channels of its label maps."""
     return replace(
         side,
         dont_care=side.dont_care if dont_care is None else dont_care,
-        instances=side.instances if instances is None else instances,
+        instances=side.instances if instance_edges is None else instance_edges,
     )
 
 
