@@ -94,16 +94,16 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @torch.no_grad()
 def test_a_painter_of_true_colours_reaches_the_ceiling(tmp_path: Path) -> None:
-    examiner = Examiner(Judging(segmenter_steps=60), make_task())
+    examiner = Examiner(Judging(segmenter_steps=150), make_task())
     baselines = examiner.baselines()
     said: list[str] = []
     torch.manual_seed(0)
     figures = examiner.of(make_method(judge=examiner.judge), out=tmp_path)(said.append)
-    assert baselines["real photos"]["trained_miou"] == baselines["real photos"]["read_miou"] > 0.97
-    assert figures["trained_miou"] > 0.97
+    assert baselines["real photos"]["trained_miou"] == baselines["real photos"]["read_miou"] > 0.95
+    assert figures["trained_miou"] > 0.95
     assert figures["style_colour"] == pytest.approx(1, abs=0.05)
     assert figures["style_miou_change"] < 0.02
-    assert "60 steps" in said[0]
+    assert "150 steps" in said[0]
 
 
 @torch.no_grad()
