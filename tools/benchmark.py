@@ -3,6 +3,7 @@
     python tools/benchmark.py train
     python tools/benchmark.py train --method cyclegan --precision bf16 --channels-last --compile
     python tools/benchmark.py memory --method cyclegan --size-px 512
+    python tools/benchmark.py memory --method spade --size-px 256
     python tools/benchmark.py inference
 
 Readings of all variants alternate, in an order that rotates, so that whatever else the machine does meets all alike.
@@ -143,8 +144,8 @@ def plain_step(work: TrainingWork, device: torch.device, *, fused_adam: bool) ->
             return pix2pix_step(work, device, fused_adam=fused_adam)
         case "cyclegan":
             return cyclegan_step(work, device, fused_adam=fused_adam)
-        case "cut":
-            raise InputError("CUT has no plain step to be compared with: take --method pix2pix or cyclegan")
+        case "cut" | "spade":
+            raise InputError(f"{work.method} has no plain step to be compared with: take --method pix2pix or cyclegan")
 
 
 def i2i_step(work: TrainingWork, accelerator: Accelerator, *, ema_decay: float) -> Step:
@@ -269,15 +270,20 @@ def peak_in_words(peak: float | None) -> str:
 class MemoryWork:
     """i2i's training step in fp32 and bf16, with and without computing activations again.
 
+    SPADE's, which looks label maps up, is set beside one that makes them one-hot, resizes them in every SPADE layer
+    and joins them to the images for the discriminator.
+
     Attributes:
         method: which step.
         device: "auto" takes an accelerator where there is one.
         batch_size: images in a step, on each side.
-        size_px: side of the images; a multiple of 4, for pix2pix of 256.
-        width: channels after the first convolution, in all networks.
+        size_px: side of the images; a multiple of 4, for pix2pix of 256, for SPADE of 32.
+        width: channels after the first convolution, in all networks; of SPADE's generator, before the last one.
         blocks: of CycleGAN's and CUT's generators.
+        classes: of SPADE's label maps, beside "don't care" and the edges of instances.
         upsampling: of all generators; for CUT as published, "bilinear".
         antialias: ResNets blur before they halve; for CUT as published, they do.
+        readings: of the time of SPADE's step either way, in fp32.
         limit_gib: what would need more is not run.
         threads: of PyTorch on the CPU; None: PyTorch decides.
     """
@@ -290,10 +296,12 @@ class MemoryWork:
     blocks: int = 9
     upsampling: Upsampling = "transposed"
     antialias: bool = False
+    classes: int = 182
+    readings: int = 3
     limit_gib: float = 16.0
     threads: int | None = None
 
-    def training(self, *, precision: Precision, checkpointing: bool) -> TrainingWork:
+    def training(self, *, precision: Precision, checkpointing: bool, one_hot: bool = False) -> TrainingWork:
         return TrainingWork(
             method=self.method,
             device=self.device,
@@ -305,32 +313,59 @@ class MemoryWork:
             blocks=self.blocks,
             upsampling=self.upsampling,
             antialias=self.antialias,
+            classes=self.classes,
+            one_hot=one_hot,
             threads=self.threads,
         )
+
+    def heading(self) -> str:
+        blurred = ", antialiased" if self.antialias else ""
+        details = f"{self.upsampling}{blurred}"
+        if self.method == "spade":
+            details = f"{self.classes} classes, don't care and edges"
+        return f"{self.method} step of i2i: width {self.width}, {details}, batch {self.batch_size}, {self.size_px} px"
 
 
 def memory(work: MemoryWork) -> None:
     """Say what i2i's training step needs in memory, and what of that autograd keeps for the backward pass."""
-    device = work.training(precision="fp32", checkpointing=False).accelerator().device
-    blurred = ", antialiased" if work.antialias else ""
-    networks = f"width {work.width}, {work.upsampling}{blurred}"
-    heading = f"{work.method} step of i2i: {networks}, batch {work.batch_size}, {work.size_px} px"
-    table = Table(title=heading, caption=machine(device))
+    accelerator = work.training(precision="fp32", checkpointing=False).accelerator()
+    device = accelerator.device
+    table = Table(title=work.heading(), caption=machine(device))
     for column in ("", "kept for backward", "peak memory"):
         table.add_column(column, justify="right" if column else "left")
-    for checkpointing in (True, False):
-        for precision in PRECISIONS:
-            training = work.training(precision=precision, checkpointing=checkpointing)
-            kept, lasting = planned_memory(training, device)
-            fits = kept + lasting <= work.limit_gib * GIB
-            table.add_row(
-                f"{precision}, checkpointing" if checkpointing else precision,
-                f"{kept / GIB:.2f} GiB",
-                peak_in_words(peak_memory(training, "i2i")) if fits else f"not run: above {work.limit_gib:g} GiB",
-            )
+    for one_hot in (False, True) if work.method == "spade" else (False,):
+        for checkpointing in (True, False):
+            for precision in PRECISIONS:
+                training = work.training(precision=precision, checkpointing=checkpointing, one_hot=one_hot)
+                kept, lasting = planned_memory(training, device)
+                fits = kept + lasting <= work.limit_gib * GIB
+                table.add_row(
+                    precision + (", checkpointing" if checkpointing else "") + (", one-hot maps" if one_hot else ""),
+                    f"{kept / GIB:.2f} GiB",
+                    peak_in_words(peak_memory(training, "i2i")) if fits else f"not run: above {work.limit_gib:g} GiB",
+                )
     console().print(table)
     console().print("Kept for backward: of the generators' side, by autograd, beside weights.")
     console().print(peak_meaning(device))
+    if work.method == "spade":
+        print_times_of_labels(work, accelerator)
+
+
+def print_times_of_labels(work: MemoryWork, accelerator: Accelerator) -> None:
+    """How long SPADE's step takes with label maps looked up, and with one-hot ones."""
+    ways = {"looked up": False, "one-hot": True}
+    steps = {
+        name: make_step(work.training(precision="fp32", checkpointing=False, one_hot=way), "i2i", accelerator)
+        for name, way in ways.items()
+    }
+    for step in steps.values():
+        step()
+    seconds = time_in_turns(steps, readings=work.readings, device=accelerator.device)
+    medians = {name: statistics.median(readings) for name, readings in seconds.items()}
+    console().print(
+        f"In fp32 a step takes {medians['looked up']:.2f} s with label maps looked up, {medians['one-hot']:.2f} s with "
+        f"one-hot maps: medians of {work.readings} readings in turns."
+    )
 
 
 def planned_memory(work: TrainingWork, device: torch.device) -> tuple[int, int]:

@@ -104,7 +104,7 @@ def test_too_few_readings(benchmark: ModuleType) -> None:
         benchmark.TimedTraining(steps=1)
 
 
-@pytest.mark.parametrize("method", ["cyclegan", "cut"])
+@pytest.mark.parametrize("method", ["cyclegan", "cut", "spade"])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_planned_memory_is_what_a_step_keeps(benchmark: ModuleType, method: str, checkpointing: bool) -> None:
     """The same count as of real tensors in a real trainer's passes, told apart by where their data lies."""
@@ -128,6 +128,33 @@ def test_planned_memory_is_what_a_step_keeps(benchmark: ModuleType, method: str,
     assert planned == pytest.approx(measured, rel=0.01)
 
 
+def test_spade_trains_alike_on_either_kind_of_label_maps(benchmark: ModuleType) -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        tiny = {"method": "spade", "size_px": 64, "width": 2, "classes": 40, "device": "cpu"}
+        works = [benchmark.TrainingWork(**tiny, one_hot=one_hot) for one_hot in (False, True)]
+        trainers = [work.trainer(work.accelerator(), batches=iter(work.batches())) for work in works]
+        for step in range(3):
+            for trainer in trainers:
+                trainer.step(step)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    looked_up, one_hot = (
+        [p for optimiser in trainer.optimisers for p in optimiser.param_groups[0]["params"]] for trainer in trainers
+    )
+    torch.testing.assert_close(looked_up, one_hot, rtol=0, atol=1e-7)
+
+
+def test_one_hot_maps_take_more_memory(benchmark: ModuleType) -> None:
+    """At least the map of the full size, which each of a last block's three SPADE layers resizes for itself."""
+    works = [
+        benchmark.TrainingWork(method="spade", size_px=64, width=4, device="cpu", one_hot=one_hot)
+        for one_hot in (False, True)
+    ]
+    looked_up, one_hot = (benchmark.planned_memory(work, torch.device("cpu"))[0] for work in works)
+    assert one_hot - looked_up > 3 * 184 * 4 * 64**2
+
+
 @pytest.mark.slow
 def test_memory_prints_every_figure(benchmark: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     tiny = {"device": "cpu", "width": 4, "blocks": 1, "threads": 1}
@@ -140,6 +167,21 @@ def test_memory_prints_every_figure(benchmark: ModuleType, capsys: pytest.Captur
         kept[variant] = float(row[1])
         assert row[2].startswith("not run") == (kept[variant] > 0.05), printed
     assert kept["bf16, checkpointing"] < kept["fp32, checkpointing"] < kept["bf16"] < kept["fp32"]
+
+
+@pytest.mark.slow
+def test_memory_sets_one_hot_maps_beside_those_looked_up(
+    benchmark: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    benchmark.memory(
+        benchmark.MemoryWork(method="spade", device="cpu", width=2, size_px=64, readings=2, limit_gib=0, threads=1)
+    )
+    printed = capsys.readouterr().out
+    assert "182 classes, don't care and edges" in printed
+    for variant in ("bf16", "fp32", "bf16, checkpointing", "fp32, checkpointing"):
+        for way in ("", ", one-hot maps"):
+            assert re.search(rf"│ {variant}{way}\s+│\s+[\d.]+ GiB │\s+not run: above 0 GiB │", printed), printed
+    assert re.search(r"takes [\d.]+ s with label maps looked up, [\d.]+ s with one-hot maps: medians of 2", printed)
 
 
 def test_inference_prints_every_figure(benchmark: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
