@@ -3,8 +3,9 @@
     i2i export --weights RealESRGAN_x2plus --out x2.onnx
     i2i export --weights runs/facades --out facades.onnx --normalisation per_image
 
-The file takes batches and images of any size; its metadata says which values and size multiples. onnxruntime computes
-random images from it before it is put in place.
+The file takes batches and images of any size; its metadata says which values and size multiples. Label maps go in
+one-hot. A network with a latent vector is exported with the one size and in the mean style. onnxruntime computes random
+images from the file before it is put in place.
 """
 
 import sys
@@ -19,6 +20,7 @@ from i2i.checkpoints.foreign import open_checkpoint
 from i2i.cli.overrides import parse_overrides
 from i2i.errors import InputError
 from i2i.inference.export import OPSET, export_onnx
+from i2i.inference.styles import only_size
 from i2i.layers.norm import Normalisation
 
 
@@ -55,6 +57,9 @@ def main(settings: Settings) -> None:
         spec = replace(spec, normalisation=settings.normalisation)
     if spec.dropout:
         print("Dropout, which is on in this network, is off in the exported one.", file=sys.stderr)
+    if (size := only_size(checkpoint.network)) is not None:
+        height, width = size
+        print(f"The exported network paints {width} x {height} px in the mean style alone.", file=sys.stderr)
     print(f"Exporting {checkpoint.family}: large networks take a minute …", file=sys.stderr)
     report = export_onnx(checkpoint.network, settings.out, spec=spec, opset=settings.opset)
     for shape, difference in report.differences.items():

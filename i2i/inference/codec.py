@@ -53,7 +53,9 @@ class Codec:
             return torch.float32 if self.output.dtype in PHYSICAL else getattr(torch, self.output.dtype)
         return torch.float32 if integers and physical else dtype
 
-    def encode(self, image: Tensor, rows: range, columns: range, device: torch.device) -> Tensor:
+    def encode(
+        self, image: Tensor, rows: range, columns: range, device: torch.device, *, label_ids: bool = False
+    ) -> Tensor:
         """A piece of an image for the network.
 
         Args:
@@ -61,9 +63,10 @@ class Codec:
                 one-hot.
             rows, columns: which; beyond the image's last pixel it is continued as in a mirror.
             device: where the result is wanted.
+            label_ids: leave the ids of a label map as they are, for a network that looks weights up by them.
 
         Returns:
-            float32 (C', rows, columns) in the network's own range.
+            float32 (C', rows, columns) in the network's own range; with `label_ids` the piece of a label map.
         """
         piece = image[:, rows.start : rows.stop, columns.start : columns.stop]
         if piece.shape[1:] != (len(rows), len(columns)):
@@ -72,7 +75,11 @@ class Codec:
         # Integers cross to the device at their own depth; float64 does not exist on Apple's.
         piece = (piece.float() if piece.is_floating_point() else piece).to(device)
         if self.input.labels:
-            return piece if piece.is_floating_point() else one_hot(piece[None], channels=self.input.channels)[0]
+            return (
+                piece
+                if label_ids or piece.is_floating_point()
+                else one_hot(piece[None], channels=self.input.channels)[0]
+            )
         return rescale(piece, source=_range_of(self.input, image.dtype), target=self.input.network_range)
 
     def decode(self, values: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:

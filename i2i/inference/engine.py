@@ -20,6 +20,7 @@ from i2i.inference.memory import available_bytes, is_out_of_memory, working_budg
 from i2i.inference.precision import NotEnoughMemory, NotFinite, SafeRunner
 from i2i.inference.staged import StagedWork, count_stages, run_staged
 from i2i.inference.tiling import Span, Tiling, Window, blend_tiles
+from i2i.layers.labels import LabelConv2d
 
 Progress = Callable[[float], None]
 Way = Literal["whole", "tiles", "bands"]
@@ -215,6 +216,11 @@ class Engine:
         return receptive_radius(self._network) if self._traceable else None
 
     @cached_property
+    def _looks_labels_up(self) -> bool:
+        """Whether the network takes label maps without their one-hot form, with the same result and less work."""
+        return any(isinstance(module, LabelConv2d) for module in self._network.modules())
+
+    @cached_property
     def _traceable(self) -> bool:
         try:
             trace(self._network)
@@ -399,7 +405,8 @@ class Engine:
         image = member.image
 
         def read(start: int, stop: int) -> Tensor:
-            return self._encode(image, range(start, stop), range(columns.start, columns.stop))[None]
+            # Bands are of maps with the network's number of channels.
+            return self._encode(image, range(start, stop), range(columns.start, columns.stop), label_ids=False)[None]
 
         def write(start: int, rows: Tensor) -> None:
             if not rows.isfinite().all():
@@ -417,14 +424,17 @@ class Engine:
             progress=progress,
         )
 
-    def _encode(self, image: Tensor, rows: range, columns: range) -> Tensor:
+    def _encode(self, image: Tensor, rows: range, columns: range, *, label_ids: bool | None = None) -> Tensor:
         parameter = next(self._network.parameters())
-        return self._codec.encode(image, rows, columns, parameter.device).to(parameter.dtype)
+        label_ids = self._looks_labels_up if label_ids is None else label_ids
+        encoded = self._codec.encode(image, rows, columns, parameter.device, label_ids=label_ids)
+        return encoded.to(parameter.dtype) if encoded.is_floating_point() else encoded
 
     def _call(self, inputs: Tensor, members: list[NamedImage]) -> Tensor:
         eight_bits = self._codec.result_dtype(members[0].image.dtype) == torch.uint8
         latents = [member.latents for member in members if member.latents is not None]
-        styles = [torch.stack(latents).to(inputs.device, inputs.dtype)] if latents else []
+        parameter = next(self._network.parameters())
+        styles = [torch.stack(latents).to(parameter.device, parameter.dtype)] if latents else []
         try:
             return self._run(inputs, *styles, eight_bits=eight_bits)
         except NotFinite as error:

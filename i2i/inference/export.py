@@ -15,6 +15,7 @@ from i2i import __version__
 from i2i.checkpoints.store import GeneratorSpec
 from i2i.errors import InputError, RunStopped
 from i2i.files import naming, replacing
+from i2i.inference.styles import only_size
 from i2i.layers.norm import set_inference_mode
 
 OPSET = 18
@@ -47,8 +48,9 @@ def export_onnx(network: nn.Module, path: Path, *, spec: GeneratorSpec, opset: i
 
     The file's input `images` is float32 (N, in_channels, H, W), its output `translations` (N, out_channels, H · scale,
     W · scale), for any N and any H and W that are multiples of the network's `size_multiple`. Their values are the
-    network's own. `metadata_props` says which data they stand for, each entry in JSON: `input` and `output` as in
-    config.json, `normalisation`, `scale`, `size_multiple`, `network` and `i2i_version`.
+    network's own; label maps are one-hot. A generator with a latent vector paints images of one size, and what is
+    exported is its mean style. `metadata_props` says which data the values stand for, each entry in JSON: `input` and
+    `output` as in config.json, `normalisation`, `scale`, `size_multiple`, `network` and `i2i_version`.
 
     Args:
         network: a generator that translates images; it is left as it is.
@@ -59,7 +61,7 @@ def export_onnx(network: nn.Module, path: Path, *, spec: GeneratorSpec, opset: i
 
     Raises:
         InputError: the packages of the extra `export` are missing, the path does not end in .onnx, the opset is too
-            old or unknown, or the network takes no images, or only of one size.
+            old or unknown, or the network takes no images.
         RunStopped: PyTorch cannot export the network, or the file computes something else: an output is further than
             `TOLERANCE` from PyTorch's, in units of the largest value if that is above 1.
         OSError: the file cannot be written.
@@ -120,6 +122,8 @@ def _run_on_random_images(network: Any, value_range: tuple[float, float]) -> lis
     smallest = max(multiple, getattr(network, "smallest_px", 1))
     side = multiple * max(2, CHECKED_PX // multiple)
     sizes = [(1, smallest, smallest), (1, side, side + multiple), (2, side + multiple, side), (3, side, side)]
+    if (size := only_size(network)) is not None:
+        sizes = [(count, *size) for count in (1, 2, 3)]
     low, high = value_range
     # A generator of its own leaves the caller's random numbers as they were.
     random = torch.Generator().manual_seed(0)
@@ -127,19 +131,17 @@ def _run_on_random_images(network: Any, value_range: tuple[float, float]) -> lis
         low + (high - low) * torch.rand(count, network.in_channels, height, width, generator=random)
         for count, height, width in sizes
     ]
-    try:
-        return [(image, network(image)) for image in images]
-    except InputError as error:
-        raise InputError(f"exported networks take images of any size, which this one does not: {error}") from error
+    return [(image, network(image)) for image in images]
 
 
 def _write(network: Any, path: Path, *, opset: int) -> None:
-    multiple = network.size_multiple
+    multiple, size = network.size_multiple, only_size(network)
     batch, height, width = (torch.export.Dim(name) for name in ("batch", "height", "width"))
     if multiple > 1:
         height, width = multiple * height, multiple * width
+    dynamic = {0: batch} if size is not None else {0: batch, 2: height, 3: width}
     # All sizes differ, and none is one, or the exporter would take them for bound to each other or fixed.
-    example = torch.zeros(3, network.in_channels, 4 * multiple, 5 * multiple)
+    example = torch.zeros(3, network.in_channels, *(size or (4 * multiple, 5 * multiple)))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the exporter's own insides
@@ -151,7 +153,7 @@ def _write(network: Any, path: Path, *, opset: int) -> None:
                 output_names=["translations"],
                 opset_version=opset,
                 dynamo=True,
-                dynamic_shapes=({0: batch, 2: height, 3: width},),
+                dynamic_shapes=(dynamic,),
                 external_data=False,
                 verbose=False,
             )

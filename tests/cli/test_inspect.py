@@ -81,6 +81,27 @@ def test_a_generator_of_noise_has_no_image_side(capsys: Printed, tmp_path: Path)
     assert "7 latent values" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("encoder", [None, 4])
+def test_what_a_painter_of_label_maps_knows(encoder: int | None, capsys: Printed, tmp_path: Path) -> None:
+    size = {"latent_channels": 7, "latent_height": 1, "latent_width": 2, "style_encoder_width": encoder}
+    network = GENERATORS["spade"](in_channels=6, width=1, hidden_width=2, style_px=16, **size)
+    side = ImageSide(channels=6, dtype="uint8", data_range=(0, 1), labels=True, dont_care=True, instances=True)
+    photo = ImageSide(channels=3, dtype="uint8", data_range=(0, 255))
+    save_generator(tmp_path / "generator", network=network, spec=GeneratorSpec(input=side, output=photo), card="")
+    found = inspect(capsys, tmp_path)
+    assert (found["input"]["dont_care"], found["input"]["instances"]) == (True, True)
+    assert (found["latent_channels"], found["only_size"]) == (7, [32, 64])
+    assert found["style_encoder_px"] == (16 if encoder else None)
+    assert found["findings"]["instance_edges"]["certain"]
+    main(Settings(file=str(tmp_path)))
+    text = capsys.readouterr().out
+    assert "label maps: 4 classes, don't care (255), edges between instances" in text
+    assert "64 x 32 px only" in text
+    assert "a latent vector of 7 values" in text
+    assert ("read off a photo" in text) == bool(encoder)
+    assert ("no style encoder" in text) != bool(encoder)
+
+
 def test_what_is_no_weight_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "photo.pth").write_text("no weights")
     with pytest.raises(InputError, match=r"photo\.pth is no weight file"):

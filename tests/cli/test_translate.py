@@ -147,13 +147,16 @@ def test_options_reach_the_translator(photos: Path, tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(i2i, "load", load)
     assert translate(photos, tmp_path / "out", "--weights", "name") == 130
-    nothing = dict.fromkeys(["tile_px", "exact", "normalisation", "dropout", "input_range", "output_range"])
+    names = "tile_px exact normalisation dropout input_range output_range style_encoder dont_care instance_edges"
+    nothing = dict.fromkeys(names.split())
     assert given == {"weights": "name", "device": "auto", "precision": "auto", "compile": False} | nothing
 
     given.clear()
     options = "--device cpu --precision bf16 --tile-px 128 --no-exact --compile --normalisation per_image --dropout"
     ranges = "--input-range 0 4095 --output-range -1000 3000 --set blocks=4 --set num_upsampling_layers=more"
-    assert translate(photos, tmp_path / "out", "--weights", "name", *options.split(), *ranges.split()) == 130
+    labels = "--style-encoder net_E.pth --dont-care --no-instance-edges"
+    every = f"{options} {ranges} {labels}".split()
+    assert translate(photos, tmp_path / "out", "--weights", "name", *every) == 130
     assert given == {
         "weights": "name",
         "device": "cpu",
@@ -165,6 +168,9 @@ def test_options_reach_the_translator(photos: Path, tmp_path: Path, monkeypatch:
         "dropout": True,
         "input_range": (0.0, 4095.0),
         "output_range": (-1000.0, 3000.0),
+        "style_encoder": "net_E.pth",
+        "dont_care": True,
+        "instance_edges": False,
         "blocks": 4,
         "num_upsampling_layers": "more",
     }
@@ -505,7 +511,8 @@ def test_reading_and_writing_overlap_with_the_network_and_stay_bounded(
     def note(text: str) -> ImageFile:
         return ImageFile(pages=(np.zeros((1, 1, 3), np.uint8),), alpha=False, icc_profile=None, notes=(text,))
 
-    def read(path: Path) -> ImageFile:
+    def read(path: Path, *, labels: bool) -> ImageFile:
+        assert not labels
         begun[f"read {path.stem}"].set()
         return note(path.stem)
 
@@ -514,8 +521,11 @@ def test_reading_and_writing_overlap_with_the_network_and_stay_bounded(
         written.append((path.stem, *image.notes))
         return ()
 
+    side = ImageSide(channels=3, dtype="uint8", data_range=(0, 255))
+
     class Network:
         work = Work()
+        spec = GeneratorSpec(input=side, output=side)
 
         def translate_file(self, image: ImageFile, **options: Any) -> ImageFile:
             number = int(image.notes[0])
@@ -530,7 +540,7 @@ def test_reading_and_writing_overlap_with_the_network_and_stay_bounded(
     monkeypatch.setattr(command, "write_image_file", write)
     tally = command.Tally()
     with FileProgress(total=count, show=False) as progress:
-        command._translate(Network(), jobs, batch_size=None, tally=tally, progress=progress)
+        command._translate(Network(), jobs, styles={}, instances={}, batch_size=None, tally=tally, progress=progress)
     assert not tally.failures
     assert written == [(str(number), str(number)) for number in range(count)]
 

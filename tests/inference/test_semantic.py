@@ -206,6 +206,34 @@ def test_pieces_see_the_edges_of_the_whole_map(exact: bool) -> None:
     assert_close(found, paint(t, by_hand(ids, side, objects))[0])
 
 
+def test_bands_of_a_network_that_looks_labels_up() -> None:
+    t = painter(dont_care=True, instances=True)
+    ids, objects = some_ids(200, 330), some_ids(200, 330, classes=50, seed=1)
+    whole = t(ids, instances=objects)
+    assert not t.work.stages
+    assert_close(t(ids, instances=objects, exact=True, tile_px=64), whole)
+    assert t.work.stages
+
+
+@pytest.mark.parametrize("channels", [9, 40])  # of 40 no one-hot form is made
+def test_other_number_types(channels: int) -> None:
+    side = ImageSide(channels=channels, dtype="uint8", data_range=(0, 1), labels=True, dont_care=True, instances=True)
+    network = spade(channels=channels, latent_channels=3, latent_height=1, latent_width=2)
+    spec = GeneratorSpec(input=side, output=FLOATS)
+    ids = some_ids(32, 64, classes=channels - 2)
+    ids[:5] = 255
+    exact = Translator(generator=network, spec=spec)(ids, seed=3)
+    assert_close(
+        exact,
+        network(by_hand(ids, side), torch.randn(1, 3, generator=torch.Generator().manual_seed(3)))
+        .permute(0, 2, 3, 1)
+        .detach()
+        .numpy()[0],
+    )
+    assert difference(Translator(generator=network, spec=spec, precision="bf16")(ids, seed=3), exact) < 0.2
+    assert difference(Translator(generator=network.double(), spec=spec)(ids, seed=3), exact) < 1e-4
+
+
 def test_a_list_of_maps_with_instances() -> None:
     t = painter(instances=True)
     ids = [some_ids(32, 64, seed=seed) for seed in range(3)]
