@@ -21,11 +21,11 @@ from i2i.state_dicts import WRAPPERS, read_state_dict
 
 GIVEN = "given by you"
 
-# Of SPADE's published generators, by the channels of their label maps: whether these have "don't care", and edges.
-PUBLISHED_LABELS = {
-    184: (True, True),  # COCO-Stuff, 182 classes
-    151: (True, False),  # ADE20K, 150 classes
-    36: (False, True),  # Cityscapes, 35 classes
+# What the label maps of SPADE's published generators hold, by their channels.
+PUBLISHED_LABELS: dict[int, dict[str, Any]] = {
+    184: {"dont_care": True, "instances": True},  # COCO-Stuff, 182 classes
+    151: {"dont_care": True, "first_id": 1},  # ADE20K, 150 classes; 0 is "other"
+    36: {"instances": True},  # Cityscapes, 35 classes
 }
 
 
@@ -269,7 +269,6 @@ def _make_spec(network: nn.Module) -> GeneratorSpec:
     """Other projects translate 8-bit images, or one-hot label maps; their files do not say so."""
     generator: Any = network
     labels = getattr(generator, "takes_labels", False)
-    dont_care, instances = PUBLISHED_LABELS.get(generator.in_channels, (False, False)) if labels else (False, False)
     return GeneratorSpec(
         input=ImageSide(
             channels=generator.in_channels,
@@ -277,8 +276,7 @@ def _make_spec(network: nn.Module) -> GeneratorSpec:
             data_range=(0, 1) if labels else (0, 255),
             network_range=generator.input_range,
             labels=labels,
-            dont_care=dont_care,
-            instances=instances,
+            **(PUBLISHED_LABELS.get(generator.in_channels, {}) if labels else {}),
         ),
         output=ImageSide(
             channels=generator.out_channels,

@@ -41,14 +41,16 @@ class ImageSide:
             the images' own type, which a person may ask for who knows the units better.
         data_range: (low, high) in the data's own units: (0, 255), (0, 4095), Hounsfield, reflectance …
         network_range: what the network calls low and high; `data_range` is mapped to it linearly.
-        labels: whether the side is a label map: one channel of class ids 0 … classes − 1, handed in as integers
-            and one-hot encoded inside; arrays of `channels` channels are taken as already encoded.
-        dont_care: whether a label map may hold 255, for pixels of no class; they have a channel behind the classes'.
+        labels: whether the side is a label map: one channel of class ids, handed in as integers and one-hot encoded
+            inside; arrays of `channels` channels are taken as already encoded.
+        dont_care: whether there may be pixels of no class, which have a channel behind the classes': `dont_care_id`
+            in label maps, or an id below the first.
         instances: whether the last channel holds the edges between instances (`i2i.layers.edges`).
+        first_id: of the first class in label maps.
 
     Raises:
         InputError: channels below 1, an unknown dtype, a range that is not finite and increasing, labels that are no
-            integers or have no class, or `dont_care` or `instances` without labels.
+            integers or have no class, a first id below 0, or what only label maps have without labels.
     """
 
     channels: int
@@ -58,6 +60,7 @@ class ImageSide:
     labels: bool = False
     dont_care: bool = False
     instances: bool = False
+    first_id: int = 0
 
     def __post_init__(self) -> None:
         if self.channels < 1:
@@ -71,7 +74,9 @@ class ImageSide:
         for name in ("labels", "dont_care", "instances"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name}: expected true or false, got {getattr(self, name)!r}")
-        for name in ("dont_care", "instances"):
+        if isinstance(self.first_id, bool) or not isinstance(self.first_id, int) or self.first_id < 0:
+            raise InputError(f"first_id: expected an integer from 0 on, got {self.first_id!r}")
+        for name in ("dont_care", "instances", "first_id"):
             if getattr(self, name) and not self.labels:
                 raise InputError(f"{name}: only label maps have it; expected labels=True beside it")
         if self.labels and self.dtype == "float32":
@@ -85,6 +90,11 @@ class ImageSide:
     def classes(self) -> int:
         """How many classes a label map has, not counting "don't care"."""
         return self.channels - self.dont_care - self.instances
+
+    @property
+    def dont_care_id(self) -> int:
+        """What stands for "don't care" in label maps: 255, or 65535 where 255 is a class."""
+        return 255 if self.first_id + self.classes <= 255 else 65535
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,6 +276,7 @@ def _parse_side(entry: dict[str, Any]) -> ImageSide:
         labels=entry.get("labels", False),
         dont_care=entry.get("dont_care", False),
         instances=entry.get("instances", False),
+        first_id=entry.get("first_id", 0),
     )
 
 

@@ -93,7 +93,8 @@ def _about_images(checkpoint: Checkpoint) -> list[Finding]:
     if not spec.input.labels:
         values = {"input_range": spec.input.data_range} | values
     else:
-        values |= {"dont_care": spec.input.dont_care, "instance_edges": spec.input.instances}
+        side = spec.input
+        values |= {"dont_care": side.dont_care, "instance_edges": side.instances, "first_id": side.first_id}
     modules = list(checkpoint.network.modules())
     if any(isinstance(module, nn.BatchNorm2d) for module in modules):
         values["normalisation"] = spec.normalisation
@@ -170,8 +171,8 @@ def _side(side: dict[str, Any]) -> str:
 
 def _labels(side: dict[str, Any]) -> str:
     classes = side["channels"] - side["dont_care"] - side["instances"]
-    parts = [f"{classes} classes"]
-    parts += ["don't care (255)"] * side["dont_care"] + ["edges between instances"] * side["instances"]
+    parts = [f"{classes} classes from id {side['first_id']} on"]
+    parts += ["don't care"] * side["dont_care"] + ["edges between instances"] * side["instances"]
     return f"label maps: {', '.join(parts)}"
 
 

@@ -79,6 +79,7 @@ class Settings:
         dont_care: whether 255 in label maps stands for "don't care"; what the weights say unless given.
         instance_edges: whether the last channel of the network's label maps is for edges between instances; what the
             weights say unless given.
+        first_id: of the first class in label maps; what the weights say unless given.
         set: name=value for what a weight file cannot tell; `i2i inspect FILE` lists such names.
     """
 
@@ -104,6 +105,7 @@ class Settings:
     style_encoder: str | None = None
     dont_care: tyro.conf.DisallowNone[bool | None] = None
     instance_edges: tyro.conf.DisallowNone[bool | None] = None
+    first_id: int | None = None
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
 
 
@@ -220,6 +222,7 @@ def _load(settings: Settings, share: Share) -> Translator:
         style_encoder=settings.style_encoder,
         dont_care=settings.dont_care,
         instance_edges=settings.instance_edges,
+        first_id=settings.first_id,
         **overrides,
     )
 

@@ -8,8 +8,6 @@ from i2i.errors import InputError
 from i2i.inference.pictures import Picture, check_pixels, dtype_name
 from i2i.layers.edges import instance_edges
 
-DONT_CARE = 255  # in label maps as people have them
-
 
 def prepare_labels(
     picture: Picture, side: ImageSide, *, instances: Picture | None = None, size: tuple[int, int] | None = None
@@ -17,8 +15,7 @@ def prepare_labels(
     """A label map in the form that `Codec.encode` takes pieces of.
 
     Args:
-        picture: class ids (N, 1, H, W), integers from 0 to `side.classes` − 1, and 255 where `side.dont_care`; or
-            (N, side.channels, H, W), one-hot already.
+        picture: class ids (N, 1, H, W), as `side` says; or (N, side.channels, H, W), one-hot already.
         side: the network's input.
         instances: (N, C, H, W), a number or colour for each object. Unless given, the edges between instances are
             those between classes.
@@ -35,12 +32,11 @@ def prepare_labels(
     check_pixels(picture)
     if side.channels > 1 and picture.images.shape[1] == side.channels:
         return _prepare_one_hot(picture, instances, size)
-    _check_ids(picture, side)
-    ids = picture.images.to(torch.uint8 if side.channels <= 256 else torch.int32)
+    ids = _class_ids(picture, side)
     objects = picture.images if instances is None else _fitting_instances(instances, picture, side)
     if size is not None:
         ids, objects = _resize_nearest(ids, size), _resize_nearest(objects, size)
-    channels = [ids.masked_fill(ids == DONT_CARE, side.classes) if side.dont_care else ids]
+    channels = [ids]
     if side.instances:
         edges = instance_edges(objects).any(dim=1, keepdim=True)
         channels.append(edges.to(ids.device, ids.dtype))
@@ -60,9 +56,11 @@ def _prepare_one_hot(picture: Picture, instances: Picture | None, size: tuple[in
     return picture._replace(images=images if size is None else _resize_nearest(images, size))
 
 
-def _check_ids(picture: Picture, side: ImageSide) -> None:
+def _class_ids(picture: Picture, side: ImageSide) -> Tensor:
+    """Ids (N, 1, H, W) from 0 to `side.classes` − 1, and `side.classes` for "don't care"."""
     images, name = picture.images, picture.name
-    known = f"0 to {side.classes - 1}"
+    first, end = side.first_id, side.first_id + side.classes
+    known = f"{first} to {end - 1}"
     if images.shape[1] != 1:
         raise InputError(
             f"{name}: expected a label map of one channel, class ids from {known}, got {images.shape[1]} channels "
@@ -71,20 +69,26 @@ def _check_ids(picture: Picture, side: ImageSide) -> None:
     if images.dtype.is_floating_point:
         raise InputError(f"{name} is {dtype_name(images.dtype)}; expected class ids, which are integers")
     ids = _as_signed(images)
-    unknown = (ids < 0) | (ids >= side.classes)
+    of_no_class = (ids < first) | (ids == side.dont_care_id)
+    unknown = of_no_class | (ids >= end)
     if side.dont_care:
-        unknown &= ids != DONT_CARE
-    if not unknown.any():
-        return
-    labels, counts = ids[unknown].unique(return_counts=True)
+        unknown &= ~of_no_class
+    if unknown.any():
+        raise _unknown_ids(ids[unknown], name, known, side)
+    small = torch.uint8 if side.channels <= 256 else torch.int32
+    return (ids - first).masked_fill(of_no_class, side.classes).to(small)
+
+
+def _unknown_ids(unknown: Tensor, name: str, known: str, side: ImageSide) -> InputError:
+    labels, counts = unknown.unique(return_counts=True)
     label, count = int(labels[0]), int(counts[0])
-    if label == DONT_CARE:
-        raise InputError(
-            f'{name} has 255, which stands for "don\'t care", in {count} pixels; the network was trained without '
-            f"don't care and knows {known}: map 255 to one of these. If its last channel is for such pixels, say so: "
+    if label == side.dont_care_id:
+        return InputError(
+            f'{name} has {label}, which stands for "don\'t care", in {count} pixels; the network was trained without '
+            f"don't care and knows {known}: map {label} to one of these. If it has a channel for such pixels, say so: "
             "dont_care=True, --dont-care"
         )
-    raise InputError(
+    return InputError(
         f"{name} has the class id {label} in {count} pixels; the network knows {known}: map it to one of these"
     )
 

@@ -42,6 +42,7 @@ def load(
     style_encoder: str | Path | None = None,
     dont_care: bool | None = None,
     instance_edges: bool | None = None,
+    first_id: int | None = None,
     **overrides: Any,
 ) -> "Translator":
     """Load a trained generator, ready to translate images.
@@ -61,10 +62,11 @@ def load(
             taken to be trained on 8 bits.
         style_encoder: a file with the style encoder of a generator with a latent vector (SPADE's latest_net_E.pth);
             generators that were trained here hold theirs.
-        dont_care, instance_edges: whether label maps may hold 255 for "don't care", and whether the last channel of
-            the network's is for edges between instances. What is stored with the weights unless given; weights of
-            SPADE are taken for published ones by their number of channels (COCO-Stuff, ADE20K, Cityscapes), all
-            others to have neither.
+        dont_care, instance_edges, first_id: whether label maps may have pixels of no class; whether the last channel
+            of the network's is for edges between instances; and the id of the first class in label maps. What is
+            stored with the weights unless given; weights of other projects with as many channels as SPADE's published
+            ones (COCO-Stuff, ADE20K, Cityscapes) are taken for these, all others to have classes from 0 on and
+            nothing else.
         overrides: arguments of the network's constructor that the tensors of a foreign file cannot tell, such as
             `num_upsampling_layers="more"`; `i2i inspect` lists them.
 
@@ -81,7 +83,7 @@ def load(
     side = checkpoint.spec.input and _with_range(checkpoint.spec.input, input_range)
     spec = replace(
         checkpoint.spec,
-        input=side and _with_channels(side, dont_care=dont_care, instance_edges=instance_edges),
+        input=side and _with_labels(side, dont_care=dont_care, instance_edges=instance_edges, first_id=first_id),
         output=_with_range(checkpoint.spec.output, output_range),
         normalisation=checkpoint.spec.normalisation if normalisation is None else normalisation,
         dropout=checkpoint.spec.dropout if dropout is None else dropout,
@@ -111,9 +113,9 @@ class Translator(nn.Module):
     - float, for training on integers: [0, 1] stands for the data range, as in torchvision and kornia;
     - uint8 or uint16, for training on the other: its full range stands for the data range;
     - anything, for training on float: the data's own units;
-    - one channel of integers, for training on labels: class ids from 0, and 255 for "don't care" where the network was
-      trained with it. Files and PIL images with a palette give its indices. Where the network was trained with the
-      edges between instances, these come from an instance map, or else lie between classes.
+    - one channel of integers, for training on labels: class ids, mostly from 0 on, and 255 for "don't care" where the
+      network was trained with it. Files and PIL images with a palette give its indices. Where the network was trained
+      with the edges between instances, these come from an instance map, or else lie between classes.
 
     It comes back in the dtype in which it came, clipped to the data range where the network was trained on integers;
     but where one side was trained on float, integers come back as float32. Files and PIL images also tell what their
@@ -386,12 +388,15 @@ def _with_range(side: ImageSide, data_range: tuple[float, float] | None) -> Imag
     return side if data_range is None else replace(side, dtype="any", data_range=data_range)
 
 
-def _with_channels(side: ImageSide, *, dont_care: bool | None, instance_edges: bool | None) -> ImageSide:
-    """The side with what a person knows better about the last channels of its label maps."""
+def _with_labels(
+    side: ImageSide, *, dont_care: bool | None, instance_edges: bool | None, first_id: int | None
+) -> ImageSide:
+    """The side with what a person knows better about its label maps."""
     return replace(
         side,
         dont_care=side.dont_care if dont_care is None else dont_care,
         instances=side.instances if instance_edges is None else instance_edges,
+        first_id=side.first_id if first_id is None else first_id,
     )
 
 

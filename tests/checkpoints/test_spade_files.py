@@ -174,16 +174,17 @@ def test_it_takes_class_ids(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("channels", "dont_care", "edges"), [(184, True, True), (151, True, False), (36, False, True), (35, False, False)]
+    ("channels", "dont_care", "edges", "first_id"),
+    [(184, True, True, 0), (151, True, False, 1), (36, False, True, 0), (35, False, False, 0)],
 )
 def test_published_generators_are_known_by_their_channels(
-    channels: int, dont_care: bool, edges: bool, tmp_path: Path
+    channels: int, dont_care: bool, edges: bool, first_id: int, tmp_path: Path
 ) -> None:
     """COCO-Stuff: 182 classes; ADE20K: 150; Cityscapes: 35; with the options that they were trained with."""
     torch.save(Reference(labels=channels, width=1, hidden=1).state_dict(), tmp_path / "net_G.pth")
     spec = open_checkpoint(tmp_path / "net_G.pth").spec
     assert spec is not None and spec.input is not None
-    assert (spec.input.dont_care, spec.input.instances) == (dont_care, edges)
+    assert (spec.input.dont_care, spec.input.instances, spec.input.first_id) == (dont_care, edges, first_id)
 
 
 @pytest.mark.parametrize(

@@ -70,8 +70,8 @@ def test_config_says_how_to_use_the_network(folder: Path) -> None:
 
 
 def test_a_label_map_is_told_from_an_image(folder: Path) -> None:
-    side = ImageSide(channels=5, dtype="uint8", data_range=(0, 1), labels=True, dont_care=True, instances=True)
-    assert side.classes == 3
+    side = ImageSide(channels=5, dtype="uint8", data_range=(0, 1), labels=True, dont_care=True, first_id=2)
+    assert (side.classes, side.dont_care_id) == (4, 255)
     labels = replace(SPEC, input=side)
     save_generator(folder, network=small_unet(), spec=labels, card="")
     assert load_generator(folder)[1] == labels
@@ -80,7 +80,7 @@ def test_a_label_map_is_told_from_an_image(folder: Path) -> None:
 def test_a_folder_that_says_nothing_of_labels_holds_images(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     for side in ("input", "output"):
-        for name in ("labels", "dont_care", "instances"):
+        for name in ("labels", "dont_care", "instances", "first_id"):
             del config[side][name]
     edit_config(folder, **config)
     assert load_generator(folder)[1] == SPEC
@@ -249,6 +249,8 @@ def test_no_generator_is_said(tmp_path: Path) -> None:
         {"labels": True, "dtype": "float32"},
         {"dont_care": True},
         {"instances": True},
+        {"first_id": 1},
+        {"first_id": -1, "labels": True},
         {"channels": 2, "labels": True, "dont_care": True, "instances": True},
     ],
 )

@@ -95,7 +95,7 @@ def test_what_a_painter_of_label_maps_knows(encoder: int | None, capsys: Printed
     assert found["findings"]["instance_edges"]["certain"]
     main(Settings(file=str(tmp_path)))
     text = capsys.readouterr().out
-    assert "label maps: 4 classes, don't care (255), edges between instances" in text
+    assert "label maps: 4 classes from id 0 on, don't care, edges between instances" in text
     assert "64 x 32 px only" in text
     assert "a latent vector of 7 values" in text
     assert ("read off a photo" in text) == bool(encoder)

@@ -147,14 +147,16 @@ def test_options_reach_the_translator(photos: Path, tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(i2i, "load", load)
     assert translate(photos, tmp_path / "out", "--weights", "name") == 130
-    names = "tile_px exact normalisation dropout input_range output_range style_encoder dont_care instance_edges"
+    names = (
+        "tile_px exact normalisation dropout input_range output_range style_encoder dont_care instance_edges first_id"
+    )
     nothing = dict.fromkeys(names.split())
     assert given == {"weights": "name", "device": "auto", "precision": "auto", "compile": False} | nothing
 
     given.clear()
     options = "--device cpu --precision bf16 --tile-px 128 --no-exact --compile --normalisation per_image --dropout"
     ranges = "--input-range 0 4095 --output-range -1000 3000 --set blocks=4 --set num_upsampling_layers=more"
-    labels = "--style-encoder net_E.pth --dont-care --no-instance-edges"
+    labels = "--style-encoder net_E.pth --dont-care --no-instance-edges --first-id 1"
     every = f"{options} {ranges} {labels}".split()
     assert translate(photos, tmp_path / "out", "--weights", "name", *every) == 130
     assert given == {
@@ -171,6 +173,7 @@ def test_options_reach_the_translator(photos: Path, tmp_path: Path, monkeypatch:
         "style_encoder": "net_E.pth",
         "dont_care": True,
         "instance_edges": False,
+        "first_id": 1,
         "blocks": 4,
         "num_upsampling_layers": "more",
     }

@@ -26,7 +26,7 @@ DEEP_PHOTOS = ImageSide(channels=3, dtype="uint16", data_range=(0, 65535))  # fo
 CLASSES = 5
 
 
-def label_side(*, dont_care: bool = False, instances: bool = False) -> ImageSide:
+def label_side(*, dont_care: bool = False, instances: bool = False, first_id: int = 0) -> ImageSide:
     return ImageSide(
         channels=CLASSES + dont_care + instances,
         dtype="uint8",
@@ -35,6 +35,7 @@ def label_side(*, dont_care: bool = False, instances: bool = False) -> ImageSide
         labels=True,
         dont_care=dont_care,
         instances=instances,
+        first_id=first_id,
     )
 
 
@@ -48,9 +49,9 @@ def spade(*, channels: int = CLASSES, **arguments: Any) -> SPADEGenerator:
     return network
 
 
-def painter(*, dont_care: bool = False, instances: bool = False, output: ImageSide = FLOATS) -> Translator:
+def painter(*, output: ImageSide = FLOATS, **options: Any) -> Translator:
     """Any size, one style."""
-    side = label_side(dont_care=dont_care, instances=instances)
+    side = label_side(**options)
     return Translator(generator=spade(channels=side.channels), spec=GeneratorSpec(input=side, output=output))
 
 
@@ -126,6 +127,24 @@ def test_ids_become_classes_then_dont_care_then_edges(dont_care: bool, instances
         objects = some_ids(32, 64, classes=200, seed=1)
         assert_close(t(ids, instances=objects), paint(t, by_hand(ids, side, objects))[0])
         assert difference(t(ids, instances=objects), t(ids)) > 1e-3
+
+
+def test_ids_may_begin_elsewhere_and_what_is_below_is_of_no_class() -> None:
+    t = painter(dont_care=True, first_id=2)
+    assert t.spec.input is not None
+    ids = some_ids(32, 64).astype(np.int64)
+    expected = by_hand(np.where(ids == 3, 255, ids), t.spec.input)
+    for of_no_class in (255, 0, 1, -1):
+        assert_close(t(np.where(ids == 3, of_no_class, ids + 2)), paint(t, expected)[0])
+
+
+def test_of_many_classes_another_id_means_dont_care() -> None:
+    side = ImageSide(channels=301, dtype="uint16", data_range=(0, 1), labels=True, dont_care=True)
+    t = Translator(generator=Mixer(301), spec=GeneratorSpec(input=side, output=FLOATS))
+    ids = np.random.default_rng(0).integers(0, 300, (30, 40)).astype(np.uint16)
+    ids[0, :2] = 255, 65535
+    expected = torch.from_numpy(np.where(ids == 65535, 300, ids).astype(np.int64))
+    assert_close(t(ids), paint(t, F.one_hot(expected, 301).movedim(-1, 0)[None].float())[0])
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.int64])
@@ -511,12 +530,12 @@ def test_an_encoder_that_does_not_fit_is_refused(tmp_path: Path) -> None:
 
 def test_what_a_person_knows_of_the_channels(tmp_path: Path) -> None:
     save_generator(tmp_path, network=painter().generator, spec=painter().spec, card="")
-    t = i2i.load(tmp_path, dont_care=True, instance_edges=True)
+    t = i2i.load(tmp_path, dont_care=True, instance_edges=True, first_id=1)
     assert t.spec.input is not None
     assert (t.spec.input.classes, t.spec.input.channels) == (3, 5)
     ids = some_ids(32, 64, classes=3)
     ids[:9, :9] = 255
-    assert_close(t(ids), paint(t, by_hand(ids, t.spec.input))[0])
+    assert_close(t(np.where(ids == 255, 255, ids + 1)), paint(t, by_hand(ids, t.spec.input))[0])
 
 
 @pytest.mark.data
