@@ -14,7 +14,7 @@ def can_join(network: nn.Module, batches: Sequence[Tensor]) -> bool:
     return not mixes_images and len({batch.shape[1:] for batch in batches}) == 1
 
 
-def describe_sides(side: str, *, fake: Tensor, real: Tensor) -> dict[str, float | Tensor]:
+def describe_sides(side: str, *, fake: Tensor, real: Tensor) -> dict[str, Tensor]:
     """For `Method.validate`: patches of generated images of a side and of its real ones, both (N, C, H, W)."""
     return {
         f"{kind}_{side}/{level}": patches

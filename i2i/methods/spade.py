@@ -127,11 +127,11 @@ class SemanticSynthesis(Method):
             "real": batch["image"],
         }
 
-    def validate(self, batch: Batch) -> Mapping[str, float | Tensor]:
+    def validate(self, batch: Batch) -> Mapping[str, Tensor]:
         """What `distances` needs, of images in drawn styles and of the real ones."""
         labels, real = batch["labels"], batch["image"]
         fake = self.paint(labels, styles=self.draw_styles(len(labels)))
-        measured: dict[str, float | Tensor] = describe_sides("image", fake=fake, real=real)
+        measured = describe_sides("image", fake=fake, real=real)
         if self.judge is not None:
             for kind, images in (("fake", fake), ("real", real)):
                 described = self.judge.describe(images, labels)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -129,7 +130,7 @@ class Examiner:
             figures: dict[str, float] = {}
             if self.steps:
                 say(f"a segmenter learns from generated photos ({self.steps} steps)")
-                painted = Painted(self.task.training, lambda labels: self._paint(method, labels))
+                painted = Painted(self.task.training, partial(self._paint, method))
                 figures["trained_miou"] = self._tested(self._trained(painted))
             if method.has_style_encoder:
                 self._show_styles(method, out / PICTURES / "styles.png")
@@ -160,7 +161,7 @@ class Examiner:
         classes, lent, taken, read = self.task.classes, [], [], []
         for photo in self._spread(STYLES_MEASURED):
             style = self._style_of(method, photo)
-            painted = Painted(self.task.held_out, lambda labels, style=style: self._paint(method, labels, style))
+            painted = Painted(self.task.held_out, partial(self._paint, method, style=style))
             lent.append(class_colours([default_collate([photo])], classes=classes))
             taken.append(class_colours(DataLoader(painted, batch_size=BATCH_SIZE), classes=classes))
             if self.judge is not None:
