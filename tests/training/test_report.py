@@ -1,12 +1,17 @@
-"""What the report takes from other runs."""
+"""What the report takes from other runs, and from a look at the finished one."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from toy_methods import POINTS, Ring, ToyGAN
 
 from i2i.errors import InputError
-from i2i.training.report import figures_of, print_figures
+from i2i.training.config import TrainingSettings
+from i2i.training.loop import train
+from i2i.training.report import PICTURES, RunFacts, figures_of, print_figures, write_grid
 
 
 def write_run(folder: Path, *, data: str, **metrics: float) -> Path:
@@ -31,3 +36,35 @@ def test_runs_that_cannot_be_compared_are_named(tmp_path: Path) -> None:
         figures_of([other], fingerprint="x")
     with pytest.raises(InputError, match=r"missing holds no metrics.json"):
         figures_of([tmp_path / "missing"], fingerprint="x")
+
+
+def test_figures_that_take_long_are_taken_once_and_pictures_shown(tmp_path: Path) -> None:
+    out, asked = tmp_path / "run", []
+    method = ToyGAN()
+
+    def examine(say: Callable[[str], None]) -> dict[str, float]:
+        # As generators are exported: averaged, and in inference mode.
+        asked.append((method.generators["generator"].training, torch.is_grad_enabled()))
+        (out / PICTURES).mkdir()
+        write_grid(out / PICTURES / "wheels.png", {"a": torch.zeros(3, 1, 4, 4), "b": torch.ones(3, 3, 4, 4)}, across=1)
+        return {"long": 0.5}
+
+    result = train(
+        method=method,
+        training_data=Ring(),
+        validation_data=Ring(),
+        specs={"generator": POINTS},
+        settings=TrainingSettings(steps=4, batch_size=5, validate_every_steps=2, workers=0, device="cpu"),
+        out=out,
+        facts=RunFacts(title="t", about="t", settings={}, fingerprint="x", baselines={"other": {"long": 0.25}}),
+        examine=examine,
+    )
+    assert asked == [(False, False)]
+    assert result.metrics.keys() == {"x", "median", "long"}
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert ["long" in line["metrics"] for line in lines if "metrics" in line] == [False, False, True]
+    assert json.loads((out / "metrics.json").read_text())["metrics"]["long"] == 0.5
+    page = (out / "report.html").read_text()
+    assert "<h2>Wheels</h2><p>From left to right: a, b.</p>" in page
+    assert "<th>long</th>" in page
+    assert "| long |" in (out / "generator" / "README.md").read_text()
