@@ -1,8 +1,8 @@
 """Photographs from label maps: SPADE and GauGAN on your label maps and photos, or on the built-in streets.
 
     python recipes/spade.py --out runs/gaugan
-    python recipes/spade.py --data datasets/cityscapes --aspect-ratio 2 --load-size 512 --crop-size 512 --out runs/city
-    python recipes/spade.py --data datasets/coco_stuff --dont-care --out runs/coco
+    python recipes/spade.py --data datasets/cityscapes --classes 35 --aspect-ratio 2 --load-size 512 --crop-size 512
+    python recipes/spade.py --data datasets/coco_stuff --classes 182 --dont-care --out runs/coco
     python recipes/spade.py --label-dir labels --image-dir photos --palette colours.txt --out runs/mine
 
 With --style (on the streets it is on already) a style encoder is trained along, GauGAN's: photos then lend their style

@@ -217,7 +217,7 @@ def _folder_task(data: SemanticData) -> SemanticTask:
     return SemanticTask(
         training=images(training_files),
         held_out=images(held_out_files),
-        input=_label_side(classes, dont_care=data.dont_care, instances=found.has_instances),
+        input=_label_side(classes, dont_care=data.dont_care, instances=found.has_instances, first_id=found.first_id),
         output=ImageSide(**asdict(scan.photos)),
         classes=classes,
         palette=default_palette(classes) if colours is None else colours,
@@ -260,7 +260,7 @@ def _others(files: Sequence[SemanticFiles], held_out: list[SemanticFiles]) -> li
     return [one for one in files if one not in spared] or list(files)
 
 
-def _label_side(classes: int, *, dont_care: bool, instances: bool) -> ImageSide:
+def _label_side(classes: int, *, dont_care: bool, instances: bool, first_id: int = 0) -> ImageSide:
     return ImageSide(
         channels=classes + dont_care + instances,
         dtype="uint8" if classes <= 255 else "uint16",
@@ -269,6 +269,7 @@ def _label_side(classes: int, *, dont_care: bool, instances: bool) -> ImageSide:
         labels=True,
         dont_care=dont_care,
         instances=instances,
+        first_id=first_id,
     )
 
 

@@ -94,7 +94,7 @@ def test_ade20k(tmp_path: Path) -> None:
         write(tmp_path, count, label=f"annotations/{phase}", photo=f"images/{phase}")
     data = replace(SMALL, data=tmp_path, load_size=24, crop_size=24, classes=150, dont_care=True, flip=False)
     task = semantic_task(data, size_multiple=4)
-    assert task.input.channels == 151 and task.input.dont_care
+    assert task.input.channels == 151 and task.input.dont_care and task.input.first_id == 1
     assert 'Id 0, "other", became "don\'t care", and all ids are one lower.' in task.about
     ids = task.held_out[0]["labels"][0].unique().tolist()
     assert ids == [0, 1, 2, 3, 150]
