@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 # A part may import those from which a path of arrows leads to it, and nothing else of i2i.
 ARROWS = """
 layers → generators, discriminators → checkpoints → inference → video → cli
+layers → data
 layers, losses, metrics, data → methods
 methods, inference → training → cli
 data.image_io → checkpoints

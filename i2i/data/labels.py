@@ -103,24 +103,6 @@ def class_ids(labels: np.ndarray, *, classes: int, dont_care: bool, first_id: in
     return np.where(of_no_class, classes, ids)
 
 
-def instance_edges(instances: np.ndarray) -> np.ndarray:
-    """Where instances meet: SPADE's edge map (Park et al. 2019), as pix2pixHD's (Wang et al. 2018, section 3.3).
-
-    Args:
-        instances: (H, W) numbers.
-
-    Returns:
-        (H, W) bool: the pixel to the right, left, above or below has another number.
-    """
-    across, down = instances[:, 1:] != instances[:, :-1], instances[1:] != instances[:-1]
-    edges = np.zeros(instances.shape, dtype=bool)
-    edges[:, 1:] |= across
-    edges[:, :-1] |= across
-    edges[1:] |= down
-    edges[:-1] |= down
-    return edges
-
-
 def check_lossless(path: Path, what: str) -> None:
     """Raise InputError where a file's compression changes numbers; `what` says which."""
     if _is_lossy(path):

@@ -10,10 +10,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from i2i.data.folders import SideInfo, by_stem, fingerprint_groups, images_in, read_finite, to_tensor, with_channels
-from i2i.data.labels import class_ids, instance_edges, read_instances, read_labels
+from i2i.data.labels import class_ids, read_instances, read_labels
 from i2i.data.sampler import Draw
 from i2i.data.transforms import ImageTransform
 from i2i.errors import InputError
+from i2i.layers.edges import instance_edges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,9 +159,10 @@ class SemanticImages(Dataset[dict[str, Tensor]]):
             photo, *maps = self.transform(photo, labels=maps, seed=seed)
         except InputError as error:
             raise InputError(f"{one.labels} and what belongs to it: {error}") from error
-        maps[1:] = [instance_edges(numbers) for numbers in maps[1:]]
+        labels = torch.from_numpy(np.stack(maps).astype(np.int64))
+        labels[1:] = instance_edges(labels[1:])
         return {
-            "labels": torch.from_numpy(np.stack(maps).astype(np.int64)),
+            "labels": labels,
             "image": to_tensor(photo, self.image.data_range),
         }
 

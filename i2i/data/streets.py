@@ -33,6 +33,7 @@ from i2i.data.streets_plan import plan_street
 from i2i.data.streets_render import CLASSES, Camera, Street, render
 from i2i.errors import InputError
 from i2i.files import replacing
+from i2i.layers.edges import instance_edges
 
 __all__ = ["CLASSES", "PALETTE", "Scene", "StreetLabels", "StreetPairs", "StreetPhotos", "make_scene", "make_video"]
 
@@ -136,14 +137,6 @@ def _boundaries(instances: np.ndarray) -> np.ndarray:
     edge = np.zeros(instances.shape, bool)
     edge[:, :-1] |= instances[:, :-1] != instances[:, 1:]
     edge[:-1] |= instances[:-1] != instances[1:]
-    return edge
-
-
-def _edges(instances: np.ndarray) -> np.ndarray:
-    """(H, W) bool: the pixel to the right, left, above or below belongs to another instance."""
-    edge = _boundaries(instances)
-    edge[:, 1:] |= instances[:, 1:] != instances[:, :-1]
-    edge[1:] |= instances[1:] != instances[:-1]
     return edge
 
 
@@ -341,7 +334,8 @@ def _save(path: Path, array: np.ndarray) -> None:
 
 def _pack(seed: int, size: tuple[int, int]) -> np.ndarray:
     scene = make_scene(seed, size=size)
-    marked = scene.labels + np.uint8(EDGE) * _edges(scene.instances) + np.uint8(BOUNDARY) * _boundaries(scene.instances)
+    edges = instance_edges(torch.from_numpy(scene.instances)).numpy()
+    marked = scene.labels + np.uint8(EDGE) * edges + np.uint8(BOUNDARY) * _boundaries(scene.instances)
     return np.concatenate([marked[..., None], scene.day, scene.night], axis=2)
 
 

@@ -7,7 +7,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from i2i.data.labels import class_ids, instance_edges, read_instances, read_labels
+from i2i.data.labels import class_ids, read_instances, read_labels
 from i2i.errors import InputError
 
 IDS = np.random.default_rng(0).integers(0, 4, (12, 18))
@@ -161,17 +161,6 @@ def test_instance_numbers_beyond_32_bits_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.full((4, 4), 2**32))
     with pytest.raises(InputError, match=r"a\.npy has instance numbers from 4294967296"):
         read_instances(tmp_path / "a.npy")
-
-
-def test_edges_by_the_rule() -> None:
-    instances = np.random.default_rng(1).integers(0, 2, (7, 9), dtype=np.uint16) + 26_000
-    expected = np.zeros((7, 9), dtype=bool)
-    for row, column in np.ndindex(7, 9):
-        for down, right in ((0, 1), (0, -1), (1, 0), (-1, 0)):
-            if 0 <= row + down < 7 and 0 <= column + right < 9:
-                expected[row, column] |= instances[row, column] != instances[row + down, column + right]
-    assert 0 < expected.sum() < 63
-    np.testing.assert_array_equal(instance_edges(instances), expected)
 
 
 @pytest.mark.parametrize(
