@@ -51,11 +51,12 @@ class Settings:
         blocks: residual blocks of the generator.
         norm: normalisation in both networks.
         upsampling: of the generator; "resize" avoids checkerboard patterns.
+        skips: the generator hands each size across, as a U-Net does; the paper's does not.
         discriminator_width: channels of each discriminator's first layer.
         discriminator_layers: convolutions of each discriminator before the one that scores.
         discriminator_scales: how many discriminators, each at half the size of the one before.
         init_generator: file or folder with the generator to start from, of i2i or pix2pixHD. It says what the network
-            is: width, downsamplings, blocks, norm and upsampling then do not apply to it.
+            is: width, downsamplings, blocks, norm, upsampling and skips then do not apply to it.
         init_discriminator: file with the discriminator to start from; discriminator_width, discriminator_layers,
             discriminator_scales and norm then do not apply to it.
         objective: adversarial loss.
@@ -75,6 +76,7 @@ class Settings:
     blocks: int = 9
     norm: Norm = "instance"
     upsampling: Upsampling = "transposed"
+    skips: bool = False
     discriminator_width: int = 64
     discriminator_layers: int = 3
     discriminator_scales: int = 3
@@ -109,20 +111,22 @@ STREETS = replace(
     out=Path("runs/hd-streets"),
     judging=Judging(segmenter_steps=1500),
     width=16,
-    downsamplings=3,
+    downsamplings=2,
     blocks=4,
     upsampling="resize",
+    skips=True,
     discriminator_width=32,
     discriminator_scales=2,
     perceptual="off",
     training=TrainingSettings(
         # For a few minutes on two cores.
-        steps=4000,
+        steps=1500,
+        batch_size=4,
         generator_learning_rate=6e-4,
         discriminator_learning_rate=4e-4,
         ema_decay=0.99,
-        validate_every_steps=1000,
-        save_every_steps=1000,
+        validate_every_steps=500,
+        save_every_steps=500,
         preview_images=12,
         best_metric="swd",
         workers=0,
@@ -205,6 +209,7 @@ def make_generator(settings: Settings, task: SemanticTask, *, initial: nn.Module
         norm=settings.norm,
         upsampling=settings.upsampling,
         downsamplings=settings.downsamplings,
+        skips=settings.skips,
         takes_labels=True,
     )
 
