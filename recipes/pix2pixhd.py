@@ -55,10 +55,11 @@ class Settings:
         discriminator_width: channels of each discriminator's first layer.
         discriminator_layers: convolutions of each discriminator before the one that scores.
         discriminator_scales: how many discriminators, each at half the size of the one before.
+        spectral: spectral norm in the discriminators; the paper's have none.
         init_generator: file or folder with the generator to start from, of i2i or pix2pixHD. It says what the network
             is: width, downsamplings, blocks, norm, upsampling and skips then do not apply to it.
         init_discriminator: file with the discriminator to start from; discriminator_width, discriminator_layers,
-            discriminator_scales and norm then do not apply to it.
+            discriminator_scales, spectral and norm then do not apply to it.
         objective: adversarial loss.
         feature_weight: weight of feature matching.
         perceptual: compare features of VGG19, trained on ImageNet, or leave that out.
@@ -80,6 +81,7 @@ class Settings:
     discriminator_width: int = 64
     discriminator_layers: int = 3
     discriminator_scales: int = 3
+    spectral: bool = False
     init_generator: Path | None = None
     init_discriminator: Path | None = None
     objective: Objective = "lsgan"
@@ -117,6 +119,7 @@ STREETS = replace(
     skips=True,
     discriminator_width=32,
     discriminator_scales=2,
+    spectral=True,
     perceptual="off",
     training=TrainingSettings(
         # For a few minutes on two cores.
@@ -230,7 +233,7 @@ def make_discriminator(settings: Settings, task: SemanticTask, *, initial: nn.Mo
         layers=settings.discriminator_layers,
         scales=settings.discriminator_scales,
         norm=settings.norm,
-        spectral=False,
+        spectral=settings.spectral,
     )
 
 

@@ -47,6 +47,7 @@ class ImageSide:
             in label maps, or an id below the first.
         instances: whether the last channel holds the edges between instances (`i2i.layers.edges`).
         first_id: of the first class in label maps.
+        palette: red, green and blue of each class, from 0 to 255, where label maps may be colour-coded.
 
     Raises:
         InputError: channels below 1, an unknown dtype, a range that is not finite and increasing, labels that are no
@@ -61,6 +62,7 @@ class ImageSide:
     dont_care: bool = False
     instances: bool = False
     first_id: int = 0
+    palette: tuple[tuple[int, int, int], ...] | None = None
 
     def __post_init__(self) -> None:
         if self.channels < 1:
@@ -76,7 +78,7 @@ class ImageSide:
                 raise InputError(f"{name}: expected true or false, got {getattr(self, name)!r}")
         if isinstance(self.first_id, bool) or not isinstance(self.first_id, int) or self.first_id < 0:
             raise InputError(f"first_id: expected an integer from 0 on, got {self.first_id!r}")
-        for name in ("dont_care", "instances", "first_id"):
+        for name in ("dont_care", "instances", "first_id", "palette"):
             if getattr(self, name) and not self.labels:
                 raise InputError(f"{name}: only label maps have it; expected labels=True beside it")
         if self.labels and self.dtype == "float32":
@@ -85,11 +87,18 @@ class ImageSide:
             raise InputError(
                 f"channels: expected a class beside the channels for don't care and for edges, got {self.channels}"
             )
+        if self.palette is not None and len(self.palette) != self.classes:
+            raise InputError(f"palette: expected a colour for each of {self.classes} classes, got {len(self.palette)}")
 
     @property
     def classes(self) -> int:
         """How many classes a label map has, not counting "don't care"."""
         return self.channels - self.dont_care - self.instances
+
+    @property
+    def stored_as_ids(self) -> bool:
+        """Whether the numbers in a file are class ids, which must come out as they went in, and not colours."""
+        return self.labels and self.palette is None
 
     @property
     def dont_care_id(self) -> int:
@@ -277,6 +286,7 @@ def _parse_side(entry: dict[str, Any]) -> ImageSide:
         dont_care=entry.get("dont_care", False),
         instances=entry.get("instances", False),
         first_id=entry.get("first_id", 0),
+        palette=tuple(map(tuple, entry["palette"])) if entry.get("palette") else None,
     )
 
 

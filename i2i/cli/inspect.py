@@ -95,6 +95,7 @@ def _about_images(checkpoint: Checkpoint) -> list[Finding]:
     else:
         side = spec.input
         values |= {"dont_care": side.dont_care, "instance_edges": side.instances, "first_id": side.first_id}
+        values |= {} if side.palette is None else {"palette": side.palette}
     modules = list(checkpoint.network.modules())
     if any(isinstance(module, nn.BatchNorm2d) for module in modules):
         values["normalisation"] = spec.normalisation

@@ -281,7 +281,7 @@ def _translate(
 ) -> None:
     """Translate one by one, while the next image is read and the last result is written."""
     writing: tuple[Job, Future[tuple[str, ...]]] | None = None
-    labels = translator.spec.input is not None and translator.spec.input.labels
+    labels = translator.spec.input is not None and translator.spec.input.stored_as_ids
     with ThreadPoolExecutor(1) as writer:
         try:
             for job, reading in _read_ahead(jobs, instances, labels=labels):

@@ -15,7 +15,8 @@ def prepare_labels(
     """A label map in the form that `Codec.encode` takes pieces of.
 
     Args:
-        picture: class ids (N, 1, H, W), as `side` says; or (N, side.channels, H, W), one-hot already.
+        picture: class ids (N, 1, H, W), as `side` says; colours (N, 3, H, W) uint8 of `side.palette`; or
+            (N, side.channels, H, W), one-hot already.
         side: the network's input.
         instances: (N, C, H, W), a number or colour for each object. Unless given, the edges between instances are
             those between classes.
@@ -26,10 +27,12 @@ def prepare_labels(
         also 1 at edges and 0 elsewhere. One-hot maps stay so, in a floating-point type.
 
     Raises:
-        InputError: several channels that are not one-hot, ids that are no integers or unknown to the network, or
+        InputError: several channels that are not one-hot, ids or colours that are no integers or unknown, or
             instances that the network does not know or of another size.
     """
     check_pixels(picture)
+    if side.palette is not None and picture.images.shape[1] in (3, 4) and picture.images.dtype == torch.uint8:
+        picture = picture._replace(images=_looked_up(picture.images[:, :3], picture.name, side))
     if side.channels > 1 and picture.images.shape[1] == side.channels:
         return _prepare_one_hot(picture, instances, size)
     ids = _class_ids(picture, side)
@@ -77,6 +80,28 @@ def _class_ids(picture: Picture, side: ImageSide) -> Tensor:
         raise _unknown_ids(ids[unknown], name, known, side)
     small = torch.uint8 if side.channels <= 256 else torch.int32
     return (ids - first).masked_fill(of_no_class, side.classes).to(small)
+
+
+def _looked_up(colours: Tensor, name: str, side: ImageSide) -> Tensor:
+    """The class ids (N, 1, H, W) that colours (N, 3, H, W) stand for."""
+    codes, known = _colour_codes(colours), _colour_codes(torch.tensor(side.palette).T.to(colours.device))
+    known, order = known.sort()
+    places = torch.searchsorted(known, codes.contiguous()).clamp(max=len(known) - 1)
+    strange = known[places] != codes
+    if strange.any():
+        code = int(codes[strange][0])
+        colour = (code >> 16, code >> 8 & 255, code & 255)
+        raise InputError(
+            f"{name} has the colour {colour} in {int((codes == code).sum())} pixels, and {int(strange.sum())} pixels "
+            f"in all have colours that the network's palette has not; expected one of its {side.classes}, or class ids"
+        )
+    return side.first_id + order[places][:, None]
+
+
+def _colour_codes(colours: Tensor) -> Tensor:
+    """One number for each colour: (N, 3, H, W) to (N, H, W), (3, N) to (N,)."""
+    red, green, blue = colours.long().unbind(-3 if colours.ndim == 4 else 0)
+    return red << 16 | green << 8 | blue
 
 
 def _unknown_ids(unknown: Tensor, name: str, known: str, side: ImageSide) -> InputError:

@@ -114,7 +114,8 @@ class Translator(nn.Module):
     - uint8 or uint16, for training on the other: its full range stands for the data range;
     - anything, for training on float: the data's own units;
     - one channel of integers, for training on labels: class ids, mostly from 0 on, and 255 for "don't care" where the
-      network was trained with it. Files and PIL images with a palette give its indices. Where the network was trained
+      network was trained with it. Files and PIL images with a palette give its indices. Or three channels of uint8:
+      the colours of the classes, where the network was trained with a palette of them. Where the network was trained
       with the edges between instances, these come from an instance map, or else lie between classes.
 
     It comes back in the dtype in which it came, clipped to the data range where the network was trained on integers;
@@ -245,7 +246,7 @@ class Translator(nn.Module):
             exact=self._options.exact if exact is None else exact,
             progress=progress,
         )
-        pictures = _open_all(images, "images", "the image", labels=self._codec.input.labels)
+        pictures = _open_all(images, "images", "the image", labels=self._codec.input.stored_as_ids)
         maps = None if instances is None else _open_all(instances, "instances", "instances", labels=True)
         if maps is not None and (
             len(maps) != len(pictures) or isinstance(images, (list, tuple)) != isinstance(instances, (list, tuple))
@@ -305,7 +306,7 @@ class Translator(nn.Module):
         kept is noted in words.
 
         Args:
-            file: from `read_image_file`, with `labels=True` where the network takes label maps.
+            file: from `read_image_file`, with `labels=True` where the network takes label maps of class ids.
             name: what to call it in messages.
             style: as in a call, for all pages.
             instances: likewise read, as many pages of instance maps.

@@ -260,7 +260,14 @@ def _others(files: Sequence[SemanticFiles], held_out: list[SemanticFiles]) -> li
     return [one for one in files if one not in spared] or list(files)
 
 
-def _label_side(classes: int, *, dont_care: bool, instances: bool, first_id: int = 0) -> ImageSide:
+def _label_side(
+    classes: int,
+    *,
+    dont_care: bool,
+    instances: bool,
+    first_id: int = 0,
+    palette: tuple[tuple[int, int, int], ...] | None = None,
+) -> ImageSide:
     return ImageSide(
         channels=classes + dont_care + instances,
         dtype="uint8" if classes <= 255 else "uint16",
@@ -270,6 +277,7 @@ def _label_side(classes: int, *, dont_care: bool, instances: bool, first_id: int
         dont_care=dont_care,
         instances=instances,
         first_id=first_id,
+        palette=palette,
     )
 
 

@@ -1,6 +1,7 @@
 """Label maps, instances and styles: a translator against the network itself, called with one-hot maps and latents."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,31 @@ def difference(found: np.ndarray, expected: np.ndarray) -> float:
 
 def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
     assert difference(found, expected) < 4e-5
+
+
+COLOURS = ((70, 130, 180), (0, 0, 0), (250, 220, 0), (0, 0, 1), (244, 35, 232))
+
+
+def test_colours_mean_classes_where_the_network_was_trained_with_a_palette(tmp_path: Path) -> None:
+    plain = painter(output=PHOTOS)
+    side = replace(label_side(), palette=COLOURS)
+    save_generator(tmp_path / "g", network=plain.generator, spec=GeneratorSpec(input=side, output=PHOTOS), card="x")
+    t = i2i.load(tmp_path / "g")
+    assert t.spec.input is not None and t.spec.input.palette == COLOURS
+    ids = some_ids(32, 64)
+    coloured = np.array(COLOURS, np.uint8)[ids]
+    Image.fromarray(coloured).save(tmp_path / "a.png")
+    indexed = Image.fromarray(coloured).quantize(8, dither=Image.Dither.NONE)
+    expected = plain(ids)
+    for image in (ids, coloured, tmp_path / "a.png", indexed, torch.from_numpy(coloured).permute(2, 0, 1)):
+        found = t(image)
+        found = found.permute(1, 2, 0).numpy() if isinstance(found, Tensor) else np.asarray(found)
+        np.testing.assert_array_equal(found, expected)
+    coloured[3, 5:7] = (1, 2, 3)
+    with pytest.raises(InputError, match=r"the colour \(1, 2, 3\) in 2 pixels"):
+        t(coloured)
+    with pytest.raises(InputError, match="a colour for each of 5 classes, got 4"):
+        replace(side, palette=COLOURS[:4])
 
 
 @pytest.mark.parametrize("instances", [False, True])
