@@ -16,28 +16,25 @@ import math
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from accelerate import PartialState
-from torch import nn
 
-from i2i.checkpoints import GeneratorSpec
 from i2i.cli.entry import run
-from i2i.discriminators import MultiscaleDiscriminator
 from i2i.errors import InputError
 from i2i.generators import SPADEGenerator
 from i2i.generators.spade import UpsamplingLayers, size_multiple_of
 from i2i.layers.norm import ParameterFreeNorm
-from i2i.losses.adversarial import Objective, make_objective
-from i2i.losses.perceptual import PerceptualLoss, load_vgg19
+from i2i.losses.adversarial import make_objective
 from i2i.methods.spade import SemanticSynthesis
 from i2i.training.config import TrainingSettings
-from i2i.training.finetune import check_channels, fingerprints, initial_discriminator, initial_generator
+from i2i.training.finetune import check_channels, fingerprints, initial_generator
 from i2i.training.judging import Examiner, Judging
-from i2i.training.loop import limit_threads, on_cpu, train
-from i2i.training.report import RunFacts, figures_of, print_figures, recorded
+from i2i.training.loop import limit_threads, on_cpu
+from i2i.training.report import figures_of, recorded
 from i2i.training.semantic import SemanticData, SemanticTask, semantic_task
+from i2i.training.synthesis import Discriminators, SynthesisLosses, train_synthesis
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +45,8 @@ class Settings:
         out: folder of the run.
         images: the label maps and photos.
         judging: who reads the classes of generated photos.
+        discriminators: who tells them from real ones.
+        losses: what they are held to.
         width: channels of the generator before its last convolution; the coarsest map has 16 times as many.
         num_upsampling_layers: how often the generator doubles its coarsest map: 5 times, 6 ("more") or 7 ("most").
         norm: what SPADE scales and shifts: features normalised over the batch, over the batches of all processes, or
@@ -56,18 +55,8 @@ class Settings:
         style: train a style encoder along (GauGAN).
         latent_channels: length of the vector that holds a style.
         style_width: channels of the style encoder's first layer.
-        discriminator_width: channels of each discriminator's first layer.
-        discriminator_layers: convolutions of each discriminator before the one that scores.
-        discriminator_scales: how many discriminators, each at half the size of the one before.
         init_generator: file or folder with the generator to start from, of i2i or SPADE. It says what the network is:
             width, num_upsampling_layers, norm, hidden_width, style, latent_channels and style_width do not apply then.
-        init_discriminator: file with the discriminator to start from; discriminator_width, discriminator_layers and
-            discriminator_scales then do not apply to it.
-        objective: adversarial loss.
-        feature_weight: weight of feature matching.
-        perceptual: compare features of VGG19, trained on ImageNet, or leave that out.
-        perceptual_weights: file with VGG19's weights as torchvision or timm have them; None: fetched once.
-        perceptual_weight: weight of that comparison.
         kl_weight: weight of the loss that keeps styles near N(0, 1).
         compare: folders of other runs on the same data, whose held-out figures the report shows beside this one's.
         training: settings of the loop.
@@ -76,6 +65,8 @@ class Settings:
     out: Path = Path("runs/spade")
     images: SemanticData = field(default_factory=SemanticData)
     judging: Judging = field(default_factory=Judging)
+    discriminators: Discriminators = field(default_factory=Discriminators)
+    losses: SynthesisLosses = field(default_factory=SynthesisLosses)
     width: int = 64
     num_upsampling_layers: UpsamplingLayers = "normal"
     norm: ParameterFreeNorm = "sync_batch"
@@ -83,16 +74,7 @@ class Settings:
     style: bool = False
     latent_channels: int = 256
     style_width: int = 64
-    discriminator_width: int = 64
-    discriminator_layers: int = 4
-    discriminator_scales: int = 2
     init_generator: Path | None = None
-    init_discriminator: Path | None = None
-    objective: Objective = "hinge"
-    feature_weight: float = 10.0
-    perceptual: Literal["vgg19", "off"] = "vgg19"
-    perceptual_weights: Path | None = None
-    perceptual_weight: float = 10.0
     kl_weight: float = 0.05
     compare: tuple[Path, ...] = ()
     training: TrainingSettings = field(
@@ -109,18 +91,11 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
-        counts = (
-            "width hidden_width latent_channels style_width discriminator_width discriminator_layers "
-            "discriminator_scales"
-        )
-        for name in counts.split():
+        for name in ("width", "hidden_width", "latent_channels", "style_width"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} must be at least 1, and is {getattr(self, name)}.")
-        for name in ("feature_weight", "perceptual_weight", "kl_weight"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise InputError(f"--{name.replace('_', '-')} must be at least 0, and is {getattr(self, name)}.")
-        if self.perceptual == "off" and self.perceptual_weights is not None:
-            raise InputError("--perceptual off and --perceptual-weights exclude each other. Give one of the two.")
+        if not 0 <= self.kl_weight < math.inf:
+            raise InputError(f"--kl-weight must be at least 0, and is {self.kl_weight}.")
 
 
 OWN_IMAGES = Settings()
@@ -128,15 +103,14 @@ STREETS = replace(
     OWN_IMAGES,
     out=Path("runs/gaugan"),
     judging=Judging(segmenter_steps=1500),
+    discriminators=Discriminators(discriminator_width=32, discriminator_layers=3),
+    losses=SynthesisLosses(perceptual="off"),
     width=16,
     norm="batch",
     hidden_width=32,
     style=True,
     latent_channels=32,
     style_width=16,
-    discriminator_width=32,
-    discriminator_layers=3,
-    perceptual="off",
     training=TrainingSettings(
         # For eight minutes on two cores.
         steps=1600,
@@ -157,76 +131,54 @@ STREETS = replace(
 
 def main(settings: Settings) -> None:
     limit_threads(settings.training)
-    generator = discriminator = None
-    size_multiple = size_multiple_of(settings.num_upsampling_layers)
+    perceptual = settings.losses.make_perceptual()
+    initial, size_multiple, styled = None, size_multiple_of(settings.num_upsampling_layers), settings.style
     if settings.init_generator is not None:
-        generator = initial_spade(settings.init_generator)
-        size_multiple = generator.size_multiple
-    if settings.init_discriminator is not None:
-        discriminator = initial_discriminator(settings.init_discriminator)
-    perceptual = None
-    if settings.perceptual == "vgg19":
-        perceptual = PerceptualLoss(vgg=load_vgg19(settings.perceptual_weights))
+        initial = initial_spade(settings.init_generator)
+        size_multiple, styled = initial.size_multiple, initial.style_encoder is not None
     # The first process makes and checks the data and trains the segmenters, and the others find them in the cache.
     with PartialState(cpu=on_cpu(settings.training)).main_process_first():
-        styled = settings.style if generator is None else generator.style_encoder is not None
         task = semantic_task(settings.images, size_multiple=size_multiple, changing_light=styled)
+        about = "\n".join([task.about, *settings.losses.remarks, *warnings(settings)])
+        if PartialState().is_main_process:
+            print(about)
+        torch.manual_seed(settings.training.seed)
+        generator = make_generator(settings, task, initial=initial)
+        discriminator = settings.discriminators.make(task)
         examiner = Examiner(settings.judging, task)
         baselines = examiner.baselines() | figures_of(settings.compare, fingerprint=task.fingerprint)
-    about = "\n".join([task.about, *remarks(settings)])
-    if PartialState().is_main_process:
-        print(about)
 
-    torch.manual_seed(settings.training.seed)
-    generator = make_generator(settings, task, initial=generator)
     method = SemanticSynthesis(
         generator=generator,
-        discriminator=make_discriminator(settings, task, initial=discriminator),
+        discriminator=discriminator,
         palette=task.palette,
-        objective=make_objective(settings.objective),
-        feature_weight=settings.feature_weight,
+        objective=make_objective(settings.losses.objective),
+        feature_weight=settings.losses.feature_weight,
         perceptual=perceptual,
-        perceptual_weight=settings.perceptual_weight,
+        perceptual_weight=settings.losses.perceptual_weight,
         kl_weight=settings.kl_weight,
         judge=examiner.judge,
     )
-    result = train(
-        method=method,
-        training_data=task.training,
-        validation_data=task.held_out,
-        specs={"generator": GeneratorSpec(input=task.input, output=task.output)},
-        settings=settings.training,
+    train_synthesis(
+        method,
+        task=task,
+        examiner=examiner,
+        baselines=baselines,
+        title=f"SPADE: {task.name}",
+        about=about,
+        identity=identity(settings),
+        training=settings.training,
         out=settings.out,
-        facts=RunFacts(
-            title=f"SPADE: {task.name}",
-            about=about,
-            settings=identity(settings),
-            fingerprint=task.fingerprint,
-            baselines=baselines,
-        ),
-        examine=examiner.of(method, out=settings.out),
     )
-    if PartialState().is_main_process:
-        print_figures(result.metrics, baselines)
-        print(f"Look at {settings.out / 'samples.png'} and {settings.out / 'report.html'}")
 
 
-def remarks(settings: Settings) -> list[str]:
-    """What else the report should say of a run."""
-    lines = []
-    if settings.perceptual == "off":
-        lines.append("Trained without the perceptual loss that the paper has (--perceptual off).")
-    if settings.training.batch_size * PartialState().num_processes == 1 and settings.norm != "instance":
-        lines.append(
-            "Warning: batch norm takes its statistics over a single image here. Give --norm instance, or a larger "
-            "--batch-size."
-        )
-    elif settings.training.batch_size == 1 and settings.norm == "batch":
-        lines.append(
-            "Warning: batch norm takes its statistics over a single image in each process. Give --norm sync_batch, "
-            "--norm instance, or a larger --batch-size."
-        )
-    return lines
+def warnings(settings: Settings) -> list[str]:
+    """Of batch norm where batches are single images."""
+    processes = PartialState().num_processes
+    if settings.norm == "instance" or settings.training.batch_size > 1 or (processes > 1 and settings.norm != "batch"):
+        return []
+    remedies = ["--norm instance", "a larger --batch-size"] + ["--norm sync_batch"] * (processes > 1)
+    return [f"Warning: batch norm takes its statistics over a single image here. Give {' or '.join(remedies)}."]
 
 
 def initial_spade(path: Path) -> SPADEGenerator:
@@ -261,24 +213,6 @@ def make_generator(settings: Settings, task: SemanticTask, *, initial: SPADEGene
     )
 
 
-def make_discriminator(settings: Settings, task: SemanticTask, *, initial: nn.Module | None) -> nn.Module:
-    in_channels = task.input.channels + task.output.channels
-    if initial is not None:
-        if not isinstance(initial, MultiscaleDiscriminator):
-            raise InputError(
-                f"{settings.init_discriminator} holds a {type(initial).__name__}, where a discriminator of several "
-                "scales is expected, such as SPADE's: give another file"
-            )
-        check_channels(initial, path=settings.init_discriminator, in_channels=in_channels, out_channels=1)
-        return initial
-    return MultiscaleDiscriminator(
-        in_channels=in_channels,
-        width=settings.discriminator_width,
-        layers=settings.discriminator_layers,
-        scales=settings.discriminator_scales,
-    )
-
-
 def check_size(generator: SPADEGenerator, *, path: Path | None, height: int, width: int) -> None:
     """See that a generator with a latent vector, which paints one size only, paints that of the data."""
     size = tuple(length * generator.size_multiple for length in generator.latent_size)
@@ -293,8 +227,8 @@ def identity(settings: Settings) -> dict[str, Any]:
     """What a resumed run must have in common with this one."""
     weights = {
         "init_generator": settings.init_generator,
-        "init_discriminator": settings.init_discriminator,
-        "perceptual_weights": settings.perceptual_weights,
+        "init_discriminator": settings.discriminators.init_discriminator,
+        "perceptual_weights": settings.losses.perceptual_weights,
         "judge": settings.judging.judge,
     }
     return recorded(settings) | fingerprints(weights)

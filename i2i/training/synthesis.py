@@ -1,0 +1,148 @@
+"""What recipes for semantic synthesis share: discriminators and losses to choose, and the run itself."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from accelerate import PartialState
+from torch import nn
+
+from i2i.checkpoints import GeneratorSpec
+from i2i.discriminators import MultiscaleDiscriminator
+from i2i.errors import InputError
+from i2i.layers.norm import Norm
+from i2i.losses.adversarial import Objective
+from i2i.losses.perceptual import PerceptualLoss, load_vgg19
+from i2i.methods.spade import SemanticSynthesis
+from i2i.training.config import TrainingSettings
+from i2i.training.finetune import check_channels, initial_discriminator
+from i2i.training.judging import Examiner
+from i2i.training.loop import train
+from i2i.training.report import RunFacts, print_figures
+from i2i.training.semantic import SemanticTask
+
+
+@dataclass(frozen=True, kw_only=True)
+class Discriminators:
+    """Who tells generated photos from real ones.
+
+    Attributes:
+        discriminator_width: channels of each discriminator's first layer.
+        discriminator_layers: convolutions of each discriminator before the one that scores.
+        discriminator_scales: how many discriminators, each at half the size of the one before.
+        discriminator_norm: normalisation in the discriminators.
+        spectral: spectral norm in the discriminators.
+        init_discriminator: file with the discriminators to start from; what is said above does not apply to them then.
+    """
+
+    discriminator_width: int = 64
+    discriminator_layers: int = 4
+    discriminator_scales: int = 2
+    discriminator_norm: Norm = "instance"
+    spectral: bool = True
+    init_discriminator: Path | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("discriminator_width", "discriminator_layers", "discriminator_scales"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name.replace('_', '-')} must be at least 1, and is {getattr(self, name)}.")
+
+    def make(self, task: SemanticTask) -> nn.Module:
+        """The discriminators for a task.
+
+        Raises:
+            InputError: `init_discriminator` cannot be read, or holds something else.
+        """
+        in_channels = task.input.channels + task.output.channels
+        if self.init_discriminator is not None:
+            initial = initial_discriminator(self.init_discriminator)
+            if not isinstance(initial, MultiscaleDiscriminator):
+                raise InputError(
+                    f"{self.init_discriminator} holds a {type(initial).__name__}, where a discriminator of several "
+                    "scales is expected, such as SPADE's or pix2pixHD's: give another file"
+                )
+            check_channels(initial, path=self.init_discriminator, in_channels=in_channels, out_channels=1)
+            return initial
+        return MultiscaleDiscriminator(
+            in_channels=in_channels,
+            width=self.discriminator_width,
+            layers=self.discriminator_layers,
+            scales=self.discriminator_scales,
+            norm=self.discriminator_norm,
+            spectral=self.spectral,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthesisLosses:
+    """What generated photos are held to.
+
+    Attributes:
+        objective: adversarial loss.
+        feature_weight: weight of feature matching.
+        perceptual: compare features of VGG19, trained on ImageNet, or leave that out.
+        perceptual_weights: file with VGG19's weights as torchvision or timm have them; None: fetched once.
+        perceptual_weight: weight of that comparison.
+    """
+
+    objective: Objective = "hinge"
+    feature_weight: float = 10.0
+    perceptual: Literal["vgg19", "off"] = "vgg19"
+    perceptual_weights: Path | None = None
+    perceptual_weight: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in ("feature_weight", "perceptual_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"--{name.replace('_', '-')} must be at least 0, and is {getattr(self, name)}.")
+        if self.perceptual == "off" and self.perceptual_weights is not None:
+            raise InputError("--perceptual off and --perceptual-weights exclude each other. Give one of the two.")
+
+    def make_perceptual(self) -> PerceptualLoss | None:
+        """The perceptual loss, if there is to be one.
+
+        Raises:
+            InputError: VGG19's weights cannot be had.
+        """
+        return None if self.perceptual == "off" else PerceptualLoss(vgg=load_vgg19(self.perceptual_weights))
+
+    @property
+    def remarks(self) -> list[str]:
+        """What the report should say about them."""
+        without = self.perceptual == "off"
+        return ["Trained without the perceptual loss that the paper has (--perceptual off)."] if without else []
+
+
+def train_synthesis(
+    method: SemanticSynthesis,
+    *,
+    task: SemanticTask,
+    examiner: Examiner,
+    baselines: dict[str, dict[str, float]],
+    title: str,
+    about: str,
+    identity: dict[str, Any],
+    training: TrainingSettings,
+    out: Path,
+) -> None:
+    """Train, and print how good it has become.
+
+    Args:
+        baselines: held-out figures to stand beside the run's.
+        title, about: for the report.
+        identity: the settings that a resumed run must have in common with this one.
+    """
+    result = train(
+        method=method,
+        training_data=task.training,
+        validation_data=task.held_out,
+        specs={"generator": GeneratorSpec(input=task.input, output=task.output)},
+        settings=training,
+        out=out,
+        facts=RunFacts(title=title, about=about, settings=identity, fingerprint=task.fingerprint, baselines=baselines),
+        examine=examiner.of(method, out=out),
+    )
+    if PartialState().is_main_process:
+        print_figures(result.metrics, baselines)
+        print(f"Look at {out / 'samples.png'} and {out / 'report.html'}")
