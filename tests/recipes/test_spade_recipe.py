@@ -1,6 +1,8 @@
 """SPADE's and pix2pixHD's recipes as a person runs them: label maps in, a generator that loads out, clear refusals."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -122,3 +124,18 @@ def test_batch_norm_over_one_image_is_warned_of(
         assert run_recipe("spade", "--data", data, "--out", out, *SMALL, *options) == 0
         assert ("--norm instance" in capsys.readouterr().out) == warned
         assert ("--norm instance" in (out / "report.html").read_text()) == warned
+
+
+@pytest.mark.slow
+def test_two_processes_of_one_image_are_one_of_two(tmp_path: Path) -> None:
+    """Batch norm over both processes makes the same of each image as batch norm over the batch; so does all else."""
+    data = write_labels(tmp_path / "data")
+    recipe = str(Path(__file__).parents[2] / "recipes" / "spade.py")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    for name, start, batch_size in (("one", [sys.executable], "2"), ("two", launcher, "1")):
+        options = ["--norm", "sync_batch", "--batch-size", batch_size, "--load-size", "64", "--crop-size", "64"]
+        arguments = ["--data", str(data), "--out", str(tmp_path / name), *SMALL, *options]
+        subprocess.run([*start, recipe, *arguments], check=True, timeout=120)
+    one, two = losses_of(tmp_path / "one"), losses_of(tmp_path / "two")
+    assert one[0] == pytest.approx(two[0], rel=1e-4)
+    assert one[1] == pytest.approx(two[1], rel=1e-2)  # Adam's first step makes much of roundings
