@@ -84,7 +84,7 @@ class Settings:
         out: folder of the set; datasets/NAME unless given.
         archive: archives that you have already, in place of the download; they stay where they are.
         url: another address of the archive.
-        sha256: what the archive must have, where it is not the one that was published or first downloaded.
+        sha256: of archives that you trust, where they are not the ones that were published or first downloaded.
         keep_archive: keep the downloaded archive, beside the set's folder.
         dry_run: say what would be done, and how large it is, and touch nothing.
     """
@@ -92,7 +92,7 @@ class Settings:
     out: Path | None = None
     archive: tuple[Path, ...] = ()
     url: str | None = None
-    sha256: str | None = None
+    sha256: tuple[str, ...] = ()
     keep_archive: bool = False
     dry_run: bool = False
 
@@ -106,6 +106,7 @@ class Source:
         path: where the file is, or will be once it is downloaded.
         url: where it is downloaded from, unless it was before; None: it is the person's own.
         sha256: what the file must have; None: nobody knows yet.
+        trusted: of other files that will do.
         size_bytes: what the server's file must have; None: nobody knows.
     """
 
@@ -113,6 +114,7 @@ class Source:
     path: Path
     url: str | None
     sha256: str | None
+    trusted: tuple[str, ...]
     size_bytes: int | None
 
 
@@ -174,9 +176,9 @@ def find_sources(public: PublicSet, settings: Settings, *, folder: Path) -> list
         InputError: an archive can only be had by hand, or settings that do not fit the set.
     """
     names = [archive.name for archive in public.archives]
-    if (settings.url or settings.sha256) and len(names) > 1:
+    if settings.url and len(names) > 1:
         raise InputError(
-            f"--url and --sha256 are for sets of one archive, and {public.name} has {len(names)}: fetch "
+            f"--url is for sets of one archive, and {public.name} has {len(names)}: fetch "
             f"{', '.join(names)} and give them with --archive"
         )
     if len(names) == len(settings.archive) == 1:
@@ -374,11 +376,15 @@ def _source(public: PublicSet, archive: Archive, own: Path | None, settings: Set
     if not own and not url:
         raise InputError(f"{archive.name} of {public.name} cannot be downloaded. {public.by_hand}")
     home = folder / archive.name
+    expected = expected_sha256(home, published=archive.sha256)
+    if settings.sha256 and len(public.archives) == 1:
+        expected = settings.sha256[0]
     return Source(
         archive=archive,
         path=own or home,
         url=url,
-        sha256=settings.sha256 or expected_sha256(home, published=archive.sha256),
+        sha256=expected,
+        trusted=settings.sha256,
         size_bytes=None if settings.sha256 else archive.size_bytes,
     )
 
@@ -434,7 +440,7 @@ def _obtain(source: Source) -> None:
             download(source.url, source.path, sha256=source.sha256, size_bytes=source.size_bytes)
         except InputError as error:
             raise InputError(f"{error}, or give it with --archive FILE") from error
-    elif source.sha256 and (found := sha256_of(source.path)) != source.sha256:
+    elif source.sha256 and (found := sha256_of(source.path)) not in (source.sha256, *source.trusted):
         remedy = "Move it away to have the right one downloaded" if source.url else "Give another with --archive"
         raise InputError(
             f"{source.path} has sha256 {found}, expected {source.sha256}: it is another file, or damaged. {remedy}, or "

@@ -89,6 +89,7 @@ class Work:
         stages: how often bands of rows went over the image; 0 where none did.
         scratch_bytes: room that maps between these took on disk.
         statistics_per_tile: whether norms took the statistics of each tile for those of the image.
+        resized: images of another size than the only one that the network paints, which were resized there and back.
         redone_bf16, redone_fp32: images or tiles that came out as NaN or infinity and were computed again so.
     """
 
@@ -101,6 +102,7 @@ class Work:
     stages: int = 0
     scratch_bytes: int = 0
     statistics_per_tile: bool = False
+    resized: int = 0
     redone_bf16: int = 0
     redone_fp32: int = 0
 
@@ -118,6 +120,8 @@ class Work:
             passes = f"{self.stages} passes over the image with maps kept {scratch}" if self.stages > 1 else "one pass"
             overlap = f" with {self.context_px} px of overlap" if self.context_px else ""
             parts.append(f"exact, in bands of rows{overlap}, {self.extra_work:.2f} times the pixels, {passes}")
+        if self.resized:
+            parts.append(f"{self.resized} resized to the one size that the network paints, and back")
         redone = [(self.redone_bf16, "bf16"), (self.redone_fp32, "fp32")]
         parts += [f"{count} computed again in {name}, for NaN or infinity" for count, name in redone if count]
         return "; ".join(parts)

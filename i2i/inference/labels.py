@@ -64,6 +64,8 @@ def _class_ids(picture: Picture, side: ImageSide) -> Tensor:
     images, name = picture.images, picture.name
     first, end = side.first_id, side.first_id + side.classes
     known = f"{first} to {end - 1}"
+    if images.shape[1] in (3, 4) and bool((images[:, :1] == images[:, 1:3]).all()):
+        images = images[:, :1]  # grey, saved as colour
     if images.shape[1] != 1:
         raise InputError(
             f"{name}: expected a label map of one channel, class ids from {known}, got {images.shape[1]} channels "

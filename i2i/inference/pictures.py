@@ -1,6 +1,6 @@
 """What a person hands in as an image, as a tensor, and the way back to its kind."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -60,10 +60,11 @@ def open_picture(image: object, name: str, *, labels: bool = False) -> Picture:
             alpha, grey = image.has_transparency_data, image.mode not in ("P", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
             return Picture(array_to_tensor(array, name), array.shape, name, _tensor_to_pil, alpha, grey)
         case np.ndarray():
+            image = image.astype(np.uint8) if labels and image.dtype == bool else image
             rebuild = _tensor_to_flat_array if image.ndim == 2 else tensor_to_array
             return Picture(array_to_tensor(image, name), image.shape, name, rebuild, grey=image.ndim == 2)
         case Tensor():
-            return _open_tensor(image, name)
+            return _open_tensor(image, name, labels=labels)
     raise InputError(
         f"{name} is of type {type(image).__name__}; expected a path, a PIL image, a NumPy array (H, W, C) or "
         "(H, W), a tensor (C, H, W) or (N, C, H, W), or a list of these"
@@ -112,10 +113,15 @@ def fit_channels(picture: Picture, *, channels: int, restores: bool) -> Picture:
 
 def resize_alpha(alpha: Tensor, *, like: Tensor) -> Tensor:
     """Transparency (N, 1, H, W) in the size of a translated picture, its own dtype, by bicubic interpolation."""
-    if alpha.shape[2:] == like.shape[2:]:
-        return alpha
-    resized = F.interpolate(alpha.float(), size=like.shape[2:], mode="bicubic")
-    return round_to(resized, alpha.dtype)
+    return resize(alpha, like.shape[2:])
+
+
+def resize(images: Tensor, size: Sequence[int]) -> Tensor:
+    """Images (N, C, H, W) at another height and width, in their own dtype: bicubic, averaged where that shrinks."""
+    if images.shape[2:] == tuple(size):
+        return images
+    resized = F.interpolate(images.float(), size=tuple(size), mode="bicubic", antialias=True)
+    return round_to(resized, images.dtype)
 
 
 def round_to(values: Tensor, dtype: torch.dtype) -> Tensor:
@@ -158,7 +164,10 @@ def _open_file(path: Path, *, labels: bool) -> Picture:
     return open_page(file.pages[0], alpha=file.alpha, name=str(path))
 
 
-def _open_tensor(image: Tensor, name: str) -> Picture:
+def _open_tensor(image: Tensor, name: str, *, labels: bool) -> Picture:
+    if labels:
+        image = image.to(torch.uint8) if image.dtype == torch.bool else image
+        image = image[None] if image.ndim == 2 else image
     if image.ndim not in (3, 4):
         raise InputError(f"{name}: expected a tensor (C, H, W) or (N, C, H, W), got {tuple(image.shape)}")
     if image.dtype == torch.bool or image.dtype.is_complex:

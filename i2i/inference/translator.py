@@ -17,7 +17,7 @@ from i2i.errors import InputError
 from i2i.inference.codec import Codec
 from i2i.inference.engine import Engine, NamedImage, Options, Progress, Work
 from i2i.inference.labels import prepare_labels
-from i2i.inference.pictures import AnyImage, Picture, fit_channels, open_page, open_picture
+from i2i.inference.pictures import AnyImage, Picture, fit_channels, open_page, open_picture, resize
 from i2i.inference.precision import Precision, SafeRunner
 from i2i.inference.styles import AnyStyle, Styles, only_size
 from i2i.layers.norm import Normalisation, set_inference_mode
@@ -130,7 +130,7 @@ class Translator(nn.Module):
 
     A generator with a latent vector paints in many styles: `t(labels, style=photo)`, `t(labels, seed=7)`, or without
     either the mean style. It paints images of one size only. Label maps of another are resized to it by nearest
-    neighbours, and the results have that size, not the label maps'.
+    neighbours, and the results back to theirs, which is as sharp as that size is; `work.resized` counts them.
 
     As an nn.Module it stands in `nn.Sequential`, torchvision's v2 `Compose` and kornia's containers. It stays
     in inference mode whatever `.train()` or `.eval()` is called on it or around it.
@@ -332,6 +332,7 @@ class Translator(nn.Module):
         latents: Sequence[Tensor | None],
         options: Options,
     ) -> list[Any]:
+        sizes = [picture.images.shape[2:] for picture in pictures]
         pictures = [
             self._prepare(picture, instances[place] if instances else None) for place, picture in enumerate(pictures)
         ]
@@ -342,9 +343,13 @@ class Translator(nn.Module):
         ]
         results, self.work = self._engine.translate(named, options)
         rebuilt = []
-        for picture in pictures:
+        for picture, size in zip(pictures, sizes, strict=True):
             count = len(picture.images)
-            rebuilt.append(picture.rebuild(torch.stack(results[:count])))
+            images = torch.stack(results[:count])
+            if self._codec.only_size not in (None, tuple(size)):
+                images = resize(images, size)
+                self.work.resized += count
+            rebuilt.append(picture.rebuild(images))
             del results[:count]
         return rebuilt
 

@@ -47,7 +47,7 @@ def load_judge(path: str | Path, *, classes: int | None = None) -> nn.Module:
     if classes is not None and judge.classes not in (None, classes):
         raise InputError(
             f"{path} tells {judge.classes} classes apart, expected {classes}: give a network trained on the classes of "
-            "the label maps, or say which of its classes mean the same"
+            "the label maps, or say which of its classes mean the same (--judge-ids)"
         )
     return judge.eval().requires_grad_(False)
 

@@ -116,7 +116,9 @@ class SegmentationJudge:
     def __init__(self, *, segmenter: nn.Module, classes: int, ids: Sequence[int] | None = None) -> None:
         ids = list(range(classes) if ids is None else ids)
         if len(ids) != classes or max(ids) < 0:
-            raise InputError(f"expected the segmenter's class for each of {classes} classes, or -1, got {ids}")
+            raise InputError(
+                f"expected for each of {classes} classes the segmenter's, or -1, as `ids` (--judge-ids), got {ids}"
+            )
         self.segmenter = segmenter
         self.classes = classes
         self.largest = max(ids)
@@ -186,7 +188,7 @@ class SegmentationJudge:
                 raise InputError(
                     f"expected the segmenter to give logits (N, K, h, w) of K ≥ {self.largest + 1} classes or integer "
                     f"classes (N, h, w), got {tuple(logits.shape)} {logits.dtype}: if its classes are not those of "
-                    "the label maps, say with `ids` which mean the same"
+                    "the label maps, say with `ids` (--judge-ids) which mean the same"
                 )
 
 

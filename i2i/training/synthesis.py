@@ -111,7 +111,7 @@ class SynthesisLosses:
     def remarks(self) -> list[str]:
         """What the report should say about them."""
         without = self.perceptual == "off"
-        return ["Trained without the perceptual loss that the paper has (--perceptual off)."] if without else []
+        return ["There is no perceptual loss, which the paper has (--perceptual off)."] if without else []
 
 
 def train_synthesis(

@@ -196,7 +196,7 @@ def test_another_archive_than_the_first_is_refused(toy: PublicSet, site: Site, t
     with pytest.raises(InputError, match=f"came with sha256 {digest}, expected"):
         lay_out(toy, Settings(out=tmp_path / "toy"))
     assert names(tmp_path) == ["toy.zip.sha256"]
-    lay_out(toy, Settings(out=tmp_path / "toy", sha256=digest))
+    lay_out(toy, Settings(out=tmp_path / "toy", sha256=(digest,)))
     assert (tmp_path / "toy" / "trainA" / "new.jpg").read_bytes() == NOISE
 
 
@@ -297,7 +297,7 @@ def test_an_archive_of_ones_own_is_verified(toy: PublicSet, site: Site, tmp_path
     assert str(caught.value).endswith(f"--sha256 {digest} too if you trust it")
     assert "remove" not in str(caught.value).lower()
     assert names(tmp_path) == ["own.zip", "toy.zip.sha256"]
-    lay_out(toy, replace(settings, sha256=digest))
+    lay_out(toy, replace(settings, sha256=(digest,)))
     assert own.exists() and (tmp_path / "toy" / "trainA" / "new.jpg").exists()
 
 
@@ -322,8 +322,14 @@ def test_a_set_of_two_archives(tmp_path: Path) -> None:
         lay_out(toy, replace(settings, archive=(tmp_path / "B.zip",)))
     with pytest.raises(InputError, match=r"C\.zip: toy comes as A\.zip, B\.zip"):
         lay_out(toy, replace(settings, archive=(tmp_path / "B.zip", tmp_path / "C.zip")))
-    with pytest.raises(InputError, match="--url and --sha256 are for sets of one archive"):
+    with pytest.raises(InputError, match="--url is for sets of one archive"):
         lay_out(toy, replace(settings, url="https://somewhere"))
+    known = replace(toy, archives=tuple(replace(half, sha256="0" * 64) for half in halves))
+    digests = tuple(hashlib.sha256((tmp_path / f"{side}.zip").read_bytes()).hexdigest() for side in "AB")
+    with pytest.raises(InputError, match=rf"A\.zip has sha256 .*give --sha256 {digests[0]} too"):
+        lay_out(known, settings)
+    lay_out(known, replace(settings, sha256=digests))
+    assert (tmp_path / "toy").exists()
 
 
 @BOTH

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
+from torchvision.transforms import v2
 
 import i2i
 from i2i.checkpoints.foreign import open_checkpoint
@@ -375,14 +376,33 @@ def test_every_image_of_a_batch_has_its_own_style() -> None:
         assert_close(found.permute(1, 2, 0).numpy(), t(one, style=style))
 
 
-def test_maps_of_another_size_are_resized_to_the_only_one() -> None:
+def test_maps_of_another_size_are_resized_to_the_only_one_and_photos_back() -> None:
     t = stylist(output=PHOTOS)
     for height, width in ((480, 640), (32, 64), (7, 5), (1, 1)):
         ids = some_ids(height, width)
         small = np.asarray(Image.fromarray(ids).resize((64, 32), Image.Resampling.NEAREST))
+        photo = torch.from_numpy(t(small, seed=1)).permute(2, 0, 1)
+        assert t.work.resized == 0
+        expected = v2.functional.resize(photo, [height, width], v2.InterpolationMode.BICUBIC, antialias=True)
         found = t(ids, seed=1, tile_px=64)
-        assert found.shape == (32, 64, 3)
-        np.testing.assert_array_equal(found, t(small, seed=1))
+        assert t.work.resized == (0 if (height, width) == (32, 64) else 1)
+        difference = np.abs(found.astype(int) - expected.permute(1, 2, 0).numpy())
+        assert found.shape == (height, width, 3) and difference.max() <= 1
+
+
+def test_label_maps_may_be_flat_tensors_booleans_and_grey_saved_as_colour(tmp_path: Path) -> None:
+    t = painter(output=PHOTOS)
+    ids = some_ids(32, 64)
+    expected = t(ids)
+    flat = t(torch.from_numpy(ids.astype(np.int64)))
+    assert flat.shape == (3, 32, 64)
+    np.testing.assert_array_equal(flat.permute(1, 2, 0), expected)
+    Image.fromarray(ids).convert("RGB").save(tmp_path / "grey.png")
+    for image in (np.repeat(ids[..., None], 3, axis=2), tmp_path / "grey.png", Image.open(tmp_path / "grey.png")):
+        np.testing.assert_array_equal(np.asarray(t(image)), expected)
+    mask = ids > 2
+    np.testing.assert_array_equal(t(mask), t(mask.astype(np.uint8)))
+    np.testing.assert_array_equal(t(torch.from_numpy(mask)).permute(1, 2, 0), t(mask))
 
 
 def test_instances_are_resized_before_their_edges_are_found() -> None:
@@ -393,7 +413,10 @@ def test_instances_are_resized_before_their_edges_are_found() -> None:
     ids_then, objects_then = (
         np.asarray(Image.fromarray(numbers).resize((64, 32), Image.Resampling.NEAREST)) for numbers in (ids, objects)
     )
-    assert_close(t(ids, instances=objects), paint(t, by_hand(ids_then, side, objects_then))[0])
+    painted = paint(t, by_hand(ids_then, side, objects_then))
+    photo = torch.from_numpy(painted).permute(0, 3, 1, 2)
+    expected = v2.functional.resize(photo, [100, 150], v2.InterpolationMode.BICUBIC, antialias=True)
+    assert_close(t(ids, instances=objects), expected[0].permute(1, 2, 0).numpy())
 
 
 def test_a_result_that_is_not_finite_is_painted_again_in_its_own_style(monkeypatch: pytest.MonkeyPatch) -> None:
