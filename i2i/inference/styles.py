@@ -53,26 +53,28 @@ class Styles:
         pictures: Sequence[Picture],
         *,
         style: AnyStyle | list[AnyStyle] | tuple[AnyStyle, ...] | None,
-        seed: int | None,
+        seed: int | list[int] | tuple[int, ...] | None,
     ) -> list[Tensor | None]:
         """Latent vectors (N, latent_channels) for each picture of N images; None for the mean style.
 
         Args:
             style: one for all, or a list with one for each picture.
-            seed: of one style for all.
+            seed: of one style for all, or a list with one for each picture.
 
         Raises:
             InputError: both are given, there are not as many styles as pictures, or as for `encode` and `draw`.
         """
         if style is not None and seed is not None:
             raise InputError("style and seed are two ways to say the same; give one of them")
-        if seed is not None:
-            return [self.draw(seed).expand(len(picture.images), -1) for picture in pictures]
+        if isinstance(seed, (list, tuple)):
+            style = [self.draw(one)[0] for one in seed]
+        elif seed is not None:
+            style = self.draw(seed)[0]
         if style is None:
             return [None] * len(pictures)
         if isinstance(style, (list, tuple)):
             if len(style) != len(pictures):
-                raise InputError(f"style: expected one, or as many as images, {len(pictures)}; got {len(style)}")
+                raise InputError(f"expected one style or seed, or as many as images, {len(pictures)}; got {len(style)}")
             found = [self.encode(one, f"style[{i}]") for i, one in enumerate(style)]
         else:
             found = [self.encode(style, "style")] * len(pictures)

@@ -209,7 +209,7 @@ class Translator(nn.Module):
         images: AnyImage | Sequence[AnyImage],
         *,
         style: AnyStyle | list[AnyStyle] | tuple[AnyStyle, ...] | None = None,
-        seed: int | None = None,
+        seed: int | list[int] | tuple[int, ...] | None = None,
         instances: AnyImage | Sequence[AnyImage] | None = None,
         batch_size: int | None = None,
         tile_px: int | None = None,
@@ -222,7 +222,8 @@ class Translator(nn.Module):
             images: one image, a batched tensor, or a list or tuple of these.
             style: a photo whose style to paint in, of any kind, size and depth, or what `encode_style` or
                 `draw_style` gave; a list with one for each image.
-            seed: an integer from 0 on, in place of a photo: the same style for all images, and on every device.
+            seed: an integer from 0 on, in place of a photo: the same style for all images, and on every device; or a
+                list with one for each image.
             instances: instance maps, of the label maps' sizes and of any kind, a number or colour for each object; a
                 list where `images` is one. For networks that were trained with edges between instances.
             batch_size: how many images of equal padded size go through the network together; as many as

@@ -222,7 +222,12 @@ def _folder_task(data: SemanticData) -> SemanticTask:
         classes=classes,
         palette=default_palette(classes) if colours is None else colours,
         name=data.data.resolve().name if data.data else f"{training_files[0].labels.parent.name}",
-        about=_described(data, found, classes=classes, training=training_files, held_out=held_out_files),
+        about="\n".join(
+            [
+                _described(data, found, classes=classes, training=training_files, held_out=held_out_files),
+                *(_absent(scan, classes, found.first_id) if data.classes is None and colours is None else []),
+            ]
+        ),
         fingerprint=fingerprint_semantic(training_files),
     )
 
@@ -312,6 +317,14 @@ def _check_sizes(data: SemanticData, scan: LabelScan) -> None:
             f"{file} is smaller than the {width} x {height} px of a crop: give --load-size, or a --crop-size that fits "
             "into all images"
         )
+
+
+def _absent(scan: LabelScan, classes: int, first_id: int) -> list[str]:
+    """A hint where the highest id may not be what a person thinks."""
+    absent = set(range(first_id, first_id + classes)) - set(scan.ids)
+    if not absent:
+        return []
+    return [f"The highest id says how many classes there are; {len(absent)} never occur. Set it right with --classes."]
 
 
 def _described(

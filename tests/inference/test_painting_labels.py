@@ -390,6 +390,12 @@ def test_maps_of_another_size_are_resized_to_the_only_one_and_photos_back() -> N
         assert found.shape == (height, width, 3) and difference.max() <= 1
 
 
+def test_each_image_may_have_a_seed_of_its_own() -> None:
+    t, ids = stylist(), some_ids(32, 64)
+    for found, seed in zip(t([ids, ids], seed=[3, 4]), (3, 4), strict=True):
+        assert_close(found, t(ids, seed=seed))
+
+
 def test_label_maps_may_be_flat_tensors_booleans_and_grey_saved_as_colour(tmp_path: Path) -> None:
     t = painter(output=PHOTOS)
     ids = some_ids(32, 64)
@@ -479,7 +485,11 @@ RGB = some_photo(32, 64, 3)
         (stylist, lambda t, ids: t(ids, seed=2**63), "seed: expected an integer from 0"),
         (stylist, lambda t, ids: t(ids, seed=1.5), r"seed: expected an integer from 0 .* got 1\.5"),
         (stylist, lambda t, ids: t(ids, seed=True), "seed: expected an integer from 0 .* got True"),
-        (stylist, lambda t, ids: t([ids] * 3, style=[RGB] * 2), "style: expected one, or as many as images, 3; got 2"),
+        (
+            stylist,
+            lambda t, ids: t([ids] * 3, style=[RGB] * 2),
+            "one style or seed, or as many as images, 3; got 2",
+        ),
         (stylist, lambda t, ids: t(ids, style=np.dstack([RGB, RGB])), "style: expected 3 channels"),
         (stylist, lambda t, ids: t(ids, style=RGB / 1.0), "style has values from .* expected floats in"),
         (stylist, lambda t, ids: t(ids, style=torch.zeros(4)), "a latent vector of 3 finite values, got 4"),

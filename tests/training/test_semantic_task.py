@@ -107,7 +107,11 @@ def test_held_out_files_are_checked_too(tmp_path: Path) -> None:
     write_image(tmp_path / "val_label" / "001.png", np.full((20, 24), 77, np.uint8))
     with pytest.raises(InputError, match=r"val_label/001\.png has 480 pixels of id 77 .* but 5 classes"):
         semantic_task(replace(SMALL, data=tmp_path, classes=5), size_multiple=4)
-    assert semantic_task(replace(SMALL, data=tmp_path), size_multiple=4).classes == 78
+    task = semantic_task(replace(SMALL, data=tmp_path), size_multiple=4)
+    assert task.classes == 78
+    assert "never occur. Set it right with --classes" in task.about
+    coco(tmp_path / "whole")
+    assert "never occur" not in semantic_task(replace(SMALL, data=tmp_path / "whole"), size_multiple=4).about
 
 
 def test_colour_coded_label_maps(tmp_path: Path) -> None:
