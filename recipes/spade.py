@@ -111,6 +111,7 @@ STREETS = replace(
     style=True,
     latent_channels=32,
     style_width=16,
+    kl_weight=0.01,
     training=TrainingSettings(
         # For eight minutes on two cores.
         steps=1600,
