@@ -85,7 +85,8 @@ class Monitor:
         """Take note of the chosen held-out metric; the first one is that of the untrained networks."""
         if self.first_metric is None:
             self.first_metric = value
-        self.last_metric = value
+        else:
+            self.last_metric = value
 
     def _skipped(self, step: int) -> list[Alarm]:
         self.skipped_steps += 1

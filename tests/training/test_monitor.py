@@ -81,6 +81,12 @@ def test_guessing_is_bad_only_while_samples_are(best_is: str, first: float, last
     assert ["guesses" in alarm.text for alarm in alarms] == [True] * speaks
 
 
+def test_guessing_goes_unsaid_before_anything_was_measured_again() -> None:
+    monitor = new_monitor(best_is="lowest")
+    monitor.validated(0.5)  # of the untrained networks
+    assert watch(monitor, 100, accuracy=0.51) == []
+
+
 def test_guessing_goes_unsaid_where_nothing_is_measured() -> None:
     assert watch(new_monitor(), 100, accuracy=0.5) == []
 
