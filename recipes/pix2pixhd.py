@@ -4,7 +4,7 @@
     python recipes/pix2pixhd.py --data datasets/cityscapes --aspect-ratio 2 --load-size 1024 --crop-size 1024
 
 The global generator of Wang et al. 2018 with discriminators at several scales. SPADE (recipes/spade.py) came after it
-and is better where large areas are of one class; this one also takes any size.
+and is better where large areas are of one class; with styles it paints one size, this one any.
 
 The same command goes on with a run that was interrupted. Start it through `accelerate launch` or `torchrun` to use
 several GPUs.
@@ -32,7 +32,7 @@ from i2i.training.judging import Examiner, Judging
 from i2i.training.loop import limit_threads, on_cpu
 from i2i.training.report import figures_of, recorded
 from i2i.training.semantic import SemanticData, SemanticTask, semantic_task
-from i2i.training.synthesis import Discriminators, SynthesisLosses, train_synthesis
+from i2i.training.synthesis import PATIENCE, Discriminators, SynthesisLosses, train_synthesis
 
 # Values of one-hot label maps.
 INPUT_RANGE = (0.0, 1.0)
@@ -125,7 +125,7 @@ def main(settings: Settings) -> None:
         initial = initial_generator(settings.init_generator, input_range=INPUT_RANGE)
         size_multiple = initial.size_multiple
     # The first process makes and checks the data and trains the segmenters, and the others find them in the cache.
-    with PartialState(cpu=on_cpu(settings.training)).main_process_first():
+    with PartialState(cpu=on_cpu(settings.training), timeout=PATIENCE).main_process_first():
         task = semantic_task(settings.images, size_multiple=size_multiple)
         about = "\n".join([task.about, *settings.losses.remarks])
         if PartialState().is_main_process:
@@ -134,6 +134,8 @@ def main(settings: Settings) -> None:
         generator = make_generator(settings, task, initial=initial)
         discriminator = settings.discriminators.make(task)
         examiner = Examiner(settings.judging, task)
+    baselines = {}
+    if PartialState().is_main_process:
         baselines = examiner.baselines() | figures_of(settings.compare, fingerprint=task.fingerprint)
 
     method = SemanticSynthesis(

@@ -34,7 +34,7 @@ from i2i.training.judging import Examiner, Judging
 from i2i.training.loop import limit_threads, on_cpu
 from i2i.training.report import figures_of, recorded
 from i2i.training.semantic import SemanticData, SemanticTask, semantic_task
-from i2i.training.synthesis import Discriminators, SynthesisLosses, train_synthesis
+from i2i.training.synthesis import PATIENCE, Discriminators, SynthesisLosses, train_synthesis
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,15 +138,17 @@ def main(settings: Settings) -> None:
         initial = initial_spade(settings.init_generator)
         size_multiple, styled = initial.size_multiple, initial.style_encoder is not None
     # The first process makes and checks the data and trains the segmenters, and the others find them in the cache.
-    with PartialState(cpu=on_cpu(settings.training)).main_process_first():
+    with PartialState(cpu=on_cpu(settings.training), timeout=PATIENCE).main_process_first():
         task = semantic_task(settings.images, size_multiple=size_multiple, changing_light=styled)
-        about = "\n".join([task.about, *settings.losses.remarks, *warnings(settings)])
-        if PartialState().is_main_process:
-            print(about)
         torch.manual_seed(settings.training.seed)
         generator = make_generator(settings, task, initial=initial)
+        about = "\n".join([task.about, *settings.losses.remarks, *warnings(settings, generator)])
+        if PartialState().is_main_process:
+            print(about)
         discriminator = settings.discriminators.make(task)
         examiner = Examiner(settings.judging, task)
+    baselines = {}
+    if PartialState().is_main_process:
         baselines = examiner.baselines() | figures_of(settings.compare, fingerprint=task.fingerprint)
 
     method = SemanticSynthesis(
@@ -173,10 +175,10 @@ def main(settings: Settings) -> None:
     )
 
 
-def warnings(settings: Settings) -> list[str]:
+def warnings(settings: Settings, generator: SPADEGenerator) -> list[str]:
     """Of batch norm where batches are single images."""
-    processes = PartialState().num_processes
-    if settings.norm == "instance" or settings.training.batch_size > 1 or (processes > 1 and settings.norm != "batch"):
+    processes, norm = PartialState().num_processes, generator.arguments["norm"]
+    if norm == "instance" or settings.training.batch_size > 1 or (processes > 1 and norm == "sync_batch"):
         return []
     remedies = ["--norm instance", "a larger --batch-size"] + ["--norm sync_batch"] * (processes > 1)
     return [f"Warning: batch norm takes its statistics over a single image here. Give {' or '.join(remedies)}."]

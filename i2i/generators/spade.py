@@ -46,7 +46,8 @@ class SPADEGenerator(nn.Module):
         width: channels before the last convolution; the coarse map has 16 × width.
         num_upsampling_layers: "more" doubles once more, between the two middle blocks; "most" also adds a block at the
             end, of half the width.
-        norm: what the label map scales and shifts: features normalised over the batch, or over each image alone.
+        norm: what the label map scales and shifts: features normalised over the batch, over the batches of all
+            processes ("sync_batch"), or over each image alone.
         spectral: divide the weights of the blocks' convolutions, but not of those that read the label map, by their
             largest singular values.
         hidden_width, label_kernel_size: of the convolutions that read the label map.

@@ -175,11 +175,12 @@ class Engine:
         started, redone = time.perf_counter(), dict(self._run.redone)
         job = _Job(options.progress, images)
         results: dict[int, Tensor] = {}
-        groups = defaultdict(list)
+        groups = defaultdict(list)  # a label map may be ids or one-hot, which do not stack
         for place, member in enumerate(images):
-            groups[self._codec.padded_size(*member.image.shape[1:])].append(place)
+            channels, height, width = member.image.shape
+            groups[self._codec.padded_size(height, width), channels].append(place)
 
-        for size, places in groups.items():
+        for (size, _), places in groups.items():
             way = self._choose_way(size, options)
             count = self._batch_size(size, options) if way == "whole" else 1
             for start in range(0, len(places), count):

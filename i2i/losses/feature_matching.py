@@ -11,8 +11,7 @@ from i2i.errors import InputError
 def feature_matching(real: Sequence[Sequence[Tensor]], fake: Sequence[Sequence[Tensor]]) -> Tensor:
     """Mean absolute difference of features, summed over layers (Wang et al. 2018, eq. 4), mean over scales.
 
-    pix2pixHD adds the scales up, SPADE's code takes their mean, as here. Without the weight, which is 10 in both.
-    Computed in at least float32.
+    The paper adds the scales up. Without the weight, which is 10 in pix2pixHD and SPADE. Computed in at least float32.
 
     Args:
         real, fake: for each scale what each layer of the discriminator gave, of one shape in both. The last of a scale

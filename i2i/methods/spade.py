@@ -1,6 +1,6 @@
 """Semantic image synthesis: photographs from label maps, by SPADE (Park et al. 2019, arXiv:1903.07291) or pix2pixHD.
 
-    min_G max_D Σ_k L_GAN(G, D_k) + λ_FM Σ_k L_FM(G, D_k) + λ_P L_P(G) [+ λ_KL L_KL(E)]        (appendix A)
+    min_G max_D 1/K Σ_k L_GAN(G, D_k) + λ_FM 1/K Σ_k L_FM(G, D_k) + λ_P L_P(G) [+ λ_KL L_KL(E)]        (appendix A)
 
 Discriminators D_k at several scales see label map and image side by side. With a style encoder E (GauGAN), the style of
 an image becomes a latent vector whose distribution is held near N(0, 1), so that styles can be drawn as well as taken

@@ -121,8 +121,13 @@ def train_segmenter(
         torch.manual_seed(training.seed)
         network = Segmenter(classes=classes, width=training.width).to(device).to(memory_format=torch.channels_last)
         optimizer = torch.optim.AdamW(network.parameters(), lr=training.learning_rate, weight_decay=1e-2)
+        rising = max(0.1, 2 / training.steps)  # or a handful of steps would leave none to rise in
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=training.learning_rate, total_steps=training.steps, pct_start=0.1, cycle_momentum=False
+            optimizer,
+            max_lr=training.learning_rate,
+            total_steps=training.steps,
+            pct_start=min(rising, 0.9),
+            cycle_momentum=False,
         )
         for step in range(training.steps):
             images, labels = (part.to(device) for part in next(batches))

@@ -167,7 +167,11 @@ class SegmentationJudge:
         """
         confusion = generated["confusion"].sum(0)
         figures = {"read_miou": mean_iou(confusion), "read_accuracy": pixel_accuracy(confusion)}
-        if "features" in generated and "features" in real:
+        if (
+            "features" in generated
+            and "features" in real
+            and min(map(len, (generated["features"], real["features"]))) > 1
+        ):
             figures["frechet"] = frechet_distance(generated["features"], real["features"])
         return figures
 

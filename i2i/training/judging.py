@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
 from accelerate import PartialState
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
@@ -23,6 +24,8 @@ from i2i.training.report import PICTURES, write_grid
 from i2i.training.semantic import SemanticTask
 
 BATCH_SIZE = 16
+# How many real photos the mean colours are taken of.
+BASELINE_PHOTOS = 1000
 # How many held-out photos lend their styles to be measured, and how many styles and layouts are shown.
 STYLES_MEASURED = 8
 STYLES_SHOWN = 5
@@ -67,14 +70,20 @@ class Painted(Dataset[dict[str, Tensor]]):
         """
         Args:
             data: items {"labels", "image"} for an index.
-            paint: label maps (N, 1 or 2, H, W) to images (N, 3, H, W) in [-1, 1]; called at once, batch by batch.
+            paint: label maps (N, 1 or 2, H, W) to images (N, 3, H, W) in [-1, 1]; called batch by batch, for all when
+                the first item is asked for.
         """
         self.data = data
-        batches = DataLoader(data, batch_size=BATCH_SIZE)
-        self.images = torch.cat([_to_uint8(paint(batch["labels"])) for batch in batches])
+        self.paint = paint
+
+    @cached_property
+    def images(self) -> Tensor:
+        """(N, 3, H, W) uint8."""
+        batches = DataLoader(self.data, batch_size=BATCH_SIZE)
+        return torch.cat([_to_uint8(self.paint(batch["labels"])) for batch in batches])
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.data)  # type: ignore[arg-type]
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         return {**self.data[index], "image": self.images[index] / 127.5 - 1}
@@ -91,13 +100,15 @@ class Examiner:
         """
         self.task = task
         self.steps = judging.segmenter_steps
+        # A segmenter sees no more than that; of large sets the rest need not be painted.
+        self.shown = _spread(task.training, max(BASELINE_PHOTOS, self.steps * SegmenterTraining.batch_size))
         self.device = PartialState().device
         self.judge: SegmentationJudge | None = None
         if judging.judge is not None:
-            network = load_judge(judging.judge, classes=None if judging.judge_ids else task.classes)
+            network = load_judge(judging.judge, classes=None if judging.judge_ids else task.classes).to(self.device)
             self.judge = SegmentationJudge(segmenter=network, classes=task.classes, ids=judging.judge_ids or None)
         elif self.steps:
-            network = self._cached(task.training, "real photos")
+            network = self._cached(self.shown, "real photos")
             self.judge = SegmentationJudge(segmenter=network, classes=task.classes)
 
     def baselines(self) -> dict[str, dict[str, float]]:
@@ -105,14 +116,14 @@ class Examiner:
 
         Real photos are other ones than those held out, as many of them: two real sets are not at distance 0.
         """
+        training, held_out = self.shown, self.task.held_out
         painter = MeanPainter(classes=self.task.classes + 1)
-        for batch in DataLoader(self.task.training, batch_size=BATCH_SIZE):
+        for batch in DataLoader(_spread(training, BASELINE_PHOTOS), batch_size=BATCH_SIZE):
             painter.add(batch["labels"][:, 0], batch["image"])
 
         def paint(labels: Tensor) -> Tensor:
             return painter.paint(labels[:, 0])
 
-        training, held_out = self.task.training, self.task.held_out
         others = Subset(training, range(min(len(training), len(held_out))))  # type: ignore[arg-type]
         rows = {
             "real photos": self._set_figures(others, read=held_out),
@@ -130,11 +141,12 @@ class Examiner:
             figures: dict[str, float] = {}
             if self.steps:
                 say(f"a segmenter learns from generated photos ({self.steps} steps)")
-                painted = Painted(self.task.training, partial(self._paint, method))
+                painted = Painted(self.shown, partial(self._paint, method))
                 figures["trained_miou"] = self._tested(self._trained(painted))
             if method.has_style_encoder:
                 self._show_styles(method, out / PICTURES / "styles.png")
-                figures |= self._style_figures(method)
+                if len(self.task.held_out) > 1:  # type: ignore[arg-type]
+                    figures |= self._style_figures(method)
             return figures
 
         return examine
@@ -159,7 +171,7 @@ class Examiner:
     def _style_figures(self, method: SemanticSynthesis) -> dict[str, float]:
         """Whether all held-out label maps take on the colours of photos, and are read as well in each style."""
         classes, lent, taken, read = self.task.classes, [], [], []
-        for photo in self._spread(STYLES_MEASURED):
+        for photo in _items(_spread(self.task.held_out, STYLES_MEASURED)):
             style = self._style_of(method, photo)
             painted = Painted(self.task.held_out, partial(self._paint, method, style=style))
             lent.append(class_colours([default_collate([photo])], classes=classes))
@@ -171,12 +183,12 @@ class Examiner:
 
     def _show_styles(self, method: SemanticSynthesis, path: Path) -> None:
         """Save a grid: label maps down the left, photos that lend their styles along the top, and styles drawn."""
-        layouts = default_collate(self._spread(LAYOUTS_SHOWN))
-        labels = layouts["labels"]
+        held_out = self.task.held_out
+        labels = default_collate(_items(_spread(held_out, LAYOUTS_SHOWN)))["labels"]
         maps = paint_labels(labels, self.task.palette)
         nothing = torch.ones_like(maps[:1])
         columns = {"label map": torch.cat([nothing, maps])}
-        for number, photo in enumerate(self._spread(STYLES_SHOWN), start=1):
+        for number, photo in enumerate(_items(_spread(held_out, STYLES_SHOWN)), start=1):
             painted = self._paint(method, labels, self._style_of(method, photo))
             columns[f"style of photo {number}"] = torch.cat([photo["image"][None], painted])
         for number in range(1, STYLES_DRAWN + 1):
@@ -188,11 +200,6 @@ class Examiner:
     def _style_of(self, method: SemanticSynthesis, item: dict[str, Tensor]) -> Tensor:
         return method.styles_of(item["image"][None].to(self.device))
 
-    def _spread(self, count: int) -> list[dict[str, Tensor]]:
-        """Held-out items, evenly spread over all."""
-        length = len(self.task.held_out)  # type: ignore[arg-type]
-        return [self.task.held_out[index * length // count] for index in range(count)]
-
     def _trained(self, data: Items) -> Segmenter:
         return train_segmenter(data, classes=self.task.classes, training=self._training, device=self.device)
 
@@ -203,6 +210,7 @@ class Examiner:
             classes=self.task.classes,
             training=self._training,
             device=self.device,
+            progress=_Bar(f"a segmenter learns from {name}"),
         )
 
     def _tested(self, segmenter: Segmenter) -> float:
@@ -215,6 +223,32 @@ class Examiner:
     @property
     def _training(self) -> SegmenterTraining:
         return SegmenterTraining(steps=self.steps)
+
+
+class _Bar:
+    """A progress bar that appears with the first step and goes with the last."""
+
+    def __init__(self, title: str) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.bar = Progress(*columns, transient=True)
+        self.task = self.bar.add_task(title)
+
+    def __call__(self, done: int, steps: int) -> None:
+        if done == 1:
+            self.bar.start()
+        self.bar.update(self.task, completed=done, total=steps)
+        if done == steps:
+            self.bar.stop()
+
+
+def _spread(data: Items, count: int) -> Items:
+    """At most so many items, evenly spread over all."""
+    length = len(data)  # type: ignore[arg-type]
+    return data if length <= count else Subset(data, [index * length // count for index in range(count)])
+
+
+def _items(data: Items) -> list[dict[str, Tensor]]:
+    return [data[index] for index in range(len(data))]  # type: ignore[arg-type]
 
 
 def class_colours(batches: Iterable[Mapping[str, Tensor]], *, classes: int) -> Tensor:

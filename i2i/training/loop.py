@@ -566,6 +566,7 @@ def make_accelerator(settings: TrainingSettings, out: Path) -> Accelerator:
 
 def _validate(method: Method, data: Dataset, settings: TrainingSettings, accelerator: Accelerator) -> dict[str, float]:
     """Held-out metrics, over all items; the processes share the work."""
+    torch.manual_seed(settings.seed + accelerator.process_index)  # what is drawn differs from process to process
     share = Subset(data, range(accelerator.process_index, len(data), accelerator.num_processes))  # type: ignore
     loader = DataLoader(share, batch_size=settings.batch_size, num_workers=settings.workers, worker_init_fn=worker_init)
     sums: dict[str, float] = {}

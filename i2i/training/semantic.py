@@ -1,5 +1,6 @@
 """What semantic synthesis is trained on: a person's own label maps and photos, or the built-in streets."""
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -192,11 +193,12 @@ def _folder_task(data: SemanticData) -> SemanticTask:
         [*training_files, *(held_out_files if held_out_files != training_files else [])], palette=colours
     )
     _check_sizes(data, scan)
+    first_id = found.first_id if colours is None else 0  # a palette begins with the first class
     classes = count_classes(
         scan,
         classes=data.classes if colours is None else len(colours),
         dont_care=data.dont_care,
-        first_id=found.first_id,
+        first_id=first_id,
     )
 
     def images(files: list[SemanticFiles]) -> SemanticImages:
@@ -210,26 +212,38 @@ def _folder_task(data: SemanticData) -> SemanticTask:
             classes=classes,
             dont_care=data.dont_care,
             image=scan.photos,
-            first_id=found.first_id,
+            first_id=first_id,
             palette=colours,
         )
 
     return SemanticTask(
         training=images(training_files),
         held_out=images(held_out_files),
-        input=_label_side(classes, dont_care=data.dont_care, instances=found.has_instances, first_id=found.first_id),
+        input=_label_side(
+            classes,
+            dont_care=data.dont_care,
+            instances=found.has_instances,
+            first_id=first_id,
+            palette=None if colours is None else tuple(map(tuple, colours.tolist())),
+        ),
         output=ImageSide(**asdict(scan.photos)),
         classes=classes,
         palette=default_palette(classes) if colours is None else colours,
-        name=data.data.resolve().name if data.data else f"{training_files[0].labels.parent.name}",
+        name=data.data.resolve().name if data.data else training_files[0].labels.parent.name,
         about="\n".join(
             [
                 _described(data, found, classes=classes, training=training_files, held_out=held_out_files),
-                *(_absent(scan, classes, found.first_id) if data.classes is None and colours is None else []),
+                *(_absent(scan, classes, first_id) if data.classes is None and colours is None else []),
             ]
         ),
-        fingerprint=fingerprint_semantic(training_files),
+        fingerprint=_fingerprint(data, training_files, classes=classes, palette=colours),
     )
+
+
+def _fingerprint(data: SemanticData, files: list[SemanticFiles], *, classes: int, palette: np.ndarray | None) -> str:
+    """Of what the items show: the files, and what is made of them."""
+    shown = (data.size_px, data.load_size, data.dont_care, classes, None if palette is None else palette.tolist())
+    return hashlib.sha256(f"{fingerprint_semantic(files)} {shown}".encode()).hexdigest()
 
 
 def _find(data: SemanticData) -> tuple[SemanticSet, list[SemanticFiles]]:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,9 @@ from i2i.training.judging import Examiner
 from i2i.training.loop import train
 from i2i.training.report import RunFacts, print_figures
 from i2i.training.semantic import SemanticTask
+
+# How long processes wait for the first one, which checks data, trains segmenters and examines the generator.
+PATIENCE = timedelta(hours=6)
 
 
 @dataclass(frozen=True, kw_only=True)

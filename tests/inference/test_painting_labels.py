@@ -390,6 +390,13 @@ def test_maps_of_another_size_are_resized_to_the_only_one_and_photos_back() -> N
         assert found.shape == (height, width, 3) and difference.max() <= 1
 
 
+def test_ids_and_one_hot_maps_in_one_list() -> None:
+    t, ids = painter(), some_ids(32, 64)
+    one_hot = by_hand(ids, label_side())[0].permute(1, 2, 0).numpy()
+    first, second = t([ids, one_hot])
+    assert_close(first, second)
+
+
 def test_each_image_may_have_a_seed_of_its_own() -> None:
     t, ids = stylist(), some_ids(32, 64)
     for found, seed in zip(t([ids, ids], seed=[3, 4]), (3, 4), strict=True):

@@ -1,5 +1,6 @@
 """What semantic synthesis is measured by, on data where the right figures are known."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,15 @@ def test_the_grid_of_styles_has_maps_at_the_left_and_photos_on_top(tmp_path: Pat
     assert {tuple(colour) for colour in tile(1, 0).reshape(-1, 3)} == {(255, 0, 0), (0, 0, 255)}
     photo = Squares(16, first=100)[16 * 2 // 5]["image"]
     np.testing.assert_allclose(tile(0, 3), (photo.permute(1, 2, 0) + 1) * 127.5, atol=1)
+
+
+@torch.no_grad()
+def test_one_held_out_photo_and_few_steps_are_enough_to_go_on(tmp_path: Path) -> None:
+    for steps in (1, 2, 10, 20):
+        task = replace(make_task(), held_out=Squares(1, first=100))
+        examiner = Examiner(Judging(segmenter_steps=steps), task)
+        assert examiner.baselines()["class mean"].keys() == {"swd", "read_miou", "read_accuracy", "trained_miou"}
+        assert examiner.of(make_method(judge=examiner.judge), out=tmp_path)(print).keys() == {"trained_miou"}
 
 
 def test_painted_items_keep_all_but_the_image() -> None:

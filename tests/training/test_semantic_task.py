@@ -122,6 +122,7 @@ def test_colour_coded_label_maps(tmp_path: Path) -> None:
     )
     task = semantic_task(data, size_multiple=4)
     assert task.classes == 7 and task.palette.tolist() == [[20 * id] * 3 for id in range(7)]
+    assert task.input.palette == tuple((20 * id,) * 3 for id in range(7))
     item = task.held_out[1]
     torch.testing.assert_close((item["image"][:1] + 1) * 127.5 / 20, item["labels"].float(), atol=1e-4, rtol=0)
     with pytest.raises(InputError, match=r"palette\.txt has 7 colours, and --classes is 8"):
