@@ -113,7 +113,7 @@ STREETS = replace(
     style_width=16,
     kl_weight=0.01,
     training=TrainingSettings(
-        # For eight minutes on two cores.
+        # For nine minutes on two cores.
         steps=1600,
         batch_size=8,
         generator_learning_rate=6e-4,
