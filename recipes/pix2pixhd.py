@@ -13,7 +13,6 @@ several GPUs.
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -24,13 +23,11 @@ from i2i.errors import InputError
 from i2i.generators import ResNetGenerator
 from i2i.layers.norm import Norm
 from i2i.layers.resample import Upsampling
-from i2i.losses.adversarial import make_objective
-from i2i.methods.spade import SemanticSynthesis
 from i2i.training.config import TrainingSettings
-from i2i.training.finetune import check_channels, fingerprints, initial_generator
-from i2i.training.judging import Examiner, Judging
+from i2i.training.finetune import check_channels, initial_generator
+from i2i.training.judging import Judging
 from i2i.training.loop import limit_threads, on_cpu
-from i2i.training.report import figures_of, recorded
+from i2i.training.report import recorded
 from i2i.training.semantic import SemanticData, SemanticTask, semantic_task
 from i2i.training.synthesis import PATIENCE, Discriminators, SynthesisLosses, train_synthesis
 
@@ -124,7 +121,7 @@ def main(settings: Settings) -> None:
     if settings.init_generator is not None:
         initial = initial_generator(settings.init_generator, input_range=INPUT_RANGE)
         size_multiple = initial.size_multiple
-    # The first process makes and checks the data and trains the segmenters, and the others find them in the cache.
+    # The first process makes and checks the data, and the others find it in the cache.
     with PartialState(cpu=on_cpu(settings.training), timeout=PATIENCE).main_process_first():
         task = semantic_task(settings.images, size_multiple=size_multiple)
         about = "\n".join([task.about, *settings.losses.remarks])
@@ -132,30 +129,18 @@ def main(settings: Settings) -> None:
             print(about)
         torch.manual_seed(settings.training.seed)
         generator = make_generator(settings, task, initial=initial)
-        discriminator = settings.discriminators.make(task)
-        examiner = Examiner(settings.judging, task)
-    baselines = {}
-    if PartialState().is_main_process:
-        baselines = examiner.baselines() | figures_of(settings.compare, fingerprint=task.fingerprint)
-
-    method = SemanticSynthesis(
-        generator=generator,
-        discriminator=discriminator,
-        palette=task.palette,
-        objective=make_objective(settings.losses.objective),
-        feature_weight=settings.losses.feature_weight,
-        perceptual=perceptual,
-        perceptual_weight=settings.losses.perceptual_weight,
-        judge=examiner.judge,
-    )
     train_synthesis(
-        method,
+        generator,
         task=task,
-        examiner=examiner,
-        baselines=baselines,
+        discriminators=settings.discriminators,
+        losses=settings.losses,
+        perceptual=perceptual,
+        judging=settings.judging,
+        compare=settings.compare,
+        init_generator=settings.init_generator,
+        recorded=recorded(settings),
         title=f"pix2pixHD: {task.name}",
         about=about,
-        identity=identity(settings),
         training=settings.training,
         out=settings.out,
     )
@@ -176,17 +161,6 @@ def make_generator(settings: Settings, task: SemanticTask, *, initial: nn.Module
         skips=settings.skips,
         takes_labels=True,
     )
-
-
-def identity(settings: Settings) -> dict[str, Any]:
-    """What a resumed run must have in common with this one."""
-    weights = {
-        "init_generator": settings.init_generator,
-        "init_discriminator": settings.discriminators.init_discriminator,
-        "perceptual_weights": settings.losses.perceptual_weights,
-        "judge": settings.judging.judge,
-    }
-    return recorded(settings) | fingerprints(weights)
 
 
 if __name__ == "__main__":

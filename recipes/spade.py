@@ -16,7 +16,6 @@ import math
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -26,13 +25,11 @@ from i2i.errors import InputError
 from i2i.generators import SPADEGenerator
 from i2i.generators.spade import UpsamplingLayers, size_multiple_of
 from i2i.layers.norm import ParameterFreeNorm
-from i2i.losses.adversarial import make_objective
-from i2i.methods.spade import SemanticSynthesis
 from i2i.training.config import TrainingSettings
-from i2i.training.finetune import check_channels, fingerprints, initial_generator
-from i2i.training.judging import Examiner, Judging
+from i2i.training.finetune import check_channels, initial_generator
+from i2i.training.judging import Judging
 from i2i.training.loop import limit_threads, on_cpu
-from i2i.training.report import figures_of, recorded
+from i2i.training.report import recorded
 from i2i.training.semantic import SemanticData, SemanticTask, semantic_task
 from i2i.training.synthesis import PATIENCE, Discriminators, SynthesisLosses, train_synthesis
 
@@ -137,7 +134,7 @@ def main(settings: Settings) -> None:
     if settings.init_generator is not None:
         initial = initial_spade(settings.init_generator)
         size_multiple, styled = initial.size_multiple, initial.style_encoder is not None
-    # The first process makes and checks the data and trains the segmenters, and the others find them in the cache.
+    # The first process makes and checks the data, and the others find it in the cache.
     with PartialState(cpu=on_cpu(settings.training), timeout=PATIENCE).main_process_first():
         task = semantic_task(settings.images, size_multiple=size_multiple, changing_light=styled)
         torch.manual_seed(settings.training.seed)
@@ -145,31 +142,19 @@ def main(settings: Settings) -> None:
         about = "\n".join([task.about, *settings.losses.remarks, *warnings(settings, generator)])
         if PartialState().is_main_process:
             print(about)
-        discriminator = settings.discriminators.make(task)
-        examiner = Examiner(settings.judging, task)
-    baselines = {}
-    if PartialState().is_main_process:
-        baselines = examiner.baselines() | figures_of(settings.compare, fingerprint=task.fingerprint)
-
-    method = SemanticSynthesis(
-        generator=generator,
-        discriminator=discriminator,
-        palette=task.palette,
-        objective=make_objective(settings.losses.objective),
-        feature_weight=settings.losses.feature_weight,
-        perceptual=perceptual,
-        perceptual_weight=settings.losses.perceptual_weight,
-        kl_weight=settings.kl_weight,
-        judge=examiner.judge,
-    )
     train_synthesis(
-        method,
+        generator,
         task=task,
-        examiner=examiner,
-        baselines=baselines,
+        discriminators=settings.discriminators,
+        losses=settings.losses,
+        perceptual=perceptual,
+        judging=settings.judging,
+        kl_weight=settings.kl_weight,
+        compare=settings.compare,
+        init_generator=settings.init_generator,
+        recorded=recorded(settings),
         title=f"SPADE: {task.name}",
         about=about,
-        identity=identity(settings),
         training=settings.training,
         out=settings.out,
     )
@@ -224,17 +209,6 @@ def check_size(generator: SPADEGenerator, *, path: Path | None, height: int, wid
             f"{path} holds a generator that paints images of {size[1]} x {size[0]} px, and these will be {width} x "
             f"{height} px: give --crop-size {size[1]} --aspect-ratio {size[1] / size[0]:g}"
         )
-
-
-def identity(settings: Settings) -> dict[str, Any]:
-    """What a resumed run must have in common with this one."""
-    weights = {
-        "init_generator": settings.init_generator,
-        "init_discriminator": settings.discriminators.init_discriminator,
-        "perceptual_weights": settings.losses.perceptual_weights,
-        "judge": settings.judging.judge,
-    }
-    return recorded(settings) | fingerprints(weights)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What recipes for semantic synthesis share: discriminators and losses to choose, and the run itself."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -13,14 +14,14 @@ from i2i.checkpoints import GeneratorSpec
 from i2i.discriminators import MultiscaleDiscriminator
 from i2i.errors import InputError
 from i2i.layers.norm import Norm
-from i2i.losses.adversarial import Objective
+from i2i.losses.adversarial import Objective, make_objective
 from i2i.losses.perceptual import PerceptualLoss, load_vgg19
 from i2i.methods.spade import SemanticSynthesis
 from i2i.training.config import TrainingSettings
-from i2i.training.finetune import check_channels, initial_discriminator
-from i2i.training.judging import Examiner
+from i2i.training.finetune import check_channels, fingerprints, initial_discriminator
+from i2i.training.judging import Examiner, Judging
 from i2i.training.loop import train
-from i2i.training.report import RunFacts, print_figures
+from i2i.training.report import RunFacts, figures_of, print_figures
 from i2i.training.semantic import SemanticTask
 
 # How long processes wait for the first one, which checks data, trains segmenters and examines the generator.
@@ -119,24 +120,56 @@ class SynthesisLosses:
 
 
 def train_synthesis(
-    method: SemanticSynthesis,
+    generator: nn.Module,
     *,
     task: SemanticTask,
-    examiner: Examiner,
-    baselines: dict[str, dict[str, float]],
+    discriminators: Discriminators,
+    losses: SynthesisLosses,
+    perceptual: PerceptualLoss | None,
+    judging: Judging,
+    kl_weight: float = 0.0,
+    compare: Sequence[Path],
+    init_generator: Path | None,
+    recorded: dict[str, Any],
     title: str,
     about: str,
-    identity: dict[str, Any],
     training: TrainingSettings,
     out: Path,
 ) -> None:
-    """Train, and print how good it has become.
+    """Train a generator of photos from label maps, and print how good it has become.
 
     Args:
-        baselines: held-out figures to stand beside the run's.
+        perceptual: from `losses.make_perceptual()`.
+        kl_weight: of the loss that keeps styles near N(0, 1), where there are any.
+        compare: folders of other runs on the same data.
+        init_generator: where the generator comes from, if not from noise.
+        recorded: all that was chosen, which a resumed run must have in common with this one.
         title, about: for the report.
-        identity: the settings that a resumed run must have in common with this one.
     """
+    discriminator = discriminators.make(task)
+    # The first process trains the segmenters, and the others find them in the cache.
+    with PartialState().main_process_first():
+        examiner = Examiner(judging, task)
+    is_main, baselines = PartialState().is_main_process, {}
+    if is_main:
+        baselines = examiner.baselines() | figures_of(compare, fingerprint=task.fingerprint)
+    method = SemanticSynthesis(
+        generator=generator,
+        discriminator=discriminator,
+        palette=task.palette,
+        objective=make_objective(losses.objective),
+        feature_weight=losses.feature_weight,
+        perceptual=perceptual,
+        perceptual_weight=losses.perceptual_weight,
+        kl_weight=kl_weight,
+        judge=examiner.judge,
+    )
+    weights = {
+        "init_generator": init_generator,
+        "init_discriminator": discriminators.init_discriminator,
+        "perceptual_weights": losses.perceptual_weights,
+        "judge": judging.judge,
+    }
     result = train(
         method=method,
         training_data=task.training,
@@ -144,9 +177,15 @@ def train_synthesis(
         specs={"generator": GeneratorSpec(input=task.input, output=task.output)},
         settings=training,
         out=out,
-        facts=RunFacts(title=title, about=about, settings=identity, fingerprint=task.fingerprint, baselines=baselines),
+        facts=RunFacts(
+            title=title,
+            about=about,
+            settings=recorded | fingerprints(weights),
+            fingerprint=task.fingerprint,
+            baselines=baselines,
+        ),
         examine=examiner.of(method, out=out),
     )
-    if PartialState().is_main_process:
+    if is_main:
         print_figures(result.metrics, baselines)
         print(f"Look at {out / 'samples.png'} and {out / 'report.html'}")
