@@ -164,7 +164,7 @@ class Examiner:
         figures = {"swd": side_distance("image", join_descriptors(parts))}
         if self.judge is not None:
             described = self._judged(self.judge, images)
-            described["confusion"] = self._judged(self.judge, read or images)["confusion"]
+            described["confusion"] = (described if read is None else self._judged(self.judge, read))["confusion"]
             figures |= self.judge.figures(described, self._judged(self.judge, held_out))
         return figures
 
