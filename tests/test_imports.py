@@ -28,7 +28,7 @@ LIGHT = {"checkpoints", "inference", "video"}
 
 HEAVY = [
     *("accelerate", "albumentations", "kornia", "timm", "torchmetrics", "matplotlib", "torchvision"),
-    *("huggingface_hub", "onnx", "onnxruntime", "onnxscript", "rich", "tyro"),
+    *("huggingface_hub", "onnx", "onnxruntime", "onnxscript", "rich", "tyro", "av", "lmdb"),
 ]
 
 

@@ -11,9 +11,12 @@ from i2i.cli.entry import DEBUG, exit_code, parse
 # text of `i2i COMMAND --help`.
 COMMANDS = {
     "translate": "translate images: a file, a folder or a pattern",
+    "upscale": "enlarge images with a super-resolution network, transparency and all",
     "inspect": "say what a weight file holds, and how that is known",
     "weights": "list well-known public weights, or download some by name",
     "export": "write a network as ONNX, and check that it computes the same",
+    "blend": "mix the weights of two generators, for a result between theirs",
+    "degrade": "show what training for real photos does to images",
 }
 
 HELP = f"""\
