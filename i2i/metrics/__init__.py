@@ -1,6 +1,6 @@
 """Measures of a generator's pictures, and baselines to hold them against."""
 
-from i2i.metrics.image import l1, laplacian_energy, paired_metrics, psnr, ssim
+from i2i.metrics.image import gradient_energy, l1, laplacian_energy, luma, paired_metrics, psnr, ssim
 from i2i.metrics.judges import ImageNetInput, load_judge
 from i2i.metrics.lit import LIT_LUMA, lit_figures, lit_pixels
 from i2i.metrics.painting import COLOUR_LEVELS, MeanPainter, colours_as_classes, painting_baseline
@@ -32,6 +32,7 @@ __all__ = [
     "colours_as_classes",
     "confusion_matrix",
     "frechet_distance",
+    "gradient_energy",
     "join_descriptors",
     "judged",
     "l1",
@@ -39,6 +40,7 @@ __all__ = [
     "lit_figures",
     "lit_pixels",
     "load_judge",
+    "luma",
     "mean_iou",
     "painting_baseline",
     "paired_metrics",

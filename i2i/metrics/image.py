@@ -23,25 +23,34 @@ def l1(output: Tensor, target: Tensor) -> Tensor:
     return (output - target).abs().mean(dim=(1, 2, 3))
 
 
-def psnr(output: Tensor, target: Tensor, *, data_range: float = 1.0) -> Tensor:
+def psnr(
+    output: Tensor, target: Tensor, *, data_range: float = 1.0, crop_border: int = 0, y_channel: bool = False
+) -> Tensor:
     """Peak signal-to-noise ratio over all pixels and channels.
+
+    Published figures of super-resolution are those of `y_channel` and a `crop_border` of as many pixels as the scale,
+    with images rounded to 8 bits first.
 
     Args:
         output, target: (N, C, H, W).
         data_range: largest minus smallest value possible (1 for images in [0, 1], 2 for [-1, 1]).
+        crop_border: so many pixels at each border are left out.
+        y_channel: compare `luma` of RGB images in [0, data_range].
 
     Returns:
         (N,) in dB; infinite for equal images.
 
     Raises:
-        InputError: the shapes differ.
+        InputError: the shapes differ, nothing is left within the border, or luma is asked of other than RGB images.
     """
-    output, target = _comparable(output, target)
+    output, target = _comparable(output, target, data_range=data_range, crop_border=crop_border, y_channel=y_channel)
     mean_squared_error = (output - target).square().mean(dim=(1, 2, 3))
     return 10 * torch.log10(data_range**2 / mean_squared_error)
 
 
-def ssim(output: Tensor, target: Tensor, *, data_range: float = 1.0) -> Tensor:
+def ssim(
+    output: Tensor, target: Tensor, *, data_range: float = 1.0, crop_border: int = 0, y_channel: bool = False
+) -> Tensor:
     """Structural similarity (Wang et al. 2004, eq. 13), mean over channels and every whole 11×11 window.
 
     The windows are Gaussian with a standard deviation of 1.5 px; K1 = 0.01, K2 = 0.03; no padding. These are
@@ -49,16 +58,17 @@ def ssim(output: Tensor, target: Tensor, *, data_range: float = 1.0) -> Tensor:
     torchmetrics treats the border otherwise, which moves the third decimal: hence not from there.
 
     Args:
-        output, target: (N, C, H, W), at least 11×11, in [0, data_range]: an offset changes the result.
-        data_range: largest minus smallest value possible.
+        output, target: (N, C, H, W), at least 11×11 within the border, in [0, data_range]: an offset changes the
+            result.
+        data_range, crop_border, y_channel: as for `psnr`.
 
     Returns:
         (N,), 1 for equal images.
 
     Raises:
-        InputError: the shapes differ, or a side is shorter than 11.
+        InputError: the shapes differ, a side is shorter than 11, or luma is asked of other than RGB images.
     """
-    output, target = _comparable(output, target)
+    output, target = _comparable(output, target, data_range=data_range, crop_border=crop_border, y_channel=y_channel)
     if min(output.shape[-2:]) < 11:
         raise InputError(f"SSIM needs images of at least 11 by 11 pixels, got {tuple(output.shape)}")
     mean_x, mean_y, mean_xx, mean_yy, mean_xy = (
@@ -72,6 +82,24 @@ def ssim(output: Tensor, target: Tensor, *, data_range: float = 1.0) -> Tensor:
         (mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2)
     )
     return similarity.mean(dim=(1, 2, 3))
+
+
+def luma(images: Tensor, *, data_range: float = 1.0) -> Tensor:
+    """Brightness as MATLAB's `rgb2ycbcr` has it, with footroom and headroom (ITU-R BT.601), not rounded.
+
+    Args:
+        images: (N, 3, H, W), RGB in [0, data_range].
+
+    Returns:
+        (N, 1, H, W) in [16/255, 235/255] · data_range.
+
+    Raises:
+        InputError: other than three channels.
+    """
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise InputError(f"luma is that of RGB images (N, 3, H, W), got {tuple(images.shape)}: compare all channels")
+    weights = torch.tensor([65.481, 128.553, 24.966], dtype=images.dtype, device=images.device) / 255
+    return torch.einsum("nchw,c->nhw", images, weights)[:, None] + data_range * 16 / 255
 
 
 def laplacian_energy(image: Tensor) -> Tensor:
@@ -92,6 +120,24 @@ def laplacian_energy(image: Tensor) -> Tensor:
     centre = grey[:, 1:-1, 1:-1]
     neighbours = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:]
     return (neighbours - 4 * centre).square().mean(dim=(1, 2))
+
+
+def gradient_energy(image: Tensor) -> Tensor:
+    """Mean squared difference of neighbours, to the right and below, on the mean of the channels: low where blurred.
+
+    Args:
+        image: (N, C, H, W), at least 2×2, any range.
+
+    Returns:
+        (N,), in squared units of the image.
+
+    Raises:
+        InputError: not (N, C, H, W), or a side is shorter than 2.
+    """
+    if image.ndim != 4 or min(image.shape[-2:]) < 2:
+        raise InputError(f"expected images (N, C, H, W) of at least 2 by 2 pixels, got {tuple(image.shape)}")
+    grey = _at_least_float32(image).mean(dim=1)
+    return grey.diff(dim=1).square().mean(dim=(1, 2)) + grey.diff(dim=2).square().mean(dim=(1, 2))
 
 
 def paired_metrics(output: Tensor, target: Tensor) -> dict[str, float]:
@@ -123,13 +169,19 @@ def _gaussian_mean(image: Tensor) -> Tensor:
     return planes.squeeze(1).unflatten(0, image.shape[:2])
 
 
-def _comparable(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def _comparable(
+    output: Tensor, target: Tensor, *, data_range: float = 1.0, crop_border: int = 0, y_channel: bool = False
+) -> tuple[Tensor, Tensor]:
     if output.ndim != 4 or output.shape != target.shape:
         raise InputError(
             "expected two batches of images of one shape (N, C, H, W), "
             f"got {tuple(output.shape)} and {tuple(target.shape)}"
         )
-    return _at_least_float32(output), _at_least_float32(target)
+    if crop_border < 0 or min(output.shape[-2:]) <= 2 * crop_border:
+        raise InputError(f"a border of {crop_border} px leaves nothing of images {tuple(output.shape)}; crop less")
+    inner = slice(crop_border, -crop_border or None)
+    output, target = (_at_least_float32(image[..., inner, inner]) for image in (output, target))
+    return (luma(output, data_range=data_range), luma(target, data_range=data_range)) if y_channel else (output, target)
 
 
 def _at_least_float32(image: Tensor) -> Tensor:
