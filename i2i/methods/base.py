@@ -77,6 +77,10 @@ class Method:
         self.auxiliary = auxiliary or {}
         self.frozen = frozen or {}
 
+    def prepare(self, batch: Batch, step: int) -> Batch:
+        """What is made of a micro-batch before any network sees it: random degradations on the device, say."""
+        return batch
+
     def translate(self, batch: Batch, step: int) -> Outputs:
         """Run the generators once: what the discriminators will see, as named (N, …) tensors."""
         raise NotImplementedError

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -64,6 +65,7 @@ def train(
     settings: TrainingSettings,
     out: Path,
     facts: RunFacts,
+    preview_data: Dataset | None = None,
     examine: Examine | None = None,
 ) -> RunResult:
     """Train a method, or go on with a run that was started with the same arguments.
@@ -71,12 +73,13 @@ def train(
     Args:
         method: losses and networks; trained in place.
         training_data: items for a `Draw` (index and augmentation seed), dictionaries of tensors.
-        validation_data: held-out items for an index.
+        validation_data: held-out items for an index; those of one size make batches.
         specs: for each generator, what its images are; written beside its weights.
         settings: of the loop.
         out: the run's folder. An interrupted run in it goes on exactly where its last state was saved.
         facts: what the report and model cards tell about the run. Its settings and data fingerprint decide
             whether the run in `out` is this one.
+        preview_data: items of one size to look at; None: of `validation_data`.
         examine: held-out figures that take too long to be had at every validation, of the method as it then is, with
             its generators as they are exported. Asked for once, at the end, in the first process, without gradients;
             its argument says lines to whoever watches. It may draw random numbers, and leave pictures in `out` (see
@@ -118,7 +121,7 @@ def train(
         worker_init_fn=worker_init,
         pin_memory=accelerator.device.type == "cuda",
     )
-    preview_batch = to_device(_preview_batch(validation_data, settings), accelerator.device, settings)
+    preview_batch = to_device(_preview_batch(preview_data or validation_data, settings), accelerator.device, settings)
 
     # All that a step changes, and all that is remembered about the steps.
     batches = _plain_errors(loader)
@@ -329,6 +332,7 @@ class Trainer:
                 batch, waited = self._next_batch()
                 waited_s += waited
                 self._seed(step, round_, micro)
+                batch = self.method.prepare(batch, step)
                 with self._gradients_shared(micro == settings.accumulation - 1):
                     if critic_only:
                         with torch.no_grad():
@@ -568,10 +572,16 @@ def _validate(method: Method, data: Dataset, settings: TrainingSettings, acceler
     """Held-out metrics, over all items; the processes share the work."""
     torch.manual_seed(settings.seed + accelerator.process_index)  # what is drawn differs from process to process
     share = Subset(data, range(accelerator.process_index, len(data), accelerator.num_processes))  # type: ignore
-    loader = DataLoader(share, batch_size=settings.batch_size, num_workers=settings.workers, worker_init_fn=worker_init)
+    loader = DataLoader(
+        share,
+        batch_size=settings.batch_size,
+        num_workers=settings.workers,
+        worker_init_fn=worker_init,
+        collate_fn=_collate_alike,
+    )
     sums: dict[str, float] = {}
     descriptors: dict[str, list[Tensor]] = {}
-    for cpu_batch in _plain_errors(loader):
+    for cpu_batch in chain.from_iterable(_plain_errors(loader)):
         batch = to_device(cpu_batch, accelerator.device, settings)
         count = len(next(iter(batch.values())))
         for name, value in method.validate(batch).items():
@@ -597,7 +607,15 @@ def _gather(value: Any, accelerator: Accelerator) -> list[Any]:
     return gather_object([value]) if accelerator.num_processes > 1 else [value]
 
 
-def _plain_errors(loader: DataLoader) -> Iterator[Batch]:
+def _collate_alike(items: list[Batch]) -> list[Batch]:
+    """Batches of the items that are of one size."""
+    groups: dict[tuple[torch.Size, ...], list[Batch]] = {}
+    for item in items:
+        groups.setdefault(tuple(value.shape for value in item.values()), []).append(item)
+    return [default_collate(group) for group in groups.values()]
+
+
+def _plain_errors(loader: DataLoader) -> Iterator[Any]:
     """The loader's batches; an error about a file reads alike whether a worker process met it or not."""
     try:
         yield from loader
