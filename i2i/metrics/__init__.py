@@ -4,6 +4,7 @@ from i2i.metrics.image import gradient_energy, l1, laplacian_energy, luma, paire
 from i2i.metrics.judges import ImageNetInput, load_judge
 from i2i.metrics.lit import LIT_LUMA, lit_figures, lit_pixels
 from i2i.metrics.painting import COLOUR_LEVELS, MeanPainter, colours_as_classes, painting_baseline
+from i2i.metrics.perceptual import Lpips, load_lpips
 from i2i.metrics.segmenter import Segmenter, SegmenterTraining, cached_segmenter, train_segmenter
 from i2i.metrics.semantic import (
     SegmentationJudge,
@@ -22,6 +23,7 @@ __all__ = [
     "LIT_LUMA",
     "ColourTransfer",
     "ImageNetInput",
+    "Lpips",
     "MeanImage",
     "MeanPainter",
     "SegmentationJudge",
@@ -40,6 +42,7 @@ __all__ = [
     "lit_figures",
     "lit_pixels",
     "load_judge",
+    "load_lpips",
     "luma",
     "mean_iou",
     "painting_baseline",
