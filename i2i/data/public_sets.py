@@ -31,7 +31,7 @@ CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Archive:
-    """A file that a set, or a part of it, comes in: zip or tar.gz.
+    """A file that a set, or a part of it, comes in: zip, tar or tar.gz.
 
     Attributes:
         name: of the file.
@@ -60,7 +60,7 @@ class PublicSet:
         terms: what its makers say about its use, or that they say nothing.
         archives: what it comes in.
         counts: pictures in each folder of the set, as published or made.
-        recipe: what trains on it: file name and settings, without --data and --out.
+        recipe: what trains on it: file name and settings, without --data and --out; "" for sets to test on.
         by_hand: how to come by archives that cannot be downloaded.
         finish: makes what no archive holds, in the folder of all that was unpacked, before it appears in its place.
     """
@@ -71,7 +71,7 @@ class PublicSet:
     terms: str
     archives: tuple[Archive, ...]
     counts: Mapping[str, int]
-    recipe: str
+    recipe: str = ""
     by_hand: str = ""
     finish: Callable[[Path], None] | None = None
 
@@ -199,7 +199,7 @@ def unpack(file: Path, into: Path, *, members: Mapping[str, str]) -> None:
     elsewhere, or a link, makes the whole archive suspect.
 
     Args:
-        file: a zip or tar.gz, told by its first bytes.
+        file: a zip, tar or tar.gz, told by its first bytes.
         into: a folder; nothing in it is overwritten.
         members: as in `Archive`.
 
@@ -275,10 +275,12 @@ def _files_in(raw: BinaryIO, *, limit_bytes: int) -> Iterator[tuple[str, IO[byte
     if start.startswith(b"PK"):
         return _files_in_zip(raw, limit_bytes)
     if start.startswith(b"\x1f\x8b"):
-        return _files_in_tar(raw, limit_bytes)
+        return _files_in_gzipped_tar(raw, limit_bytes)
+    if start[257:262] == b"ustar":
+        return _files_in_tar(raw)
     if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
         raise _Unfit("it is a web page, perhaps one that asks to log in or says that the archive has moved")
-    raise _Unfit(f"it is neither zip nor tar.gz; it begins with {start[:8]!r}")
+    raise _Unfit(f"it is neither zip, tar nor tar.gz; it begins with {start[:8]!r}")
 
 
 def _files_in_zip(raw: BinaryIO, limit_bytes: int) -> Iterator[tuple[str, IO[bytes]]]:
@@ -300,21 +302,27 @@ def _files_in_zip(raw: BinaryIO, limit_bytes: int) -> Iterator[tuple[str, IO[byt
                 yield info.filename, content
 
 
-def _files_in_tar(raw: BinaryIO, limit_bytes: int) -> Iterator[tuple[str, IO[bytes]]]:
+def _files_in_gzipped_tar(raw: BinaryIO, limit_bytes: int) -> Iterator[tuple[str, IO[bytes]]]:
     # Unlike tarfile's own, this reader notices where the end is missing.
     with gzip.GzipFile(fileobj=raw) as unzipped:
         stream = _Limited(unzipped, limit_bytes)
-        with tarfile.open(fileobj=stream, mode="r|") as archive:
-            for info in archive:
-                _check_name(info.name)
-                if info.isdir():
-                    continue
-                content = archive.extractfile(info) if info.isreg() else None
-                if content is None:
-                    raise _Unfit(f"{info.name!r} is a link or a device")
-                yield info.name, content
+        yield from _files_in_tar(stream)
         while stream.read(CHUNK_BYTES):  # the checksum comes last
             pass
+
+
+def _files_in_tar(stream: BinaryIO | _Limited) -> Iterator[tuple[str, IO[bytes]]]:
+    with tarfile.open(fileobj=stream, mode="r|") as archive:
+        for info in archive:
+            _check_name(info.name)
+            if info.isdir():
+                continue
+            content = archive.extractfile(info) if info.isreg() else None
+            if content is None:
+                raise _Unfit(f"{info.name!r} is a link or a device")
+            if info.issparse():  # its holes take no place in the archive, and could fill the disk
+                raise _Unfit(f"{info.name!r} has holes, which pictures have not")
+            yield info.name, content
 
 
 def _check_name(name: str) -> None:
@@ -355,7 +363,8 @@ def _report(public: PublicSet, out: Path) -> None:
             "changed; to have the published set, give another --out.",
             file=sys.stderr,
         )
-    print(f"Next: python recipes/{public.recipe} --data {shlex.quote(str(out))} --out runs/{public.name}")
+    if public.recipe:
+        print(f"Next: python recipes/{public.recipe} --data {shlex.quote(str(out))} --out runs/{public.name}")
 
 
 def _announce(public: PublicSet, out: Path, sources: list[Source], *, keep_archive: bool) -> None:

@@ -10,9 +10,11 @@ import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -33,9 +35,9 @@ def zipped(files: dict[str, bytes]) -> bytes:
     return stream.getvalue()
 
 
-def tarred(files: dict[str, bytes]) -> bytes:
+def tarred(files: dict[str, bytes], *, mode: Literal["w", "w:gz"] = "w:gz") -> bytes:
     stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+    with tarfile.open(fileobj=stream, mode=mode) as archive:
         for name, content in files.items():
             info = tarfile.TarInfo(name)
             info.size = len(content)
@@ -43,8 +45,9 @@ def tarred(files: dict[str, bytes]) -> bytes:
     return stream.getvalue()
 
 
-KINDS = pytest.mark.parametrize(("pack", "suffix"), [(zipped, ".zip"), (tarred, ".tar.gz")], ids=["zip", "tar.gz"])
-BOTH = pytest.mark.parametrize("pack", [zipped, tarred], ids=["zip", "tar.gz"])
+SUFFIXES: dict[str, Pack] = {".zip": zipped, ".tar": partial(tarred, mode="w"), ".tar.gz": tarred}
+KINDS = pytest.mark.parametrize(("suffix", "pack"), SUFFIXES.items(), ids=SUFFIXES)
+PACKS = pytest.mark.parametrize("pack", SUFFIXES.values(), ids=SUFFIXES)
 # Noise, as compressed pictures are to an archiver.
 NOISE = np.random.default_rng(0).bytes(100_000)
 PICTURES = {f"toy/trainA/{n}.jpg": NOISE[n:] for n in range(3)} | {
@@ -271,7 +274,7 @@ def test_an_archive_is_kept_on_request_and_then_used(toy: PublicSet, site: Site,
     assert names(tmp_path) == ["toy", "toy.zip.sha256"]
 
 
-@BOTH
+@PACKS
 def test_an_archive_of_ones_own_is_used_and_stays(
     pack: Pack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -332,7 +335,7 @@ def test_a_set_of_two_archives(tmp_path: Path) -> None:
     assert (tmp_path / "toy").exists()
 
 
-@BOTH
+@PACKS
 def test_only_expected_pictures_are_written(pack: Pack, tmp_path: Path) -> None:
     others = ["README.md", "toy/trainA/list.txt", "toy/trainA/.DS_Store", "__MACOSX/toy/trainA/._0.jpg"]
     others += ["toy/trainA/deeper/0.jpg", "toy/testA/0.jpg", "0.jpg", "toy/trainA.jpg"]
@@ -341,7 +344,7 @@ def test_only_expected_pictures_are_written(pack: Pack, tmp_path: Path) -> None:
     assert below(tmp_path / "out") == {name.removeprefix("toy/"): content for name, content in PICTURES.items()}
 
 
-@BOTH
+@PACKS
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -376,6 +379,19 @@ def tar_with(kind: bytes) -> bytes:
     return stream.getvalue()
 
 
+def tar_with_hole() -> bytes:
+    """A tar of 1.5 kB with a picture that is said to be of 8 GB, all but its end left out."""
+    info = tarfile.TarInfo("toy/trainA/9.jpg")
+    info.size = 512
+    header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    header[156:157] = tarfile.GNUTYPE_SPARSE
+    header[386:410] = b"77777777000\0" + b"00000001000\0"  # where the only data begin, and how long they are
+    header[483:495] = b"77777777777\0"
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + bytes(512) + bytes(1024)
+
+
 def zip_with_link() -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
@@ -399,15 +415,17 @@ def zip_flagged(offset: int, value: bytes) -> bytes:
         (tar_with(tarfile.LNKTYPE), "is a link or a device"),
         (tar_with(tarfile.CHRTYPE), "is a link or a device"),
         (tar_with(tarfile.FIFOTYPE), "is a link or a device"),
+        (tar_with_hole(), "has holes"),
         (zip_with_link(), "is a link or a device"),
         (zip_flagged(8, b"\x01"), "is encrypted"),
         (zip_flagged(10, b"\x63"), "of a kind that Python does not know"),
         (b"<!DOCTYPE html><title>Moved</title>", "it is a web page"),
         (b"\n<html>log in</html>", "it is a web page"),
-        (b"\x89PNG\r\n", "neither zip nor tar.gz; it begins with"),
-        (b"", "neither zip nor tar.gz"),
+        (b"\x89PNG\r\n", "neither zip, tar nor tar.gz; it begins with"),
+        (b"", "neither zip, tar nor tar.gz"),
         (zipped(PICTURES)[:-200], "damaged, or a part of it is missing"),
         (zipped(PICTURES).replace(NOISE[500:600], NOISE[600:700], 1), "damaged, or a part of it is missing"),
+        (tarred(PICTURES, mode="w")[:-50_000], "damaged, or a part of it is missing"),
         (zipped({"other/0.jpg": NOISE}), "another archive, without pictures for trainA, trainB/"),
         (zipped({"trainA/0.jpg": NOISE}), "without pictures for trainB/"),
     ],
@@ -435,7 +453,7 @@ def test_a_tar_with_a_changed_byte_is_noticed(tmp_path: Path) -> None:
         unpack(tmp_path / "a", tmp_path / "out", members=MEMBERS)
 
 
-@BOTH
+@PACKS
 def test_what_unpacks_beyond_all_measure_is_refused(
     pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
