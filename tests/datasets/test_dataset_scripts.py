@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,10 +22,12 @@ from i2i.data.folders import find_pairs, read_pair
 from i2i.data.labels import read_instances, read_labels
 from i2i.data.public_sets import PublicSet, Settings, lay_out
 from i2i.data.semantic import find_semantic
+from i2i.data.superres import find_high_low, find_training, probe_high_low
 
 SCRIPTS = Path(__file__).parents[2] / "datasets"
 NAMED = {"facades": "FACADES", "maps": "MAPS", "edges2shoes": "EDGES2SHOES", "horse2zebra": "HORSE2ZEBRA"}
 SEMANTIC = {"cityscapes": "CITYSCAPES", "ade20k": "ADE20K", "coco_stuff": "COCO_STUFF"}
+SUPER_RESOLUTION = {"flickr2k": "FLICKR2K", "sr_test_sets": "SR_TEST_SETS"}
 
 
 def module(name: str) -> ModuleType:
@@ -46,8 +49,11 @@ def all_sets() -> Iterator[PublicSet]:
 
 
 def semantic_set(name: str) -> PublicSet:
+    return without_sums(getattr(module(name), SEMANTIC[name]))
+
+
+def without_sums(public: PublicSet) -> PublicSet:
     """Without the sums of the real archives, which those made here cannot have."""
-    public: PublicSet = getattr(module(name), SEMANTIC[name])
     return replace(public, archives=tuple(replace(one, sha256=None) for one in public.archives))
 
 
@@ -100,6 +106,18 @@ def zipped(path: Path, files: dict[str, bytes]) -> Path:
         for name, content in files.items():
             file.writestr(name, content)
     return path
+
+
+def test_what_the_scripts_of_super_resolution_say_fits_together() -> None:
+    sets = [getattr(module(name), variable) for name, variable in SUPER_RESOLUTION.items()]
+    div2k = module("div2k").div2k
+    for public in (*sets, div2k(()), div2k((4,)), div2k((2, 3, 4))):
+        assert {folder for one in public.archives for folder in one.members.values()} == public.counts.keys()
+        for one in public.archives:
+            assert one.url is not None and one.url.endswith(f"/{one.name}")
+            assert one.sha256 is None or re.fullmatch("[0-9a-f]{64}", one.sha256)
+    assert div2k(()).counts == {"train/HR": 800, "val/HR": 100}
+    assert sum(count for folder, count in sets[1].counts.items() if folder.endswith("/LRx4")) == 219
 
 
 def test_cityscapes_comes_out_as_it_is_found(tmp_path: Path) -> None:
@@ -247,3 +265,68 @@ def test_what_is_wrong_ends_in_a_sentence(script: str, arguments: list[str], mes
     assert done.returncode == 2
     assert re.search(message, done.stderr) and "Traceback" not in done.stderr
     assert not list(tmp_path.rglob("train*")) and not list(tmp_path.rglob("*.lock"))
+
+
+def tarred(path: Path, files: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as file:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            file.addfile(info, io.BytesIO(content))
+    return path
+
+
+def picture(height: int, width: int) -> bytes:
+    return png(np.random.default_rng(height).integers(256, size=(height, width, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("scales", [(), (2, 4)])
+def test_div2k_comes_out_as_it_is_found(scales: tuple[int, ...], tmp_path: Path) -> None:
+    archives = []
+    for phase, numbers in (("train", range(1, 4)), ("valid", range(801, 803))):
+        files = {f"DIV2K_{phase}_HR/{number:04}.png": picture(48, 64) for number in numbers}
+        archives.append(zipped(tmp_path / f"DIV2K_{phase}_HR.zip", files))
+        for scale in scales:
+            folder = f"DIV2K_{phase}_LR_bicubic/X{scale}"
+            files = {f"{folder}/{number:04}x{scale}.png": picture(48 // scale, 64 // scale) for number in numbers}
+            archives.append(zipped(tmp_path / f"DIV2K_{phase}_LR_bicubic_X{scale}.zip", files))
+    out = tmp_path / "div2k"
+    lay_out(without_sums(module("div2k").div2k(scales)), Settings(out=out, archive=tuple(archives)))
+    training, held_out = find_training(out, scale=4)
+    assert [one.high.name for one in training] == ["0001.png", "0002.png", "0003.png"]
+    assert [one.low and one.low.name for one in held_out] == (["0801x4.png", "0802x4.png"] if scales else [None, None])
+    assert probe_high_low([*training, *held_out], scale=4).largest_px == (48, 64)
+    refused = run("div2k", "--archive", *archives, "--scales", *scales, cwd=tmp_path)
+    assert refused.returncode == 2 and "expected 9d0b9c463f6e35b6c62cc6a930ee2224" in refused.stderr
+
+
+def test_flickr2k_comes_out_as_it_is_found(tmp_path: Path) -> None:
+    files = {f"Flickr2K/Flickr2K_HR/{number:06}.png": picture(24, 32) for number in range(1, 4)}
+    files["Flickr2K/Flickr2K_LR_bicubic/X4/000001x4.png"] = picture(6, 8)
+    done = run("flickr2k", "--archive", tarred(tmp_path / "Flickr2K.tar", files), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "datasets/flickr2k holds: HR 3" in done.stdout
+    assert "Next: python recipes/superres_psnr.py --data datasets/flickr2k --out runs/flickr2k" in done.stdout
+    training, held_out = find_training(tmp_path / "datasets" / "flickr2k", scale=4)
+    assert len(training) == 2 and len(held_out) == 1 and training[0].low is None
+
+
+def test_sets_to_test_super_resolution_come_out_as_they_are_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """HR is larger than its LR by less than the scale."""
+    files = {"benchmark/readme.txt": b""}
+    for name in ("Set5", "Set14", "B100", "Urban100"):
+        files[f"benchmark/{name}/HR/baby.png"] = picture(50, 65)
+        for scale in (2, 3, 4):
+            low = picture(50 // scale, 65 // scale)
+            files[f"benchmark/{name}/LR_bicubic/X{scale}/babyx{scale}.png"] = low
+    own = tarred(tmp_path / "benchmark.tar", files)
+    public = without_sums(module("sr_test_sets").SR_TEST_SETS)
+    lay_out(public, Settings(out=tmp_path / "sets", archive=(own,)))
+    assert "Next" not in capsys.readouterr().out
+    for name in ("Set5", "Set14", "BSD100", "Urban100"):
+        for scale in (2, 3, 4):
+            (one,) = find_high_low(tmp_path / "sets" / name, scale=scale)
+            assert one.low is not None and one.low.name == f"babyx{scale}.png"
+            probe_high_low([one], scale=scale)
