@@ -68,7 +68,7 @@ class SideInfo:
     Attributes:
         channels: number of channels.
         dtype: depth of the files.
-        data_range: lowest and highest value, in the data's own units, that map to -1 and 1.
+        data_range: lowest and highest value, in the data's own units, that map to the ends of the network's range.
     """
 
     channels: int
@@ -267,8 +267,8 @@ def probe_pairs(
     if not pairs:
         raise InputError("expected at least one pair of images, got none")
     # Side by side, both images share one file.
-    headers = _read_headers(dict.fromkeys(file for pair in pairs for file in (pair.input, pair.target)))
-    smallest_px, largest_px = _extreme_sizes([_size(pair, headers) for pair in pairs])
+    headers = read_headers(dict.fromkeys(file for pair in pairs for file in (pair.input, pair.target)))
+    smallest_px, largest_px = extreme_sizes([_size(pair, headers) for pair in pairs])
     return PairInfo(
         input=probe_side(
             [pair.input for pair in pairs],
@@ -315,8 +315,8 @@ def probe_images(
     """
     if not files:
         raise InputError(f"expected at least one image of side {side}, got none")
-    headers = _read_headers(files)
-    smallest_px, largest_px = _extreme_sizes([(header.height, header.width) for header in headers.values()])
+    headers = read_headers(files)
+    smallest_px, largest_px = extreme_sizes([(header.height, header.width) for header in headers.values()])
     return ImagesInfo(
         side=probe_side(
             files,
@@ -497,7 +497,12 @@ def by_stem(files: Sequence[Path], *, ending: str = "") -> dict[str, Path]:
     return named
 
 
-def _read_headers(files: Iterable[Path]) -> dict[Path, ImageHeader]:
+def read_headers(files: Iterable[Path]) -> dict[Path, ImageHeader]:
+    """The headers of all files, read many at a time.
+
+    Raises:
+        InputError: a file is missing, truncated or no image.
+    """
     files = list(files)
     return dict(zip(files, _in_threads(read_header, files), strict=True))
 
@@ -521,7 +526,7 @@ def _half_width(file: Path, width: int) -> int:
     return width // 2
 
 
-def _extreme_sizes(sizes: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], tuple[int, int]]:
+def extreme_sizes(sizes: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], tuple[int, int]]:
     """Smallest and largest height and width, each by itself."""
     heights, widths = zip(*sizes, strict=True)
     return (min(heights), min(widths)), (max(heights), max(widths))
