@@ -6,6 +6,8 @@ from i2i.discriminators.dcgan import DCGANDiscriminator
 from i2i.discriminators.mlp import MLPDiscriminator
 from i2i.discriminators.multiscale import MultiscaleDiscriminator
 from i2i.discriminators.patch import PatchDiscriminator, PixelDiscriminator
+from i2i.discriminators.unet import UNetDiscriminator
+from i2i.discriminators.vgg import VGGDiscriminator
 
 __all__ = [
     "DISCRIMINATORS",
@@ -14,12 +16,16 @@ __all__ = [
     "MultiscaleDiscriminator",
     "PatchDiscriminator",
     "PixelDiscriminator",
+    "UNetDiscriminator",
+    "VGGDiscriminator",
 ]
 
 DISCRIMINATORS: dict[str, type[nn.Module]] = {
     "patch": PatchDiscriminator,
     "pixel": PixelDiscriminator,
     "multiscale": MultiscaleDiscriminator,
+    "vgg": VGGDiscriminator,
+    "unet": UNetDiscriminator,
     "dcgan": DCGANDiscriminator,
     "mlp": MLPDiscriminator,
 }

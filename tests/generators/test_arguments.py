@@ -28,6 +28,8 @@ LATENT_ARGUMENTS = {
 JUDGE_ARGUMENTS = {
     "dcgan": {"in_channels": 2, "width": 3, "size": 16, "spectral": True},
     "mlp": {"in_channels": 2, "width": 4, "layers": 2},
+    "vgg": {"in_channels": 4, "width": 3, "size_px": 16},
+    "unet": {"in_channels": 4, "width": 3, "skips": False},
 }
 CASES = [(kind, (ARGUMENTS | LATENT_ARGUMENTS)[name]) for name, kind in GENERATORS.items()]
 CASES += [(kind, (ARGUMENTS | JUDGE_ARGUMENTS)[name]) for name, kind in DISCRIMINATORS.items()]

@@ -1,9 +1,17 @@
-"""Files of ESRGAN, Real-ESRGAN and BasicSR: RRDB networks in three namings, MSRResNet, the compact network."""
+"""Files of ESRGAN, Real-ESRGAN and BasicSR.
+
+Generators: RRDB networks in three namings, MSRResNet, the compact network. Discriminators: VGG-style in two namings,
+U-Net.
+"""
 
 import math
 import re
+from itertools import count
 
-from i2i.checkpoints.layouts.layout import Family, Finding, Layout, MissingTensor, WeightFile
+import torch
+
+from i2i.checkpoints.layouts.layout import Family, Finding, Layout, MissingTensor, WeightFile, spectral_keys
+from i2i.discriminators import UNetDiscriminator, VGGDiscriminator
 from i2i.generators import CompactGenerator, MSRResNetGenerator, RRDBGenerator
 
 
@@ -202,6 +210,93 @@ def shuffled_scale(file: WeightFile, convs: list[str]) -> Finding:
     return Finding(name="scale", value=math.prod(factors), source=f"enlarged after {shapes}" if convs else "no upconv")
 
 
+def _recognise_old_vgg(file: WeightFile) -> Layout | None:
+    if not (file.is_conv("features.0") and file.has("features.3.running_mean")):
+        return None
+    normed = file.count("features.", start=2, step=3)
+    return _vgg(
+        file,
+        family=OLD_VGG,
+        convs=["features.0", *(f"features.{3 * number + 2}" for number in range(normed))],
+        norms=[f"features.{3 * number + 3}" for number in range(normed)],
+        hidden="classifier.0",
+        score="classifier.2",
+    )
+
+
+def _recognise_basicsr_vgg(file: WeightFile) -> Layout | None:
+    if not (file.is_conv("conv0_0") and file.has("bn0_1.running_mean")):
+        return None
+    halvings = next(number for number in count() if not file.has(f"conv{number}_0."))
+    places = [f"{number}_{place}" for number in range(halvings) for place in (0, 1)]
+    return _vgg(
+        file,
+        family=BASICSR_VGG,
+        convs=[f"conv{place}" for place in places],
+        norms=[f"bn{place}" for place in places[1:]],
+        hidden="linear1",
+        score="linear2",
+    )
+
+
+def _vgg(file: WeightFile, *, family: str, convs: list[str], norms: list[str], hidden: str, score: str) -> Layout:
+    """The layout of a VGG-style discriminator.
+
+    Args:
+        convs: the file's convolutions, in order.
+        norms: of each convolution but the first.
+        hidden: the first linear layer.
+        score: the second.
+    """
+    keys = _conv_keys({"blocks.0.0": convs[0], "head.1": hidden, "head.3": score})
+    defaults, subtracted = {}, {}
+    for number, (conv, norm) in enumerate(zip(convs[1:], norms, strict=True), start=1):
+        keys[f"blocks.{number}.0.weight"] = f"{conv}.weight"
+        for leaf in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
+            keys[f"blocks.{number}.1.{leaf}"] = f"{norm}.{leaf}"
+        defaults[f"blocks.{number}.1.num_batches_tracked"] = torch.zeros
+        if f"{convs[1]}.bias" in file.tensors:
+            subtracted[f"blocks.{number}.1.running_mean"] = f"{conv}.bias"
+
+    channels = file.finding("channels", f"{convs[-1]}.weight", 0).value
+    values = file.finding("values", f"{hidden}.weight", 1).value
+    side_px, halvings = math.isqrt(values // max(1, channels)), len(convs) // 2
+    source = f"after {halvings} halvings, {hidden} takes {values} values: {channels} channels of {side_px}² px"
+    return Layout(
+        family=family,
+        network=VGGDiscriminator,
+        findings=(
+            file.finding("in_channels", f"{convs[0]}.weight", 1),
+            file.finding("width", f"{convs[0]}.weight", 0),
+            Finding(name="size_px", value=side_px * 2**halvings, source=source),
+        ),
+        keys=keys,
+        defaults=defaults,
+        subtracted=subtracted,
+    )
+
+
+def _recognise_unet_discriminator(file: WeightFile) -> Layout | None:
+    if not (file.is_conv("conv0") and file.has("conv1.weight_orig") and file.has("conv8.weight_orig")):
+        return None
+    normalised = [
+        f"{part}.{number}" for part, parts in (("down", 3), ("up", 3), ("refine", 2)) for number in range(parts)
+    ]
+    keys = _conv_keys({"stem": "conv0", "head": "conv9"})
+    for number, ours in enumerate(normalised, start=1):
+        keys |= spectral_keys(ours, f"conv{number}")
+    return Layout(
+        family=UNET_DISCRIMINATOR,
+        network=UNetDiscriminator,
+        findings=(
+            file.finding("in_channels", "conv0.weight", 1),
+            file.finding("width", "conv0.weight", 0),
+            Finding(name="skips", value=True, source="a guess, for they leave no tensors: as published", certain=False),
+        ),
+        keys=keys,
+    )
+
+
 def _conv_keys(modules: dict[str, str]) -> dict[str, str]:
     return {f"{ours}.{leaf}": f"{theirs}.{leaf}" for ours, theirs in modules.items() for leaf in ("weight", "bias")}
 
@@ -211,8 +306,12 @@ RRDB_2018 = "ESRGAN generator of the 2018 layout"
 BASICSR_RRDB = "ESRGAN generator of BasicSR and Real-ESRGAN"
 COMPACT = "Real-ESRGAN compact generator"
 MSRRESNET = "BasicSR MSRResNet generator"
+OLD_VGG = "ESRGAN VGG-style discriminator of the first layout"
+BASICSR_VGG = "ESRGAN VGG-style discriminator of BasicSR"
+UNET_DISCRIMINATOR = "Real-ESRGAN U-Net discriminator"
 
 _LEAF = r"\.(weight|bias)"
+_NORM_LEAF = r"\.(weight|bias|running_mean|running_var|num_batches_tracked)"
 
 FAMILIES = (
     Family(
@@ -236,4 +335,19 @@ FAMILIES = (
         recognise=_recognise_msrresnet,
     ),
     Family(name=COMPACT, pattern=rf"body\.\d+{_LEAF}", recognise=_recognise_compact),
+    Family(
+        name=OLD_VGG,
+        pattern=rf"features\.\d+{_NORM_LEAF}|classifier\.[02]{_LEAF}",
+        recognise=_recognise_old_vgg,
+    ),
+    Family(
+        name=BASICSR_VGG,
+        pattern=rf"conv\d_[01]{_LEAF}|bn\d_[01]{_NORM_LEAF}|linear[12]{_LEAF}",
+        recognise=_recognise_basicsr_vgg,
+    ),
+    Family(
+        name=UNET_DISCRIMINATOR,
+        pattern=r"conv[09]\.(weight|bias)|conv[1-8]\.weight_(orig|u|v)",
+        recognise=_recognise_unet_discriminator,
+    ),
 )

@@ -111,3 +111,16 @@ class Family:
     name: str
     pattern: str
     recognise: Callable[[WeightFile], Layout | None]
+
+
+def spectral_keys(ours: str, theirs: str) -> dict[str, str]:
+    """Names of a spectrally normalised weight, in a file written with `torch.nn.utils.spectral_norm`.
+
+    PyTorch's later spectral norm, which is ours, keeps the same three tensors under other names.
+    """
+    parametrization = f"{ours}.parametrizations.weight"
+    return {
+        f"{parametrization}.original": f"{theirs}.weight_orig",
+        f"{parametrization}.0._u": f"{theirs}.weight_u",
+        f"{parametrization}.0._v": f"{theirs}.weight_v",
+    }

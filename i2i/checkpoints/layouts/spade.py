@@ -2,7 +2,7 @@
 
 from math import isqrt
 
-from i2i.checkpoints.layouts.layout import Family, Finding, Layout, WeightFile
+from i2i.checkpoints.layouts.layout import Family, Finding, Layout, WeightFile, spectral_keys
 from i2i.discriminators import MultiscaleDiscriminator
 from i2i.generators import SPADEGenerator, StyleEncoder
 
@@ -167,15 +167,7 @@ def _layer_keys(ours: str, theirs: str, norm: Finding, spectral: Finding) -> dic
 
 def _conv_keys(ours: str, theirs: str, spectral: bool, *, bias: bool) -> dict[str, str]:
     keys = {f"{ours}.bias": f"{theirs}.bias"} if bias else {}
-    if not spectral:
-        return keys | {f"{ours}.weight": f"{theirs}.weight"}
-    # PyTorch's older spectral norm, torch.nn.utils.spectral_norm, keeps the same three tensors under other names.
-    parametrization = f"{ours}.parametrizations.weight"
-    return keys | {
-        f"{parametrization}.original": f"{theirs}.weight_orig",
-        f"{parametrization}.0._u": f"{theirs}.weight_u",
-        f"{parametrization}.0._v": f"{theirs}.weight_v",
-    }
+    return keys | (spectral_keys(ours, theirs) if spectral else {f"{ours}.weight": f"{theirs}.weight"})
 
 
 def _norm_keys(ours: str, theirs: str, batch: bool) -> dict[str, str]:
