@@ -1,14 +1,18 @@
-"""The metrics against scikit-image, NumPy and closed forms."""
+"""The metrics against scikit-image, NumPy, closed forms and published figures."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from i2i.data.image_io import read_image
 from i2i.errors import InputError
-from i2i.metrics import l1, laplacian_energy, psnr, ssim
+from i2i.layers.resample import bicubic
+from i2i.metrics import gradient_energy, l1, laplacian_energy, luma, psnr, ssim
 
 SHAPES = [(2, 3, 40, 51), (1, 1, 11, 11), (3, 5, 16, 12)]
 
@@ -51,6 +55,64 @@ def test_psnr_is_scikit_images(shape: tuple[int, ...], data_range: float):
     np.testing.assert_allclose(psnr(output, target, data_range=data_range), expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("data_range", [1.0, 255.0])
+def test_luma_is_scikit_images(data_range: float):
+    image = torch.rand(2, 3, 8, 9, dtype=torch.float64)
+    expected = rgb2ycbcr(image.numpy(), channel_axis=1)[:, :1] / 255 * data_range
+    np.testing.assert_allclose(luma(image * data_range, data_range=data_range), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("y_channel", [False, True])
+@pytest.mark.parametrize("crop_border", [0, 4])
+@pytest.mark.parametrize("data_range", [1.0, 255.0])
+def test_border_and_luma_are_left_to_scikit_image(y_channel: bool, crop_border: int, data_range: float):
+    output, target = images((2, 3, 40, 31), data_range)
+    inner = slice(crop_border, None if crop_border == 0 else -crop_border)
+    settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    expected_psnr, expected_ssim = [], []
+    for one, other in zip(output.numpy() / data_range, target.numpy() / data_range, strict=True):
+        if y_channel:
+            one, other = (rgb2ycbcr(image, channel_axis=0)[:1] / 255 for image in (one, other))
+        one, other = (image[:, inner, inner] for image in (one, other))
+        expected_psnr.append(peak_signal_noise_ratio(other, one, data_range=1))
+        expected_ssim.append(structural_similarity(one, other, channel_axis=0, data_range=1, **settings))
+    found_psnr, found_ssim = (
+        metric(output, target, data_range=data_range, crop_border=crop_border, y_channel=y_channel)
+        for metric in (psnr, ssim)
+    )
+    np.testing.assert_allclose(found_psnr, expected_psnr, rtol=1e-12)
+    np.testing.assert_allclose(found_ssim, expected_ssim, atol=1e-12)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "scale", "high", "expected_psnr", "expected_ssim"),
+    [
+        ("Set5", 4, "HR", 28.42, 0.8104),
+        ("Set5", 2, "HRx2", 33.66, 0.9299),
+        ("Set14", 4, "HR", 26.09, 0.7056),
+        ("Set14", 2, "HRx2", 30.33, None),
+    ],
+)
+def test_bicubic_enlarging_has_its_published_figures(
+    name: str, scale: int, high: str, expected_psnr: float, expected_ssim: float | None, data_dir: Path
+):
+    """For Set14, whose files differ, they were computed elsewhere from the files at hand."""
+    folder = data_dir / "sr" / name
+    figures = []
+    for file in sorted((folder / high).iterdir()):
+        target, low = (
+            torch.from_numpy(read_image(one)).movedim(-1, 0)[None].expand(-1, 3, -1, -1).double() / 255
+            for one in (file, folder / f"LRx{scale}" / file.name)
+        )
+        enlarged = (bicubic(low, scale=scale) * 255).round().clamp(0, 255) / 255
+        measured = (metric(enlarged, target, crop_border=scale, y_channel=True) for metric in (psnr, ssim))
+        figures.append([one.item() for one in measured])
+    mean_psnr, mean_ssim = np.mean(figures, axis=0)
+    assert mean_psnr == pytest.approx(expected_psnr, abs=0.03)
+    assert expected_ssim is None or mean_ssim == pytest.approx(expected_ssim, abs=0.001)
+
+
 def test_equal_images_have_ssim_one_and_infinite_psnr():
     image = torch.rand(1, 3, 20, 20)
     assert math.isclose(ssim(image, image).item(), 1.0, abs_tol=1e-6)
@@ -76,6 +138,11 @@ def test_laplacian_energy_looks_at_the_mean_of_the_channels():
     assert laplacian_energy(torch.cat([image, -image], dim=1)).item() == 0.0
 
 
+def test_gradient_energy_of_a_plane():
+    plane = (3 * torch.arange(9.0) + 2 * torch.arange(7.0)[:, None]).expand(1, 3, 7, 9)
+    assert gradient_energy(plane).tolist() == [3**2 + 2**2]
+
+
 def test_half_precision_is_measured_in_single():
     output, target = images((1, 1, 20, 20), 1.0)
     assert ssim(output.half(), target.half()).dtype == torch.float32
@@ -88,3 +155,11 @@ def test_wrong_shapes_are_refused():
         ssim(torch.zeros(1, 3, 10, 30), torch.zeros(1, 3, 10, 30))
     with pytest.raises(InputError, match="3 by 3"):
         laplacian_energy(torch.zeros(3, 8, 8))
+    with pytest.raises(InputError, match="2 by 2"):
+        gradient_energy(torch.zeros(1, 3, 1, 8))
+    with pytest.raises(InputError, match="border of 4 px leaves nothing"):
+        psnr(torch.zeros(1, 3, 8, 20), torch.zeros(1, 3, 8, 20), crop_border=4)
+    with pytest.raises(InputError, match="11 by 11"):
+        ssim(torch.zeros(1, 3, 18, 18), torch.zeros(1, 3, 18, 18), crop_border=4)
+    with pytest.raises(InputError, match=r"RGB images .*\(1, 1, 8, 8\)"):
+        psnr(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8), y_channel=True)
