@@ -18,7 +18,12 @@ NETWORK_RANGE = (-1.0, 1.0)
 
 
 def initial_generator(
-    path: Path, *, side_px: int | None = None, input_range: tuple[float, float] = NETWORK_RANGE
+    path: Path,
+    *,
+    side_px: int | None = None,
+    input_range: tuple[float, float] = NETWORK_RANGE,
+    output_range: tuple[float, float] = NETWORK_RANGE,
+    scale: int = 1,
 ) -> nn.Module:
     """The generator that a file or folder holds, to be trained on: on the CPU, in training mode, float32.
 
@@ -26,12 +31,14 @@ def initial_generator(
 
     Args:
         path: whatever `i2i.checkpoints.open_checkpoint` reads.
-        side_px: side of the square images in training; None: unknown, or not square.
-        input_range: values that the network is to take; (0, 1) for one-hot label maps.
+        side_px: side of the square images that it will be given; None: unknown, or not square.
+        input_range: values that the network is to take; (0, 1) for one-hot label maps and for super-resolution.
+        output_range: values that it is to give; (0, 1) for super-resolution.
+        scale: how many times larger it is to make images.
 
     Raises:
-        InputError: the file cannot be read, holds no generator that keeps the size of images, takes values in that
-            range and gives them in [-1, 1], or one that cannot take images of that side.
+        InputError: the file cannot be read, holds no generator of that scale and of those ranges, or one that cannot
+            take images of that side.
     """
     checkpoint = open_checkpoint(path)
     if type(checkpoint.network) not in GENERATORS.values():
@@ -40,16 +47,18 @@ def initial_generator(
             "--init-discriminator"
         )
     network: Any = checkpoint.network
-    if getattr(network, "scale", None) != 1:
-        what = f"enlarges images by {network.scale}" if hasattr(network, "scale") else "takes no images"
+    holds = f"{path} holds a generator ({checkpoint.family}) that"
+    if not hasattr(network, "scale"):
+        raise InputError(f"{holds} takes no images, where one that {_sizing(scale)} is expected: give another file")
+    if network.scale != scale:
         raise InputError(
-            f"{path} holds a generator ({checkpoint.family}) that {what}, where one that keeps their size is expected: "
-            "give another file"
+            f"{holds} {_sizing(network.scale)}, where one that {_sizing(scale)} is expected: give another file or, "
+            f"where the recipe has it, --scale {network.scale}"
         )
-    if (network.input_range, network.output_range) != (input_range, NETWORK_RANGE):
+    if (network.input_range, network.output_range) != (input_range, output_range):
         raise InputError(
-            f"{path} holds a generator ({checkpoint.family}) that takes values in {network.input_range} and gives "
-            f"values in {network.output_range}, where {input_range} and {NETWORK_RANGE} are expected: give another file"
+            f"{holds} takes values in {network.input_range} and gives values in {network.output_range}, where "
+            f"{input_range} and {output_range} are expected: give another file"
         )
     return _ready(checkpoint, side_px)
 
@@ -104,13 +113,21 @@ def _files(path: Path) -> list[Path]:
     return [folder / CONFIG, folder / WEIGHTS]
 
 
+def _sizing(scale: int) -> str:
+    return "keeps the size of images" if scale == 1 else f"enlarges images by {scale}"
+
+
 def _ready(checkpoint: Checkpoint, side_px: int | None) -> nn.Module:
     network: Any = checkpoint.network
     multiple, smallest_px = getattr(network, "size_multiple", 1), getattr(network, "smallest_px", 1)
-    if side_px is not None and (side_px % multiple or side_px < smallest_px):
-        raise InputError(
-            f"{checkpoint.path} holds a network ({checkpoint.family}) for images whose sides are multiples of "
-            f"{multiple} px and at least {max(multiple, smallest_px)} px, and these will be {side_px} px: give another "
-            "--crop-size"
-        )
-    return network.train()
+    only_px = getattr(network, "size_px", side_px)
+    if side_px is None or (side_px % multiple == 0 and side_px >= smallest_px and side_px == only_px):
+        return network.train()
+    if side_px != only_px:
+        takes = f"images of {only_px} x {only_px} px"
+    else:
+        takes = f"images whose sides are multiples of {multiple} px and at least {max(multiple, smallest_px)} px"
+    raise InputError(
+        f"{checkpoint.path} holds a network ({checkpoint.family}) for {takes}, and these will be {side_px} px: crop to "
+        "another size"
+    )

@@ -13,6 +13,7 @@ from i2i.discriminators import PatchDiscriminator
 from i2i.errors import InputError
 from i2i.generators import CompactGenerator, DCGANGenerator, RRDBGenerator, SPADEGenerator, UNetGenerator
 from i2i.methods.pix2pix import Pix2Pix
+from i2i.methods.superres import SuperResolution
 from i2i.training.config import TrainingSettings
 from i2i.training.finetune import check_channels, fingerprints, initial_discriminator, initial_generator
 
@@ -75,6 +76,59 @@ def test_two_steps_from_golden_files(data_dir: Path, generator: str, discriminat
 
 
 @pytest.mark.data
+@pytest.mark.parametrize("discriminator", ["esrgan-vgg-discriminator-128", "realesrgan-unet-discriminator-sn"])
+@pytest.mark.parametrize("generator", ["weights/realesr-animevideov3.pth", "golden/esrgan-basicsr-x4/weights.pth"])
+def test_two_steps_of_super_resolution_from_published_layouts(
+    data_dir: Path, generator: str, discriminator: str
+) -> None:
+    paths = data_dir / generator, data_dir / "golden" / discriminator / "weights.pth"
+    networks = (
+        initial_generator(paths[0], side_px=32, input_range=(0, 1), output_range=(0, 1), scale=4),
+        initial_discriminator(paths[1], side_px=128),
+    )
+    check_channels(networks[1], path=paths[1], in_channels=3, out_channels=1)
+    for network in networks:
+        check_ready(network)
+    before = [[parameter.clone() for parameter in network.parameters()] for network in networks]
+    method = SuperResolution(generator=networks[0], discriminator=networks[1], adversarial_weight=0.1)
+    batches = [{"input": torch.rand(2, 3, 32, 32), "target": torch.rand(2, 3, 128, 128)} for _ in range(2)]
+    trainer = trainer_for(method, TrainingSettings(steps=2, device="cpu", schedule="constant"), batches)
+    assert not any(trainer.step(step).skipped for step in range(2))
+    for network, old in zip(networks, before, strict=True):
+        for (name, parameter), start in zip(network.named_parameters(), old, strict=True):
+            assert torch.isfinite(parameter).all() and not torch.equal(parameter, start), name
+
+
+@pytest.mark.parametrize(("scale", "asked"), [(2, 4), (4, 2), (1, 4), (4, 1)])
+def test_weights_of_another_scale(scale: int, asked: int, tmp_path: Path) -> None:
+    stored(tmp_path / "run", CompactGenerator(in_channels=3, out_channels=3, width=4, convs=1, scale=scale))
+    says = {1: "keeps the size of images", 2: "enlarges images by 2", 4: "enlarges images by 4"}
+    with pytest.raises(
+        InputError, match=rf"run holds .* that {says[scale]}, where one that {says[asked]} .* --scale {scale}"
+    ):
+        initial_generator(tmp_path / "run", input_range=(0, 1), output_range=(0, 1), scale=asked)
+    network = initial_generator(tmp_path / "run", input_range=(0, 1), output_range=(0, 1), scale=scale)
+    assert network.scale == scale
+
+
+def test_translation_does_not_start_super_resolution(tmp_path: Path) -> None:
+    stored(tmp_path / "run", unet())
+    with pytest.raises(
+        InputError, match=r"takes values in \(-1\.0, 1\.0\) .* where \(0, 1\) and \(0, 1\) are expected"
+    ):
+        initial_generator(tmp_path / "run", input_range=(0, 1), output_range=(0, 1))
+
+
+@pytest.mark.data
+def test_a_discriminator_for_crops_of_one_size(data_dir: Path) -> None:
+    path = data_dir / "golden" / "esrgan-vgg-discriminator-128" / "weights.pth"
+    for side_px in (None, 128):
+        initial_discriminator(path, side_px=side_px)
+    with pytest.raises(InputError, match=r"for images of 128 x 128 px, and these will be 192 px: crop to another size"):
+        initial_discriminator(path, side_px=192)
+
+
+@pytest.mark.data
 def test_generators_and_discriminators_are_told_apart(data_dir: Path) -> None:
     judge, painter = golden(data_dir, "patchgan70-batch"), golden(data_dir, "unet128-batch")
     with pytest.raises(InputError, match=r"weights\.pth holds a discriminator .*PatchGAN.* --init-discriminator"):
@@ -85,7 +139,7 @@ def test_generators_and_discriminators_are_told_apart(data_dir: Path) -> None:
 
 @pytest.mark.data
 def test_images_too_small_for_a_golden_file(data_dir: Path) -> None:
-    with pytest.raises(InputError, match=r"multiples of 256 px .* will be 128 px: give another --crop-size"):
+    with pytest.raises(InputError, match=r"multiples of 256 px .* will be 128 px: crop to another size"):
         initial_generator(golden(data_dir, "unet256-instance"), side_px=128)
     with pytest.raises(InputError, match=r"at least 24 px, and these will be 16 px"):
         initial_discriminator(golden(data_dir, "patchgan70-batch"), side_px=16)
