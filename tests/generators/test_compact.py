@@ -12,7 +12,7 @@ from i2i.generators import CompactGenerator
 @pytest.mark.parametrize(
     ("ours", "theirs"), [("prelu", "prelu"), ("relu", "relu"), ("leaky_relu", "leakyrelu")], ids=lambda name: name
 )
-@pytest.mark.parametrize(("channels", "convs", "scale"), [(3, 3, 1), (1, 0, 2), (4, 1, 3), (3, 2, 4)])
+@pytest.mark.parametrize(("channels", "convs", "scale"), [(3, 3, 1), (1, 0, 2), (4, 1, 3), (3, 2, 4), (3, 1, 8)])
 def test_equal_to_spandrel(channels: int, convs: int, scale: int, ours: str, theirs: str) -> None:
     reference = Compact(
         num_in_ch=channels, num_out_ch=channels, num_feat=6, num_conv=convs, upscale=scale, act_type=theirs
@@ -33,9 +33,12 @@ def test_equal_to_spandrel(channels: int, convs: int, scale: int, ours: str, the
     torch.testing.assert_close(network(images), reference(images))
 
 
-def test_every_parameter_learns() -> None:
-    network = CompactGenerator(in_channels=3, out_channels=3, width=6, convs=2, scale=2)
-    network(torch.rand(2, 3, 5, 7)).square().mean().backward()
+@pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
+def test_every_parameter_learns(scale: int) -> None:
+    network = CompactGenerator(in_channels=3, out_channels=3, width=6, convs=2, scale=scale)
+    output = network(torch.rand(2, 3, 5, 7))
+    assert output.shape == (2, 3, 5 * scale, 7 * scale)
+    output.square().mean().backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None and parameter.grad.any(), name
 

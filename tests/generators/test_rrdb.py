@@ -12,7 +12,16 @@ from i2i.generators.rrdb import DenseBlock
 
 @pytest.mark.parametrize(
     ("scale", "unshuffle", "plus"),
-    [(1, 1, False), (2, 1, True), (3, 1, False), (4, 1, False), (8, 1, False), (2, 2, False), (1, 4, True)],
+    [
+        (1, 1, False),
+        (2, 1, True),
+        (3, 1, False),
+        (4, 1, False),
+        (8, 1, False),
+        (2, 2, False),
+        (1, 4, True),
+        (1, 2, False),
+    ],
 )
 def test_forward_and_backward(scale: int, unshuffle: int, plus: bool) -> None:
     network = RRDBGenerator(

@@ -103,9 +103,17 @@ LOCAL: dict[str, Callable[[], nn.Module]] = {
     "spade": lambda: SPADEGenerator(in_channels=3, width=2, hidden_width=8, output_activation="none"),
     "rrdb": lambda: RRDBGenerator(**SMALL, growth=4, blocks=2),
     "rrdb x2": lambda: RRDBGenerator(**SMALL, growth=4, blocks=1, scale=2),
+    "rrdb x1, unshuffled": lambda: RRDBGenerator(**SMALL, growth=4, blocks=1, scale=1, unshuffle=4, plus=True),
+    "rrdb x2, unshuffled": lambda: RRDBGenerator(**SMALL, growth=4, blocks=1, scale=2, unshuffle=2),
+    "rrdb x3": lambda: RRDBGenerator(**SMALL, growth=4, blocks=1, scale=3),
+    "rrdb x8": lambda: RRDBGenerator(**SMALL, growth=4, blocks=1, scale=8),
     "compact": lambda: CompactGenerator(**SMALL, convs=4, scale=3),
+    "compact x1": lambda: CompactGenerator(**SMALL, convs=2, scale=1),
+    "compact x8": lambda: CompactGenerator(**SMALL, convs=2, scale=8),
     "compact, grey": lambda: CompactGenerator(in_channels=1, out_channels=3, width=8, convs=4),
     "srresnet": lambda: SRResNetGenerator(**SMALL, blocks=2),
+    "srresnet x3": lambda: SRResNetGenerator(**SMALL, blocks=1, scale=3),
+    "srresnet x8": lambda: SRResNetGenerator(**SMALL, blocks=1, scale=8),
     "msrresnet": lambda: MSRResNetGenerator(**SMALL, blocks=2),
 }
 
