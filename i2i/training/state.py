@@ -67,8 +67,8 @@ def open_run(out: Path, identity: dict[str, Any]) -> None:
 
 
 def _holds_files(folder: Path) -> bool:
-    """Hidden ones aside: a run killed as it began leaves one, and so do file managers."""
-    return any(not path.name.startswith(".") for path in folder.iterdir())
+    """Hidden ones aside, which a run killed as it began leaves, and file managers; and runs of earlier stages."""
+    return any(not path.name.startswith(".") and not (path / "run.json").exists() for path in folder.iterdir())
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

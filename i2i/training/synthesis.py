@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from accelerate import PartialState
 from torch import nn
@@ -15,12 +15,13 @@ from i2i.discriminators import MultiscaleDiscriminator
 from i2i.errors import InputError
 from i2i.layers.norm import Norm
 from i2i.losses.adversarial import Objective, make_objective
-from i2i.losses.perceptual import PerceptualLoss, load_vgg19
+from i2i.losses.perceptual import PerceptualLoss
 from i2i.methods.spade import SemanticSynthesis
 from i2i.training.config import TrainingSettings
 from i2i.training.finetune import check_channels, fingerprints, initial_discriminator
 from i2i.training.judging import Examiner, Judging
 from i2i.training.loop import train
+from i2i.training.perceptual import Perceptual
 from i2i.training.report import RunFacts, figures_of, print_figures
 from i2i.training.semantic import SemanticTask
 
@@ -80,43 +81,21 @@ class Discriminators:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SynthesisLosses:
+class SynthesisLosses(Perceptual):
     """What generated photos are held to.
 
     Attributes:
         objective: adversarial loss.
         feature_weight: weight of feature matching.
-        perceptual: compare features of VGG19, trained on ImageNet, or leave that out.
-        perceptual_weights: file with VGG19's weights as torchvision or timm have them; None: fetched once.
-        perceptual_weight: weight of that comparison.
     """
 
     objective: Objective = "hinge"
     feature_weight: float = 10.0
-    perceptual: Literal["vgg19", "off"] = "vgg19"
-    perceptual_weights: Path | None = None
-    perceptual_weight: float = 10.0
 
     def __post_init__(self) -> None:
-        for name in ("feature_weight", "perceptual_weight"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise InputError(f"--{name.replace('_', '-')} must be at least 0, and is {getattr(self, name)}.")
-        if self.perceptual == "off" and self.perceptual_weights is not None:
-            raise InputError("--perceptual off and --perceptual-weights exclude each other. Give one of the two.")
-
-    def make_perceptual(self) -> PerceptualLoss | None:
-        """The perceptual loss, if there is to be one.
-
-        Raises:
-            InputError: VGG19's weights cannot be had.
-        """
-        return None if self.perceptual == "off" else PerceptualLoss(vgg=load_vgg19(self.perceptual_weights))
-
-    @property
-    def remarks(self) -> list[str]:
-        """What the report should say about them."""
-        without = self.perceptual == "off"
-        return ["There is no perceptual loss, which the paper has (--perceptual off)."] if without else []
+        super().__post_init__()
+        if not 0 <= self.feature_weight < math.inf:
+            raise InputError(f"--feature-weight must be at least 0, and is {self.feature_weight}.")
 
 
 def train_synthesis(

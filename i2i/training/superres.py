@@ -1,0 +1,307 @@
+"""What super-resolution is trained on: a person's own images, or the built-in streets."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from i2i.checkpoints import ImageSide
+from i2i.data.decoded import DecodedImages
+from i2i.data.folders import ImagesInfo, SideInfo
+from i2i.data.superres import (
+    DetailedCrops,
+    HighLow,
+    SuperResolutionImages,
+    SuperResolutionStreets,
+    find_high_low,
+    find_training,
+    fingerprint_high_low,
+    probe_high_low,
+)
+from i2i.errors import InputError
+from i2i.layers.resample import bicubic
+from i2i.methods.superres import RandomDegradation, SuperResolution, make_inputs
+from i2i.metrics.wasserstein import SMALLEST_IMAGE_PX
+
+TRAINING_STREETS = 500
+HELD_OUT_STREETS = 32
+STREET_SIZE_PX = 128
+# Side of the pictures in reports; less where images are smaller.
+PREVIEW_PX = 192
+
+Items = Dataset[dict[str, Tensor]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuperResolutionData:
+    """Which images of high resolution (HR), and those of low resolution (LR) where they are not made from them.
+
+    Attributes:
+        data: folder of HR images; or a folder with HR/ and perhaps LRx4/; or with train/ and val/, each of them such
+            a folder; or BasicSR's .lmdb folder. None: the built-in streets.
+        low_dir: folder or .lmdb folder of LR images, called as the HR images are, or with x4 behind.
+        meta_info: BasicSR's text file that says which images of `data` to take.
+        held_out: folder like `data` with the images for the figures. None: val/, valid/ or test/ of `data`, or every
+            tenth image.
+        scale: how many times larger HR is.
+        crop_px: side of the squares that are cropped from HR images at random, a multiple of the scale.
+        data_range: values that mean black and white; None: those of the files' depth.
+        keep_decoded: keep decoded images on disk, in the cache folder, so that crops are read from there.
+    """
+
+    data: Path | None = None
+    low_dir: Path | None = None
+    meta_info: Path | None = None
+    held_out: Path | None = None
+    scale: int = 4
+    crop_px: int = 128
+    data_range: tuple[float, float] | None = None
+    keep_decoded: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("low_dir", "meta_info", "held_out"):
+            if self.data is None and getattr(self, name) is not None:
+                raise InputError(f"--{name.replace('_', '-')} belongs to --data. Give the folder of HR images, too.")
+        if self.scale < 1:
+            raise InputError(f"--scale must be at least 1, and is {self.scale}.")
+        # SSIM needs 11 px beside a border of as many pixels as the scale.
+        smallest_px = max(SMALLEST_IMAGE_PX, 11 + 2 * self.scale)
+        if self.crop_px % self.scale or self.crop_px < smallest_px:
+            raise InputError(
+                f"--crop-px must be a multiple of the scale, {self.scale}, and at least {smallest_px}, and is "
+                f"{self.crop_px}."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuperResolutionTask:
+    """The data of a run, and what is known about it.
+
+    Attributes:
+        training, held_out: items for the method.
+        preview: held-out squares of one size, with much to see in them.
+        side: HR and LR images.
+        scale: how many times larger HR is.
+        name: of the data, in a word or two.
+        about: how many images there are, and what LR is.
+        fingerprint: identifies the training data.
+    """
+
+    training: Items
+    held_out: Items
+    preview: Items
+    side: ImageSide
+    scale: int
+    name: str
+    about: str
+    fingerprint: str
+
+    def figures(self, network: nn.Module, *, device: torch.device) -> dict[str, float]:
+        """Held-out figures of a network, as `SuperResolution` takes them; one image at a time."""
+        network = network.to(device).eval()
+        method = SuperResolution(generator=network)
+        count = len(self.held_out)  # type: ignore[arg-type]
+        sums: dict[str, float] = {}
+        described: dict[str, list[Tensor]] = {}
+        for index in range(count):
+            item = {name: image[None].to(device) for name, image in self.held_out[index].items()}
+            with torch.no_grad():
+                found = method.validate(item)
+            for name, value in found.items():
+                if isinstance(value, Tensor):
+                    described.setdefault(name, []).append(value.cpu())
+                else:
+                    sums[name] = sums.get(name, 0.0) + value / count
+        return sums | method.distances({name: torch.cat(parts) for name, parts in described.items()})
+
+
+class Bicubic(nn.Module):
+    """Bicubic resizing as a network, to hold others against."""
+
+    def __init__(self, *, scale: int) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, images: Tensor) -> Tensor:
+        return bicubic(images, scale=self.scale)
+
+
+class HeldOut(Dataset[dict[str, Tensor]]):
+    """Held-out images with their inputs, cut at the bottom and right to what a network takes; always the same."""
+
+    def __init__(
+        self, *, images: Items, scale: int, size_multiple: int, degradation: RandomDegradation | None = None
+    ) -> None:
+        """
+        Args:
+            images: gives {"target", "input"} for an index; "target" is enough where there is a degradation.
+            scale: how many times larger "target" is.
+            size_multiple: what the network needs the inputs' sides to be multiples of.
+            degradation: makes the inputs; None: they are there.
+        """
+        self.images = images
+        self.scale = scale
+        self.size_multiple = size_multiple
+        self.degradation = degradation
+
+    def __len__(self) -> int:
+        return len(self.images)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        item = self.images[index]
+        low_px = (side // self.scale // self.size_multiple * self.size_multiple for side in item["target"].shape[1:])
+        height, width = low_px
+        target = item["target"][:, : height * self.scale, : width * self.scale]
+        if self.degradation is None:
+            return {"target": target, "input": item["input"][:, :height, :width]}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(index)
+            inputs = make_inputs(target[None], scale=self.scale, degradation=self.degradation)
+        return {"target": target, "input": inputs[0]}
+
+
+def super_resolution_task(
+    data: SuperResolutionData, *, size_multiple: int = 1, degradation: RandomDegradation | None = None
+) -> SuperResolutionTask:
+    """Find and check the images.
+
+    Args:
+        data: which.
+        size_multiple: what the network needs the sides of LR images to be multiples of.
+        degradation: makes the inputs while training, at random, and those of held-out images once and for all.
+
+    Raises:
+        InputError: no images, or such as cannot be used together, by the network, or at this scale.
+    """
+    low_px = (data.crop_px if degradation is None else degradation.crop_px) // data.scale
+    if low_px % size_multiple:
+        raise InputError(
+            f"The network takes LR images whose sides are multiples of {size_multiple} px, and these will be {low_px} "
+            f"px: give a --crop-px that is a multiple of {size_multiple * data.scale}."
+        )
+    if degradation is not None and data.low_dir is not None:
+        raise InputError("--low-dir gives LR images, and here they are made by random degradations. Leave it out.")
+    task = _street_task if data.data is None else _folder_task
+    return task(data, size_multiple=size_multiple, degradation=degradation)
+
+
+def _street_task(
+    data: SuperResolutionData, *, size_multiple: int, degradation: RandomDegradation | None
+) -> SuperResolutionTask:
+    training = SuperResolutionStreets(
+        count=TRAINING_STREETS,
+        scale=data.scale,
+        crop_px=data.crop_px,
+        size=STREET_SIZE_PX,
+        with_input=degradation is None,
+    )
+    held_out = SuperResolutionStreets(
+        count=HELD_OUT_STREETS,
+        scale=data.scale,
+        crop_px=data.crop_px,
+        size=STREET_SIZE_PX,
+        first_seed=TRAINING_STREETS,
+        with_input=degradation is None,
+    )
+    return _task(
+        training,
+        held_out,
+        data=data,
+        size_multiple=size_multiple,
+        degradation=degradation,
+        side=training.side,
+        preview_px=STREET_SIZE_PX,
+        name="streets",
+        about=_about(TRAINING_STREETS, HELD_OUT_STREETS, made=degradation is not None, given=False),
+        fingerprint=training.fingerprint,
+    )
+
+
+def _folder_task(
+    data: SuperResolutionData, *, size_multiple: int, degradation: RandomDegradation | None
+) -> SuperResolutionTask:
+    files, held_out_files = _find(data)
+    info = probe_high_low(files, scale=data.scale, crop_px=data.crop_px, data_range=data.data_range)
+    held_out_info = probe_high_low(held_out_files, scale=data.scale, like=info.side)
+    _check_held_out(held_out_info, scale=data.scale)
+    decoded = DecodedImages(keep=data.keep_decoded)
+
+    def images(of: list[HighLow]) -> SuperResolutionImages:
+        return SuperResolutionImages(
+            images=of,
+            scale=data.scale,
+            crop_px=data.crop_px,
+            side=info.side,
+            with_input=degradation is None,
+            decoded=decoded,
+        )
+
+    assert data.data is not None
+    return _task(
+        images(files),
+        images(held_out_files),
+        data=data,
+        size_multiple=size_multiple,
+        degradation=degradation,
+        side=info.side,
+        preview_px=min(held_out_info.smallest_px),
+        name=data.data.resolve().name,
+        about=_about(len(files), len(held_out_files), made=degradation is not None, given=files[0].low is not None),
+        fingerprint=fingerprint_high_low(files),
+    )
+
+
+def _task(
+    training: Items,
+    held_out: Items,
+    *,
+    data: SuperResolutionData,
+    size_multiple: int,
+    degradation: RandomDegradation | None,
+    side: SideInfo,
+    preview_px: int,
+    name: str,
+    about: str,
+    fingerprint: str,
+) -> SuperResolutionTask:
+    held_out = HeldOut(images=held_out, scale=data.scale, size_multiple=size_multiple, degradation=degradation)
+    multiple = data.scale * size_multiple
+    preview_px = min(preview_px, PREVIEW_PX) // multiple * multiple
+    return SuperResolutionTask(
+        training=training,
+        held_out=held_out,
+        preview=DetailedCrops(images=held_out, scale=data.scale, side_px=preview_px),
+        side=ImageSide(**asdict(side), network_range=(0.0, 1.0)),
+        scale=data.scale,
+        name=name,
+        about=f"Enlarges by {data.scale}. {about} psnr and ssim are those of brightness, without {data.scale} px at "
+        "each border.",
+        fingerprint=fingerprint,
+    )
+
+
+def _about(training: int, held_out: int, *, made: bool, given: bool) -> str:
+    low = "degraded at random" if made else "as given" if given else "shrunk bicubically"
+    return f"{training} images to learn from, {held_out} held out; those of low resolution are {low}."
+
+
+def _find(data: SuperResolutionData) -> tuple[list[HighLow], list[HighLow]]:
+    """Images to learn from, and those held out."""
+    assert data.data is not None
+    if data.held_out is None and data.low_dir is None and data.meta_info is None:
+        return find_training(data.data, scale=data.scale)
+    files = find_high_low(data.data, scale=data.scale, low=data.low_dir, meta_info=data.meta_info)
+    if data.held_out is not None:
+        return files, find_high_low(data.held_out, scale=data.scale)
+    return [file for i, file in enumerate(files) if i % 10], files[::10]
+
+
+def _check_held_out(info: ImagesInfo, *, scale: int) -> None:
+    smallest_px = max(SMALLEST_IMAGE_PX, 11 + 2 * scale)
+    if min(info.smallest_px) < smallest_px:
+        raise InputError(
+            f"A held-out image has a side of {min(info.smallest_px)} px. Figures need {smallest_px} px: remove it, or "
+            "name others with --held-out."
+        )
