@@ -40,6 +40,7 @@ def unpack_lmdb(folder: Path) -> Path:
             database.begin(buffers=True) as transaction,
             byte_progress(f"Unpacking {folder.name}", total=None) as advance,
         ):
+            _check_whole(folder, pages=database.info()["last_pgno"] + 1, page_bytes=database.stat()["psize"])
             for key, value in transaction.cursor():
                 file = out / f"{bytes(key).decode().replace('/', '_')}.png"
                 if not file.exists():
@@ -49,3 +50,12 @@ def unpack_lmdb(folder: Path) -> Path:
     except (lmdb.Error, UnicodeDecodeError) as error:
         raise InputError(f"{folder} is no readable database of images ({error}); make or copy it anew") from error
     return out
+
+
+def _check_whole(folder: Path, *, pages: int, page_bytes: int) -> None:
+    """Reading beyond the end of the file, which is mapped into memory, would end the process."""
+    size = (folder / "data.mdb").stat().st_size
+    if size < pages * page_bytes:
+        raise InputError(
+            f"{folder / 'data.mdb'} is truncated: it has {size:,} of {pages * page_bytes:,} bytes; make or copy it anew"
+        )

@@ -410,17 +410,16 @@ def _cut_size(one: HighLow, sizes: Mapping[Path, Size], *, scale: int) -> Size:
     size = sizes[one.high]
     if min(size) < scale:
         raise InputError(f"{one.high} is {size[1]} x {size[0]} px, which is too small for scale {scale}; remove it")
-    if one.low is None:
-        return size[0] // scale * scale, size[1] // scale * scale
-    low = sizes[one.low]
+    low = None if one.low is None else sizes[one.low]
     # Some shrink what was cut to a multiple of the scale, others the whole image and round its size up.
-    if any(not high // scale <= side <= -(-high // scale) for high, side in zip(size, low, strict=True)):
+    if low and any(not high // scale <= side <= -(-high // scale) for high, side in zip(size, low, strict=True)):
         raise InputError(
             f"{one.low} is {low[1]} x {low[0]} px but {one.high} is {size[1]} x {size[0]} px; expected "
             f"{size[1] // scale} x {size[0] // scale} px for scale {scale}: check the scale and that they belong "
             "together"
         )
-    return _low_size(size, low, scale)[0] * scale, _low_size(size, low, scale)[1] * scale
+    height, width = _low_size(size, low, scale)
+    return height * scale, width * scale
 
 
 def _low_size(high: Size, low: Size | None, scale: int) -> Size:
