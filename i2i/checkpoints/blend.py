@@ -35,7 +35,7 @@ def blend(a: Checkpoint, b: Checkpoint, *, alpha: float) -> Checkpoint:
     for checkpoint in (a, b):
         if checkpoint.spec is None:
             raise InputError(f"{checkpoint.path} is a {checkpoint.family}; only generators can be blended")
-    if differences := _differences(_description(a), _description(b)):
+    if differences := _differences(a, b):
         raise InputError(
             f"{a.path} and {b.path} cannot be blended, for they differ: {'; '.join(differences)}. Give two generators "
             "of one kind, of which one was trained on from the other"
@@ -57,13 +57,19 @@ def blend(a: Checkpoint, b: Checkpoint, *, alpha: float) -> Checkpoint:
     return replace(a, network=network)
 
 
-def _description(checkpoint: Checkpoint) -> dict[str, Any]:
-    assert checkpoint.spec is not None
-    arguments: dict[str, Any] = vars(checkpoint.network)["arguments"]
-    return {"network": type(checkpoint.network).__name__} | arguments | asdict(checkpoint.spec)
+def _differences(a: Checkpoint, b: Checkpoint) -> list[str]:
+    if type(a.network) is not type(b.network):
+        return [f"{type(a.network).__name__} and {type(b.network).__name__}"]
+    first, second = _facts(a), _facts(b)
+    return [f"{name} is {value!r} and {second[name]!r}" for name, value in first.items() if value != second[name]]
 
 
-def _differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
-    if a["network"] != b["network"]:
-        return [f"{a['network']} and {b['network']}"]
-    return [f"{name} is {value!r} and {b[name]!r}" for name, value in a.items() if value != b[name]]
+def _facts(checkpoint: Checkpoint) -> dict[str, Any]:
+    """How a network is built and used, by what people call it."""
+    spec = checkpoint.spec
+    assert spec is not None
+    facts: dict[str, Any] = dict(vars(checkpoint.network)["arguments"])
+    for name, side in (("input", spec.input), ("output", spec.output)):
+        if side is not None:
+            facts |= {f"{name}'s {field}": value for field, value in asdict(side).items()}
+    return facts | {"normalisation at inference": spec.normalisation, "dropout at inference": spec.dropout}
