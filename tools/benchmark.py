@@ -5,6 +5,7 @@
     python tools/benchmark.py memory --method cyclegan --size-px 512
     python tools/benchmark.py memory --method spade --size-px 256
     python tools/benchmark.py inference
+    python tools/benchmark.py degrade --batch-size 4 --crop-px 256 --threads 2
 
 Readings of all variants alternate, in an order that rotates, so that whatever else the machine does meets all alike.
 """
@@ -41,9 +42,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from training_work import IMAGES_ON_DISK, MethodName, TrainingWork, arithmetic, autocast
 
 from i2i.checkpoints.store import GeneratorSpec, ImageSide
+from i2i.data.degrade import Degradation, degrade, sharpen
 from i2i.data.sampler import DrawSampler, worker_init
 from i2i.errors import InputError
-from i2i.generators import ResNetGenerator
+from i2i.generators import ResNetGenerator, RRDBGenerator
 from i2i.inference.translator import Translator
 from i2i.layers.recompute import recompute_activations
 from i2i.layers.resample import Upsampling
@@ -506,6 +508,75 @@ def print_readings(title: str, seconds: dict[str, list[float]], *, pixels: int, 
     console().print(table)
 
 
+@dataclass(frozen=True, kw_only=True)
+class DegradationWork:
+    """Real-ESRGAN's degradations, and a training step of the network that undoes them: L1 loss and Adam.
+
+    Attributes:
+        device: "auto" takes an accelerator where there is one.
+        precision: of the training step; images are degraded in fp32.
+        batch_size: images in a step.
+        crop_px: side of the targets; a multiple of the scale.
+        scale: how much smaller the degraded images are.
+        width: channels of the RRDB network.
+        blocks: of the RRDB network.
+        readings: of either; each of the degradations, whose cost varies, is a mean of ten.
+        threads: of PyTorch on the CPU; None: PyTorch decides.
+    """
+
+    device: Literal["auto", "cpu"] = "auto"
+    precision: Precision = "fp32"
+    batch_size: int = 4
+    crop_px: int = 256
+    scale: int = 4
+    width: int = 64
+    blocks: int = 23
+    readings: int = 3
+    threads: int | None = None
+
+
+def degradation(work: DegradationWork) -> None:
+    """Time what Real-ESRGAN does to images, sharpening of the targets included, next to a training step on them."""
+    if work.threads is not None:
+        torch.set_num_threads(work.threads)
+    device = make_accelerator(TrainingSettings(steps=1, device=work.device), Path()).device
+    torch.manual_seed(0)
+    targets = torch.rand(work.batch_size, 3, work.crop_px, work.crop_px, device=device)
+    generator = RRDBGenerator(in_channels=3, out_channels=3, scale=work.scale, width=work.width, blocks=work.blocks).to(
+        device
+    )
+    optimiser = torch.optim.Adam(generator.parameters())
+    settings = Degradation()
+    inputs = degrade(targets, scale=work.scale, settings=settings)
+
+    def degrade_ten_times() -> None:
+        for _ in range(10):
+            degrade(sharpen(targets), scale=work.scale, settings=settings)
+
+    def train_once() -> None:
+        optimiser.zero_grad()
+        with autocast(work.precision, device):
+            loss = F.l1_loss(generator(inputs), targets)
+        loss.backward()
+        optimiser.step()
+
+    steps = {"degradations": degrade_ten_times, "training step": train_once}
+    for step in steps.values():
+        step()
+    seconds = time_in_turns(steps, readings=work.readings, device=device)
+    chain, training = statistics.median(seconds["degradations"]) / 10, statistics.median(seconds["training step"])
+    network = f"RRDB with {work.blocks} blocks, width {work.width}, scale {work.scale}, {work.precision}"
+    table = Table(
+        title=f"{network}: batch {work.batch_size}, targets of {work.crop_px} px",
+        caption=f"median of {work.readings} readings in turns; {machine(device)}",
+    )
+    for column in ("", "ms", "share of the training step"):
+        table.add_column(column, justify="right" if column else "left")
+    table.add_row("degradations", f"{1e3 * chain:.1f}", f"{chain / training:.1%}")
+    table.add_row("training step", f"{1e3 * training:.1f}", "")
+    console().print(table)
+
+
 def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 120, soft_wrap=True, highlight=False)
 
@@ -535,7 +606,7 @@ def machine(device: torch.device) -> str:
 
 if __name__ == "__main__":
     try:
-        commands = {"train": train, "memory": memory, "inference": inference}
+        commands = {"train": train, "memory": memory, "inference": inference, "degrade": degradation}
         tyro.extras.subcommand_cli_from_dict(commands, description=__doc__, config=(tyro.conf.OmitArgPrefixes,))
     except InputError as error:
         sys.exit(str(error))

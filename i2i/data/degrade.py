@@ -207,7 +207,7 @@ def _choose(these: Tensor, others: Tensor, *, probability: float) -> Tensor:
 
 def _draw_factor(weights: tuple[float, float, float], limits: Range) -> float:
     low, high = limits
-    match int(torch.multinomial(torch.tensor(weights), 1)):
+    match int(torch.multinomial(torch.tensor(weights, dtype=torch.float), 1)):
         case 0:
             return float(uniform(1, (1, high)))
         case 1:

@@ -26,7 +26,7 @@ def draw_kernels(
 
     The arguments are those of `i2i.data.degrade.Degradation`.
     """
-    shape = torch.multinomial(torch.tensor(kernel_weights), count, replacement=True)
+    shape = torch.multinomial(torch.tensor(kernel_weights, dtype=torch.float), count, replacement=True)
     isotropic, family = shape % 2 == 0, shape // 2  # 0: Gaussian, 1: generalised, 2: plateau
     sigma_x, sigma_y = uniform(count, sigma_px), uniform(count, sigma_px)
     generalised, plateau = _around_one(count, generalised_beta), _around_one(count, plateau_beta)

@@ -78,7 +78,9 @@ def _quantised(planes: Tensor, steps: Tensor) -> Tensor:
     cosines = cosines.to(planes.device)
     steps = steps.to(planes.device)[:, None, None, None]
     blocks = planes.view(count, channels, height // 8, 8, width // 8, 8).transpose(3, 4)
-    coded = (cosines @ blocks @ cosines.T / steps).round() * steps
+    multiples = cosines @ blocks @ cosines.T / steps
+    # Halves, which are frequent, away from 0, as libjpeg does, and however a device has rounded the products.
+    coded = multiples.sign() * (multiples.abs() + 0.5001).floor() * steps
     return (cosines.T @ coded @ cosines).transpose(3, 4).reshape_as(planes)
 
 

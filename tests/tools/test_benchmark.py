@@ -195,3 +195,14 @@ def test_inference_prints_every_figure(benchmark: ModuleType, capsys: pytest.Cap
     for variant in (r"network alone, batches of \d+", r"t\(list\)", "network alone, whole", "in tiles.*", "exact"):
         assert re.search(rf"{variant}\s+│\s+{number}\s+│\s+{number}\s+│\s+{number}", printed), f"{variant}\n{printed}"
     assert re.search(r"Exact: 1 image in .*; at most [\d.]+e-0[67] of the range", printed), printed
+
+
+def test_degrade_prints_every_figure(benchmark: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    benchmark.degradation(
+        benchmark.DegradationWork(device="cpu", batch_size=1, crop_px=32, width=4, blocks=1, readings=2)
+    )
+    printed = capsys.readouterr().out
+    row = re.search(r"degradations\s+│\s+([\d.]+)\s+│\s+([\d.]+)%", printed)
+    step = re.search(r"training step\s+│\s+([\d.]+)", printed)
+    assert row and step, printed
+    assert float(row[2]) == pytest.approx(100 * float(row[1]) / float(step[1]), rel=0.1)
