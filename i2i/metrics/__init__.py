@@ -3,6 +3,7 @@
 from i2i.metrics.image import gradient_energy, l1, laplacian_energy, luma, paired_metrics, psnr, ssim
 from i2i.metrics.judges import ImageNetInput, load_judge
 from i2i.metrics.lit import LIT_LUMA, lit_figures, lit_pixels
+from i2i.metrics.naturalness import niqe
 from i2i.metrics.painting import COLOUR_LEVELS, MeanPainter, colours_as_classes, painting_baseline
 from i2i.metrics.perceptual import Lpips, load_lpips
 from i2i.metrics.segmenter import Segmenter, SegmenterTraining, cached_segmenter, train_segmenter
@@ -45,6 +46,7 @@ __all__ = [
     "load_lpips",
     "luma",
     "mean_iou",
+    "niqe",
     "painting_baseline",
     "paired_metrics",
     "patch_descriptors",
