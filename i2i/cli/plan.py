@@ -27,8 +27,9 @@ def plan_jobs(source: str, target: str, *, suffix: str = "", image_format: str |
     Args:
         source: a file; a folder, searched with its subfolders; or a pattern such as "photos/**/*.png". In folders
             and patterns, hidden files, files without an image's suffix and all that lies in `target` are left out.
-        target: for one file, a file name, whose suffix decides the format, or a folder (one that exists or a name
-            that ends in a slash); otherwise a folder, in which `source`'s subfolders are repeated.
+        target: for one file, a file name, whose suffix decides the format, or a folder (one that exists, or a name
+            without a suffix or with a slash at its end); otherwise a folder, in which `source`'s subfolders are
+            repeated.
         suffix: appended to the names of results in a folder: "_x4" makes photo_x4.png.
         image_format: of results in a folder, such as "png"; None: that of each image.
 
@@ -41,7 +42,7 @@ def plan_jobs(source: str, target: str, *, suffix: str = "", image_format: str |
     """
     place = Path(source).expanduser()
     folder = Path(target).expanduser()
-    if place.is_file() and not (folder.is_dir() or target.endswith(("/", os.sep))):
+    if place.is_file() and folder.suffix and not (folder.is_dir() or target.endswith(("/", os.sep))):
         if suffix or image_format:
             raise InputError(
                 f"{target} is a file name, which says all; --suffix and --format are for results in a folder: "
@@ -116,7 +117,7 @@ def _find_images(place: Path, *, excluded: Path) -> tuple[Path, list[Path]]:
     if base.resolve() == excluded:
         raise InputError(
             f"{excluded} holds the images themselves; give another folder for the results, such as "
-            f"{base / 'translated'}, so that none is taken for an image or written over one"
+            f"{base / 'results'}, so that none is taken for an image or written over one"
         )
     if excluded.is_relative_to(base.resolve()):
         found = (path for path in found if not path.resolve().is_relative_to(excluded))
@@ -176,7 +177,7 @@ def _check_apart(jobs: list[Job]) -> None:
     for job in jobs:
         if job.target in first:
             raise InputError(
-                f"{first[job.target]} and {job.source} would both become {job.target}; translate them one by one, "
+                f"{first[job.target]} and {job.source} would both become {job.target}; take them one by one, "
                 "or keep their formats apart by leaving --format out"
             )
         first[job.target] = job.source

@@ -13,39 +13,25 @@ others; the exit code is then 1. Several processes started by a launcher (torchr
 sets RANK and WORLD_SIZE) share the files.
 """
 
-import errno
-import io
-import sys
-import time
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 import tyro
 
 import i2i
-from i2i.checkpoints.store import GeneratorSpec
+from i2i.cli.jobs import Result, Steps, check_formats, check_large_result, run_jobs
 from i2i.cli.overrides import parse_overrides
-from i2i.cli.plan import Job, match_by_stem, plan_jobs, remove_leftovers
-from i2i.cli.progress import FileProgress, duration
-from i2i.cli.share import Share, find_share
-from i2i.data.image_io import ImageFile, check_format_holds, read_image_file, write_image_file
-from i2i.errors import InputError, RunStopped
-from i2i.inference.engine import Work
+from i2i.cli.plan import Job, match_by_stem, plan_jobs
+from i2i.cli.share import Share
+from i2i.data.image_io import ImageFile, read_image_file
+from i2i.errors import InputError
+from i2i.inference.engine import Progress
 from i2i.inference.precision import Precision
 from i2i.inference.styles import AnyStyle
 from i2i.inference.translator import Translator
 from i2i.layers.norm import Normalisation
-
-# After these no other file could be written either.
-FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-HOLDS_ANYTHING = (".tif", ".tiff", ".npy")
-LARGE = 2**22  # values in an image
-CORNER_PX = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,47 +102,6 @@ class Reading(NamedTuple):
     instances: ImageFile | None
 
 
-@dataclass(kw_only=True)
-class Tally:
-    """What became of the files."""
-
-    translated: int = 0
-    skipped: int = 0
-    failures: dict[Path, str] = field(default_factory=dict)
-    notes: Counter[str] = field(default_factory=Counter)
-    redone: int = 0
-    slowest: tuple[Path, Work] | None = None
-
-    @contextmanager
-    def attempt(self, job: Job) -> Iterator[None]:
-        """Turn an error into a failure of this job, so that the others go on.
-
-        Raises:
-            RunStopped: no other job could be written either.
-        """
-        try:
-            yield
-        except Exception as error:  # whatever it is, it is told, and a long job must not end at one file
-            reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-            if isinstance(error, OSError):
-                reason = f"{error.filename or job.target}: {error.strerror or error}"
-                if error.errno in FATAL:
-                    raise RunStopped(
-                        f"{reason}. What was finished is whole; put it right, and the same command with "
-                        "--skip-existing goes on"
-                    ) from error
-            named = str(job.source) in reason or str(job.target) in reason
-            self.failures[job.source] = reason if named else f"{job.source}: {reason}"
-            print(self.failures[job.source], file=sys.stderr)
-
-    def record(self, job: Job, notes: Sequence[str], work: Work) -> None:
-        """Remember what was said about a file, and what its translation took."""
-        self.notes.update(notes)
-        self.redone += work.redone_bf16 + work.redone_fp32
-        if self.slowest is None or work.seconds > self.slowest[1].seconds:
-            self.slowest = (job.source, work)
-
-
 def main(settings: Settings) -> int:
     """Translate as the settings say.
 
@@ -167,41 +112,42 @@ def main(settings: Settings) -> int:
         InputError: nothing could start.
         RunStopped: the disk is full or may not be written to.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold bytes that are no text
     if settings.batch_size is not None and settings.batch_size < 1:
         raise InputError(f"--batch-size: expected at least 1, got {settings.batch_size}")
-    share = find_share()
     jobs = plan_jobs(settings.input, settings.output, suffix=settings.suffix, image_format=settings.format)
-    mine = share.of(jobs)
-    remove_leftovers(mine)
-    waiting = [job for job in mine if not (settings.skip_existing and job.target.exists())]
-    tally = Tally(skipped=len(mine) - len(waiting))
-    begun = time.perf_counter()
-    with share.beside_others() as wait_for_others:
-        translator = _load(settings, share)
-        _check_formats(jobs, translator.spec)
-        styles, instances = _choose_styles(settings, translator, jobs), _find_instances(settings, jobs)
-        try:
-            with FileProgress(total=len(waiting), show=share.rank == 0 and bool(waiting)) as progress:
-                _translate(
-                    translator,
-                    waiting,
-                    styles=styles,
-                    instances=instances,
-                    batch_size=settings.batch_size,
-                    tally=tally,
-                    progress=progress,
-                )
-        except KeyboardInterrupt:
-            print("Interrupted. The same command with --skip-existing goes on.", file=sys.stderr)
-            return 130
-        finally:
-            _summarise(tally, share, seconds=time.perf_counter() - begun)
-        if tally.failures:
-            wait_for_others()
-            return 1
-    return 0
+    return run_jobs(
+        jobs,
+        lambda share: _prepare(settings, share, jobs),
+        skip_existing=settings.skip_existing,
+        done="translated",
+    )
+
+
+def _prepare(settings: Settings, share: Share, jobs: Sequence[Job]) -> Steps[Reading]:
+    translator = _load(settings, share)
+    check_formats(jobs, translator.spec)
+    styles, instances = _choose_styles(settings, translator, jobs), _find_instances(settings, jobs)
+    labels = translator.spec.input is not None and translator.spec.input.stored_as_ids
+
+    def read(job: Job) -> Reading:
+        image = read_image_file(job.source, labels=labels)
+        beside = instances.get(job.source)
+        return Reading(image, None if beside is None else read_image_file(beside, labels=True))
+
+    def compute(job: Job, reading: Reading, progress: Progress) -> Result:
+        name = str(job.source)
+        check_large_result(job, reading.image, lambda corner: translator.translate_file(corner, name=name))
+        file = translator.translate_file(
+            reading.image,
+            name=name,
+            style=styles.get(job.source),
+            instances=reading.instances,
+            batch_size=settings.batch_size,
+            progress=progress,
+        )
+        return Result(file, translator.work)
+
+    return Steps(read=read, compute=compute)
 
 
 def _load(settings: Settings, share: Share) -> Translator:
@@ -254,107 +200,3 @@ def _find_instances(settings: Settings, jobs: Sequence[Job]) -> Mapping[Path, Pa
     if len(jobs) > 1:
         raise InputError(f"--instances {path}: expected a folder with an instance map for each of {len(jobs)} files")
     return {jobs[0].source: path}
-
-
-def _check_formats(jobs: Sequence[Job], spec: GeneratorSpec) -> None:
-    physical = spec.input is not None and "float32" in (spec.input.dtype, spec.output.dtype)
-    if not physical and spec.output.channels <= 4:
-        return
-    for job in jobs:
-        if job.target.suffix.lower() not in HOLDS_ANYTHING:
-            what = f"{spec.output.channels} channels" + (" of float32" if physical else "")
-            raise InputError(
-                f"the network returns {what}, which {job.target} cannot hold; give "
-                "--format tif, or for a single image a name that ends in .tif"
-            )
-
-
-def _translate(
-    translator: Translator,
-    jobs: Sequence[Job],
-    *,
-    styles: Mapping[Path, AnyStyle],
-    instances: Mapping[Path, Path],
-    batch_size: int | None,
-    tally: Tally,
-    progress: FileProgress,
-) -> None:
-    """Translate one by one, while the next image is read and the last result is written."""
-    writing: tuple[Job, Future[tuple[str, ...]]] | None = None
-    labels = translator.spec.input is not None and translator.spec.input.stored_as_ids
-    with ThreadPoolExecutor(1) as writer:
-        try:
-            for job, reading in _read_ahead(jobs, instances, labels=labels):
-                progress.begin(str(job.source))
-                result = None
-                with tally.attempt(job):
-                    read = reading.result()
-                    _check_large_result(translator, read.image, job)
-                    result = translator.translate_file(
-                        read.image,
-                        name=str(job.source),
-                        style=styles.get(job.source),
-                        instances=read.instances,
-                        batch_size=batch_size,
-                        progress=progress.within,
-                    )
-                    tally.record(job, result.notes, translator.work)
-                written, writing = writing, None
-                _finish(written, tally)
-                if result is not None:
-                    writing = (job, writer.submit(write_image_file, job.target, result))
-                progress.advance()
-        finally:  # when interrupted, too, so that what is there is counted
-            _finish(writing, tally)
-
-
-def _check_large_result(translator: Translator, image: ImageFile, job: Job) -> None:
-    """Translate the corner of a large image first, lest hours pass before its format turns out to be the wrong one."""
-    if max(page.size for page in image.pages) > LARGE:
-        corner = replace(image, pages=tuple(page[:CORNER_PX, :CORNER_PX] for page in image.pages))
-        check_format_holds(job.target, translator.translate_file(corner, name=str(job.source)))
-
-
-def _read_ahead(
-    jobs: Sequence[Job], instances: Mapping[Path, Path], *, labels: bool
-) -> Iterator[tuple[Job, Future[Reading]]]:
-    """Each job with what it needs; while one is in use, the next is read."""
-
-    def read(job: Job) -> Reading:
-        image = read_image_file(job.source, labels=labels)
-        beside = instances.get(job.source)
-        return Reading(image, None if beside is None else read_image_file(beside, labels=True))
-
-    with ThreadPoolExecutor(1) as reader:
-        following = (reader.submit(read, job) for job in jobs)
-        upcoming = next(following, None)
-        for job in jobs:
-            reading, upcoming = upcoming, next(following, None)
-            assert reading is not None
-            yield job, reading
-
-
-def _finish(writing: tuple[Job, Future[tuple[str, ...]]] | None, tally: Tally) -> None:
-    if writing is not None:
-        job, future = writing
-        with tally.attempt(job):
-            tally.notes.update(future.result())
-            tally.translated += 1
-
-
-def _summarise(tally: Tally, share: Share, *, seconds: float) -> None:
-    who = f"process {share.rank} of {share.world_size}: " if share.world_size > 1 else ""
-    skipped = f", {tally.skipped} skipped, for their results are there" if tally.skipped else ""
-    failed = f", {len(tally.failures)} failed" if tally.failures else ""
-    lines = [f"{who}{tally.translated} translated{skipped}{failed}, in {duration(seconds)}"]
-    lines += [f"  {note} ({count} image{'s' * (count > 1)})" for note, count in tally.notes.most_common()]
-    if tally.redone:
-        lines.append(
-            f"  {tally.redone} tiles or images came out as NaN or infinity and were computed again, more widely"
-        )
-    if tally.slowest is not None:
-        source, work = tally.slowest
-        lines.append(f"  the slowest, {source}: {work}" if tally.translated > 1 else f"  {work}")
-    lines += [f"  failed: {reason}" for reason in tally.failures.values()]
-    # In one piece, so that the summaries of several processes do not mix.
-    print("\n".join(lines), flush=True)

@@ -83,14 +83,30 @@ class Codec:
         return rescale(piece, source=_range_of(self.input, image.dtype), target=self.input.network_range)
 
     def decode(self, values: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """The translation of an image of `dtype`, on `device`, out of the network's values of any shape."""
-        result = self.result_dtype(dtype)
-        values = rescale(values, source=self.output.network_range, target=_range_of(self.output, result))
-        if result.is_floating_point:
+        """The network's values, of any shape, as results of `dtype` on `device`."""
+        return self._store(values, self.output.network_range, dtype, device)
+
+    def store(self, results: Tensor, dtype: torch.dtype) -> Tensor:
+        """Results of float32, which further work was done on, as results of `dtype`."""
+        return self._store(results, _range_of(self.output, results.dtype), dtype, results.device)
+
+    def as_results(self, images: Tensor) -> Tensor:
+        """Images as float32 in the units in which results of float32 come, to be compared with them."""
+        target = _range_of(self.output, torch.float32)
+        return rescale(images, source=_range_of(self.input, images.dtype), target=target)
+
+    def takes_alpha(self, dtype: torch.dtype) -> bool:
+        """Whether transparency of images of `dtype` spans what the network calls black and white."""
+        full = dtype_range(dtype_name(dtype)) or (0.0, 1.0)
+        return all(_range_of(side, dtype) == full for side in (self.input, self.output))
+
+    def _store(self, values: Tensor, source: tuple[float, float], dtype: torch.dtype, device: torch.device) -> Tensor:
+        values = rescale(values, source=source, target=_range_of(self.output, dtype))
+        if dtype.is_floating_point:
             if self.output.dtype not in PHYSICAL:
                 values = values.clamp(0.0, 1.0)  # as integers are: the network was trained to stay within
-            return values.to(device).to(result)
-        return round_to(values, result).to(device)
+            return values.to(device).to(dtype)
+        return round_to(values, dtype).to(device)
 
     def check(self, picture: Picture) -> None:
         """Raise InputError unless the network can take the picture, which is no label map."""

@@ -5,7 +5,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, NamedTuple
 
@@ -48,10 +48,18 @@ ASSUMED_BYTES_PER_PIXEL = 2560
 
 
 class NamedImage(NamedTuple):
-    """An image (C, H, W), what to call it in messages, and the latent vector to paint it with, if any."""
+    """One image to translate.
+
+    Attributes:
+        name: for messages.
+        image: (C, H, W).
+        result_dtype: in which its translation is wanted: `Codec.result_dtype`, or float32 for further work.
+        latents: the latent vector to paint it with, if any.
+    """
 
     name: str
     image: Tensor
+    result_dtype: torch.dtype
     latents: Tensor | None = None
 
 
@@ -105,6 +113,17 @@ class Work:
     resized: int = 0
     redone_bf16: int = 0
     redone_fp32: int = 0
+
+    def followed_by(self, later: "Work") -> "Work":
+        """Both together, where the later one took the same images once more."""
+        return replace(
+            later,
+            images=self.images,
+            seconds=self.seconds + later.seconds,
+            tiles=self.tiles + later.tiles,
+            redone_bf16=self.redone_bf16 + later.redone_bf16,
+            redone_fp32=self.redone_fp32 + later.redone_fp32,
+        )
 
     def __str__(self) -> str:
         parts = [f"{self.images} image{'s' * (self.images != 1)} in {self.seconds:.1f} s"]
@@ -167,7 +186,7 @@ class Engine:
         self._run = run
 
     def translate(self, images: list[NamedImage], options: Options) -> tuple[list[Tensor], Work]:
-        """Translate images of any sizes; the results are on the images' devices, in the codec's dtype.
+        """Translate images of any sizes; the results are on the images' devices.
 
         Raises:
             InputError: values that are not finite come out, or memory does not suffice.
@@ -306,11 +325,11 @@ class Engine:
         height, width = size
         pieces = [self._encode(member.image, range(height), range(width)) for member in members]
         outputs = self._call(torch.stack(pieces), members)
-        return [self._finish(output, member.image) for output, member in zip(outputs, members, strict=True)]
+        return [self._finish(output, member) for output, member in zip(outputs, members, strict=True)]
 
-    def _finish(self, output: Tensor, image: Tensor) -> Tensor:
-        height, width = (length * self._codec.scale for length in image.shape[1:])
-        return self._codec.decode(output[:, :height, :width], image.dtype, image.device)
+    def _finish(self, output: Tensor, member: NamedImage) -> Tensor:
+        height, width = (length * self._codec.scale for length in member.image.shape[1:])
+        return self._codec.decode(output[:, :height, :width], member.result_dtype, member.image.device)
 
     def _translate_in_tiles(self, member: NamedImage, size: tuple[int, int], options: Options, job: _Job) -> Tensor:
         """Tiles that fade into each other; where they do not fit into memory, smaller ones."""
@@ -366,7 +385,7 @@ class Engine:
 
         blend_tiles(
             run,
-            lambda start, band: self._write(result, start, band, image.dtype, Span(0, size[1], 0, size[1])),
+            lambda start, band: self._write(result, start, band, Span(0, size[1], 0, size[1])),
             rows=rows,
             columns=columns,
             scale=codec.scale,
@@ -416,7 +435,7 @@ class Engine:
         def write(start: int, rows: Tensor) -> None:
             if not rows.isfinite().all():
                 raise NotFinite(0)
-            self._write(result, start, rows[0], image.dtype, columns)
+            self._write(result, start, rows[0], columns)
 
         return run_staged(
             self._network,
@@ -457,27 +476,33 @@ class Engine:
             "device"
         )
 
-    def _write(self, result: Tensor, start: int, rows: Tensor, dtype: torch.dtype, columns: Span) -> None:
+    def _write(self, result: Tensor, start: int, rows: Tensor, columns: Span) -> None:
         """Decode rows (C, n, …) of a part of the padded image's translation into their place in the result."""
         scale = self._codec.scale
         first, last = columns.first * scale, min(columns.last * scale, result.shape[2])
         left = columns.start * scale
         rows = rows[:, : max(0, result.shape[1] - start), first - left : last - left]
-        decoded = self._codec.decode(rows, dtype, result.device)
+        decoded = self._codec.decode(rows, result.dtype, result.device)
         result[:, start : start + rows.shape[1], first:last] = decoded
 
     def _room_for_result(self, member: NamedImage) -> Tensor:
-        image, codec = member.image, self._codec
-        height, width = (length * codec.scale for length in image.shape[1:])
-        dtype = codec.result_dtype(image.dtype)
-        needed = codec.output.channels * height * width * dtype.itemsize
-        if image.device.type == "cpu" and needed > available_bytes():
-            raise InputError(
-                f"{member.name}: the translation has {width} x {height} px and takes {needed / 1e9:.1f} GB; only "
-                f"{available_bytes() / 1e9:.1f} GB of memory are free. Cut the image into parts"
-            )
+        image, dtype = member.image, member.result_dtype
+        height, width = (length * self._codec.scale for length in image.shape[1:])
+        channels = self._codec.output.channels
+        if image.device.type == "cpu":
+            check_room(member.name, height=height, width=width, bytes_per_pixel=channels * dtype.itemsize)
         # Channels last, so that the array that is made of it needs no copy.
-        return torch.empty(height, width, codec.output.channels, dtype=dtype, device=image.device).permute(2, 0, 1)
+        return torch.empty(height, width, channels, dtype=dtype, device=image.device).permute(2, 0, 1)
+
+
+def check_room(name: str, *, height: int, width: int, bytes_per_pixel: int) -> None:
+    """Raise InputError where a result of this size does not fit into the host's memory."""
+    needed, free = height * width * bytes_per_pixel, available_bytes()
+    if needed > free:
+        raise InputError(
+            f"{name}: the result has {width} x {height} px and takes {needed / 1e9:.1f} GB; only {free / 1e9:.1f} GB "
+            "of memory are free. Cut the image into parts"
+        )
 
 
 def _pixels(member: NamedImage) -> int:

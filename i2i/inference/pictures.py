@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from i2i.data.image_io import read_image_file
+from i2i.data.image_io import ImageFile, read_image_file
 from i2i.errors import InputError
+from i2i.inference.transparency import AlphaUpsampler, confine, fill_hidden, visibility
 
 AnyImage: TypeAlias = str | Path | Image.Image | np.ndarray | Tensor
 
@@ -83,37 +84,68 @@ def check_pixels(picture: Picture) -> None:
         raise InputError(f"{picture.name} has no pixels: its shape is {picture.shape}")
 
 
-def fit_channels(picture: Picture, *, channels: int, restores: bool) -> Picture:
+def open_pages(file: ImageFile, name: str) -> list[Picture]:
+    """Take all pages of an image file."""
+    names = [name] if len(file.pages) == 1 else [f"{name}, page {n}" for n in range(1, len(file.pages) + 1)]
+    return [open_page(page, alpha=file.alpha, name=n) for page, n in zip(file.pages, names, strict=True)]
+
+
+def rebuild_file(file: ImageFile, pages: tuple[np.ndarray, ...]) -> ImageFile:
+    """The translated pages with what can be kept of the file's transparency and colour profile."""
+    before, after = file.pages[0].shape[2], pages[0].shape[2]
+    notes = list(file.notes)
+    alpha = file.alpha and after in (2, 4)
+    if file.alpha and not alpha:
+        notes.append("transparency was left out: the network returns values in units of its own")
+    profile = file.icc_profile if after - alpha == before - file.alpha else None
+    if file.icc_profile is not None and profile is None:
+        notes.append("the colour profile was left out: it is for another kind of image than the result")
+    return ImageFile(pages=pages, alpha=alpha, icc_profile=profile, notes=tuple(notes))
+
+
+def fit_channels(
+    picture: Picture, *, channels: int, restores: bool, alpha_upsampler: AlphaUpsampler = "bicubic"
+) -> Picture:
     """Set transparency aside and spread grey over three channels, where the network wants it so; both come back.
 
     Nothing is done to the channels of arrays and tensors, which may mean anything.
 
     Args:
         channels: what the network takes.
-        restores: whether the network returns the same picture, so that grey comes back grey.
+        restores: whether the network returns the same picture, so that grey comes back grey, and colours hidden by
+            transparency are replaced by visible ones before they reach it.
+        alpha_upsampler: how transparency is enlarged. "network": images of it in grey follow those of the colours,
+            and whoever translates them hands back as many; only for networks that restore.
     """
     images, rebuild = picture.images, picture.rebuild
     colours = images.shape[1] - picture.alpha
     spread = picture.grey and colours == 1 and channels == 3
     if not spread and colours != channels:
         return picture
-    alpha = images[:, colours:]
-    images = images[:, :colours].expand(-1, channels, -1, -1)
+    alpha, images = images[:, colours:], images[:, :colours]
+    shown = visibility(alpha)
+    through_network = False
+    if picture.alpha and restores and (shown < 1).any():
+        images = round_to(fill_hidden(images.float(), shown), images.dtype)
+        through_network = alpha_upsampler == "network"
+    images = images.expand(-1, channels, -1, -1)
+    if through_network:
+        images = torch.cat([images, alpha.expand(-1, channels, -1, -1)])
 
     def rebuild_all(result: Tensor) -> Any:
+        enlarged = None
+        if through_network:
+            result, enlarged = result.chunk(2)
+            enlarged = round_to(enlarged.float().mean(dim=1, keepdim=True), enlarged.dtype)
         if spread and restores and result.shape[1] == 3:
             result = _luma(result)
         # Where the result is in physical units, transparency in others would be no channel of its kind.
         if picture.alpha and result.shape[1] in (1, 3) and result.dtype == picture.images.dtype:
-            result = torch.cat([result, resize_alpha(alpha, like=result)], dim=1)
+            enlarged = resize(alpha, result.shape[2:]) if enlarged is None else enlarged
+            result = torch.cat([result, confine(enlarged, alpha)], dim=1)
         return rebuild(result)
 
     return picture._replace(images=images, rebuild=rebuild_all, alpha=False, grey=False)
-
-
-def resize_alpha(alpha: Tensor, *, like: Tensor) -> Tensor:
-    """Transparency (N, 1, H, W) in the size of a translated picture, its own dtype, by bicubic interpolation."""
-    return resize(alpha, like.shape[2:])
 
 
 def resize(images: Tensor, size: Sequence[int]) -> Tensor:

@@ -5,19 +5,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from i2i.checkpoints.catalogue import find_weights
-from i2i.checkpoints.foreign import open_checkpoint
+from i2i.checkpoints.foreign import Checkpoint, open_checkpoint
 from i2i.checkpoints.store import GeneratorSpec, ImageSide
 from i2i.data.image_io import ImageFile
 from i2i.errors import InputError
 from i2i.inference.codec import Codec
 from i2i.inference.engine import Engine, NamedImage, Options, Progress, Work
 from i2i.inference.labels import prepare_labels
-from i2i.inference.pictures import AnyImage, Picture, fit_channels, open_page, open_picture, resize
+from i2i.inference.pictures import (
+    AnyImage,
+    Picture,
+    fit_channels,
+    open_pages,
+    open_picture,
+    rebuild_file,
+    resize,
+)
 from i2i.inference.precision import Precision, SafeRunner
 from i2i.inference.styles import AnyStyle, Styles, only_size
 from i2i.layers.norm import Normalisation, set_inference_mode
@@ -28,7 +35,7 @@ SMALLEST_PX = 8
 
 
 def load(
-    weights: str | Path,
+    weights: str | Path | Checkpoint,
     *,
     device: str | torch.device | None = None,
     precision: Precision = "auto",
@@ -50,7 +57,7 @@ def load(
     Args:
         weights: a generator's folder of ours, or the folder of a run with exactly one in it; a weight file of ours
             or of another project (`i2i inspect FILE` says what it is read as); a name that `i2i weights` lists; or
-            the id "owner/name" of a generator on the Hugging Face Hub.
+            the id "owner/name" of a generator on the Hugging Face Hub. Or what `open_checkpoint` or `blend` gave.
         device: where it runs; the CPU unless given. "auto" takes an accelerator (CUDA, MPS, …) if any.
         precision, compile, tile_px, exact: see `Translator`.
         normalisation: "eval" (BatchNorm's running statistics) or "per_image" (statistics of each image alone,
@@ -74,10 +81,15 @@ def load(
         InputError: no generator or several at `weights`, a damaged file, a style encoder that does not fit, or a
             device that is not there.
     """
-    encoder = None if style_encoder is None else find_weights(style_encoder)
-    checkpoint = open_checkpoint(find_weights(weights), style_encoder=encoder, **overrides)
+    if isinstance(weights, Checkpoint):
+        if style_encoder is not None or overrides:
+            raise InputError("a checkpoint was opened before; give style encoder and overrides to open_checkpoint")
+        checkpoint = weights
+    else:
+        encoder = None if style_encoder is None else find_weights(style_encoder)
+        checkpoint = open_checkpoint(find_weights(weights), style_encoder=encoder, **overrides)
     if checkpoint.spec is None:
-        raise InputError(f"{weights} is a {checkpoint.family}, which translates no images")
+        raise InputError(f"{checkpoint.path} is a {checkpoint.family}, which translates no images")
     if output_range is None and checkpoint.spec.output.dtype != "float32":
         output_range = input_range  # one picture, one unit
     side = checkpoint.spec.input and _with_range(checkpoint.spec.input, input_range)
@@ -173,12 +185,12 @@ class Translator(nn.Module):
             )
         self.generator = generator
         self.spec = spec
-        self._options = Options(tile_px=tile_px, exact=exact)
+        self.options = Options(tile_px=tile_px, exact=exact)
         self.work = Work()
-        self._restores: bool = getattr(generator, "restores", False)
+        self.restores: bool = getattr(generator, "restores", False)
         size = only_size(generator)
         self._styles = Styles(generator, photos=spec.output, size=size)
-        self._codec = Codec(
+        self.codec = Codec(
             input=spec.input,
             output=spec.output,
             size_multiple=size_multiple,
@@ -186,8 +198,8 @@ class Translator(nn.Module):
             scale=scale,
             only_size=size,
         )
-        self._engine = Engine(
-            network=generator, codec=self._codec, run=SafeRunner(generator, precision=precision, compile=compile)
+        self.engine = Engine(
+            network=generator, codec=self.codec, run=SafeRunner(generator, precision=precision, compile=compile)
         )
         self.train(False)
 
@@ -243,11 +255,11 @@ class Translator(nn.Module):
         """
         options = Options(
             batch_size=batch_size,
-            tile_px=self._options.tile_px if tile_px is None else tile_px,
-            exact=self._options.exact if exact is None else exact,
+            tile_px=self.options.tile_px if tile_px is None else tile_px,
+            exact=self.options.exact if exact is None else exact,
             progress=progress,
         )
-        pictures = _open_all(images, "images", "the image", labels=self._codec.input.stored_as_ids)
+        pictures = _open_all(images, "images", "the image", labels=self.codec.input.stored_as_ids)
         maps = None if instances is None else _open_all(instances, "instances", "instances", labels=True)
         if maps is not None and (
             len(maps) != len(pictures) or isinstance(images, (list, tuple)) != isinstance(instances, (list, tuple))
@@ -317,14 +329,14 @@ class Translator(nn.Module):
         Raises:
             InputError: as in a call.
         """
-        pictures = _open_pages(file, name)
-        maps = None if instances is None else _open_pages(instances, f"the instances of {name}")
+        pictures = open_pages(file, name)
+        maps = None if instances is None else open_pages(instances, f"the instances of {name}")
         if maps is not None and len(maps) != len(pictures):
             raise InputError(f"{name}: expected instances for {len(pictures)} pages, got {len(maps)}")
         latents = self._styles.choose(pictures, style=style, seed=None)
-        options = replace(self._options, batch_size=batch_size, progress=progress)
+        options = replace(self.options, batch_size=batch_size, progress=progress)
         pages = self._translate(pictures, maps, latents, options)
-        return _like(file, tuple(pages))
+        return rebuild_file(file, tuple(pages))
 
     def _translate(
         self,
@@ -338,16 +350,21 @@ class Translator(nn.Module):
             self._prepare(picture, instances[place] if instances else None) for place, picture in enumerate(pictures)
         ]
         named = [
-            NamedImage(picture.name, image, None if styles is None else styles[place])
+            NamedImage(
+                picture.name,
+                image,
+                self.codec.result_dtype(image.dtype),
+                latents=None if styles is None else styles[place],
+            )
             for picture, styles in zip(pictures, latents, strict=True)
             for place, image in enumerate(picture.images)
         ]
-        results, self.work = self._engine.translate(named, options)
+        results, self.work = self.engine.translate(named, options)
         rebuilt = []
         for picture, size in zip(pictures, sizes, strict=True):
             count = len(picture.images)
             images = torch.stack(results[:count])
-            if self._codec.only_size not in (None, tuple(size)):
+            if self.codec.only_size not in (None, tuple(size)):
                 images = resize(images, size)
                 self.work.resized += count
             rebuilt.append(picture.rebuild(images))
@@ -356,13 +373,13 @@ class Translator(nn.Module):
 
     def _prepare(self, picture: Picture, instances: Picture | None) -> Picture:
         """The picture as the engine takes it, checked."""
-        side = self._codec.input
+        side = self.codec.input
         if side.labels:
-            return prepare_labels(picture, side, instances=instances, size=self._codec.only_size)
+            return prepare_labels(picture, side, instances=instances, size=self.codec.only_size)
         if instances is not None:
             raise InputError("instances: the network takes images, not label maps; leave the instances out")
-        picture = fit_channels(picture, channels=side.channels, restores=self._restores)
-        self._codec.check(picture)
+        picture = fit_channels(picture, channels=side.channels, restores=self.restores)
+        self.codec.check(picture)
         return picture
 
 
@@ -370,24 +387,6 @@ def _open_all(images: Any, names: str, name: str, *, labels: bool) -> list[Pictu
     if isinstance(images, (list, tuple)):
         return [open_picture(image, f"{names}[{i}]", labels=labels) for i, image in enumerate(images)]
     return [open_picture(images, name, labels=labels)]
-
-
-def _open_pages(file: ImageFile, name: str) -> list[Picture]:
-    names = [name] if len(file.pages) == 1 else [f"{name}, page {n}" for n in range(1, len(file.pages) + 1)]
-    return [open_page(page, alpha=file.alpha, name=n) for page, n in zip(file.pages, names, strict=True)]
-
-
-def _like(file: ImageFile, pages: tuple[np.ndarray, ...]) -> ImageFile:
-    """The translated pages with what can be kept of the file's transparency and colour profile."""
-    before, after = file.pages[0].shape[2], pages[0].shape[2]
-    notes = list(file.notes)
-    alpha = file.alpha and after in (2, 4)
-    if file.alpha and not alpha:
-        notes.append("transparency was left out: the network returns values in units of its own")
-    profile = file.icc_profile if after - alpha == before - file.alpha else None
-    if file.icc_profile is not None and profile is None:
-        notes.append("the colour profile was left out: it is for another kind of image than the result")
-    return ImageFile(pages=pages, alpha=alpha, icc_profile=profile, notes=tuple(notes))
 
 
 def _with_range(side: ImageSide, data_range: tuple[float, float] | None) -> ImageSide:

@@ -4,7 +4,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,12 @@ from PIL import Image
 
 import i2i
 from i2i.checkpoints.store import GeneratorSpec, ImageSide, save_generator
+from i2i.cli import jobs
 from i2i.cli import translate as command
 from i2i.cli.entry import exit_code, parse
-from i2i.cli.plan import Job
 from i2i.cli.progress import FileProgress
 from i2i.data.image_io import ImageFile, read_image, write_image
 from i2i.generators import CompactGenerator, ResNetGenerator
-from i2i.inference.engine import Work
 
 CHILD = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
 
@@ -394,7 +392,7 @@ def test_a_format_that_cannot_hold_one_result_fails_for_that_one(
 def test_a_format_that_cannot_hold_a_large_result_is_told_before_the_work(
     tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(command, "LARGE", 3 * 100 * 100)
+    monkeypatch.setattr(jobs, "LARGE", 3 * 100 * 100)
     seen: list[tuple[int, ...]] = []
     translate_file = i2i.Translator.translate_file
 
@@ -472,14 +470,14 @@ def test_a_full_disk_ends_the_job(
 ) -> None:
     photos, out = tmp_path / "photos", tmp_path / "out"
     make_many(photos, 9)
-    whole = command.write_image_file
+    whole = jobs.write_image_file
 
     def fail_at_third(path: Path, image: ImageFile) -> tuple[str, ...]:
         if path.name == "002.png":
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         return whole(path, image)
 
-    monkeypatch.setattr(command, "write_image_file", fail_at_third)
+    monkeypatch.setattr(jobs, "write_image_file", fail_at_third)
     assert translate(photos, out, "--weights", weights) == 1
     assert names(out) == ["000.png", "001.png"]
     output = capsys.readouterr()
@@ -497,55 +495,6 @@ def test_a_place_that_cannot_be_written_fails_for_that_one(
     assert translate(photos, out, "--weights", weights) == 1
     assert names(out) == ["a.png", "deep"]
     assert str(out / "deep") in capsys.readouterr().err
-
-
-def test_reading_and_writing_overlap_with_the_network_and_stay_bounded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The network waits for what should go on beside it; whatever ran too far ahead would have been seen."""
-    count = 6
-    jobs = [Job(source=Path(f"{number}.png"), target=Path(f"out/{number}.png")) for number in range(count)]
-    begun = {
-        name: threading.Event()
-        for name in [f"{kind} {number}" for kind in ("read", "write") for number in range(count)]
-    }
-    written = []
-
-    def note(text: str) -> ImageFile:
-        return ImageFile(pages=(np.zeros((1, 1, 3), np.uint8),), alpha=False, icc_profile=None, notes=(text,))
-
-    def read(path: Path, *, labels: bool) -> ImageFile:
-        assert not labels
-        begun[f"read {path.stem}"].set()
-        return note(path.stem)
-
-    def write(path: Path, image: ImageFile) -> tuple[str, ...]:
-        begun[f"write {path.stem}"].set()
-        written.append((path.stem, *image.notes))
-        return ()
-
-    side = ImageSide(channels=3, dtype="uint8", data_range=(0, 255))
-
-    class Network:
-        work = Work()
-        spec = GeneratorSpec(input=side, output=side)
-
-        def translate_file(self, image: ImageFile, **options: Any) -> ImageFile:
-            number = int(image.notes[0])
-            if number + 1 < count:
-                assert begun[f"read {number + 1}"].wait(10)
-            if number > 0:
-                assert begun[f"write {number - 1}"].wait(10)
-            assert not any(begun[f"read {later}"].is_set() for later in range(number + 2, count))
-            return image
-
-    monkeypatch.setattr(command, "read_image_file", read)
-    monkeypatch.setattr(command, "write_image_file", write)
-    tally = command.Tally()
-    with FileProgress(total=count, show=False) as progress:
-        command._translate(Network(), jobs, styles={}, instances={}, batch_size=None, tally=tally, progress=progress)
-    assert not tally.failures
-    assert written == [(str(number), str(number)) for number in range(count)]
 
 
 def test_a_bar_on_a_terminal(

@@ -451,7 +451,7 @@ def test_a_result_that_is_not_finite_is_painted_again_in_its_own_style(monkeypat
                 result[bad] = torch.nan
             return result
 
-    monkeypatch.setattr(t._engine._run, "_call", Fails(t.generator))
+    monkeypatch.setattr(t.engine._run, "_call", Fails(t.generator))
     found = t(ids, style=photos, batch_size=3)
     assert t.work.redone_fp32 == 1
     assert_close(found[1], paint(t, by_hand(ids[0], label_side()), styles[1][None])[0])
@@ -466,7 +466,7 @@ def test_too_little_memory_is_said_where_there_are_no_pieces(monkeypatch: pytest
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
-    monkeypatch.setattr(t._engine._run, "_call", fail)
+    monkeypatch.setattr(t.engine._run, "_call", fail)
     with pytest.raises(InputError, match="memory on cpu does not suffice, and the network takes whole images only"):
         t(some_ids(32, 64), seed=1)
 
