@@ -345,11 +345,14 @@ def shrunk(high: np.ndarray, *, scale: int) -> np.ndarray:
         (H // scale, W // scale, C) of the same dtype: by `bicubic`; integers rounded and clipped.
     """
     height, width = (side - side % scale for side in high.shape[:2])
-    planes = torch.from_numpy(high[:height, :width].transpose(2, 0, 1).astype(np.float32))
-    low = bicubic(planes[None], scale=1 / scale)[0].permute(1, 2, 0).numpy()
+    low = torch.from_numpy(high[:height, :width].transpose(2, 0, 1).astype(np.float32))[None]
     limits = dtype_range(high.dtype)
-    # MATLAB rounds halves up.
-    return low if limits is None else np.floor(low + 0.5).clip(*limits).astype(high.dtype)
+    # MATLAB, which made the test sets, rounds what is shrunk along one axis before it shrinks along the other; and
+    # halves up.
+    for factors in ((1 / scale, 1.0), (1.0, 1 / scale)):
+        low = bicubic(low, scale=factors)
+        low = low if limits is None else (low + 0.5).floor().clamp(*limits)
+    return low[0].permute(1, 2, 0).numpy().astype(high.dtype)
 
 
 def _listed(meta_info: Path, *, high: Path, low: Path | None, scale: int) -> list[HighLow]:

@@ -84,7 +84,7 @@ def gaussian_blur(images: Tensor, *, deviation_px: float) -> Tensor:
     return blurred.view_as(images)
 
 
-def bicubic(images: Tensor, *, scale: float) -> Tensor:
+def bicubic(images: Tensor, *, scale: float | tuple[float, float]) -> Tensor:
     """Resize as MATLAB's `imresize(…, scale, "bicubic")` does, which super-resolution makes its inputs by.
 
     Keys's cubic convolution kernel (1981, a = −1/2), widened by 1/scale where that shrinks, against aliasing; what lies
@@ -92,7 +92,7 @@ def bicubic(images: Tensor, *, scale: float) -> Tensor:
 
     Args:
         images: (N, C, H, W), floating point, any range.
-        scale: above 0.
+        scale: above 0; of both sides, or (of the height, of the width).
 
     Returns:
         (N, C, ⌈scale · H⌉, ⌈scale · W⌉), neither rounded nor clipped.
@@ -102,10 +102,11 @@ def bicubic(images: Tensor, *, scale: float) -> Tensor:
     """
     if images.ndim != 4 or not images.is_floating_point():
         raise InputError(f"expected images (N, C, H, W) of floats, got {images.dtype} {tuple(images.shape)}")
-    if not 0 < scale < math.inf:
+    scales = scale if isinstance(scale, tuple) else (scale, scale)
+    if not all(0 < factor < math.inf for factor in scales):
         raise InputError(f"expected a scale above 0, got {scale}")
-    for dim in (2, 3):
-        places, weights = _bicubic_taps(images.shape[dim], scale)
+    for dim, factor in zip((2, 3), scales, strict=True):
+        places, weights = _bicubic_taps(images.shape[dim], factor)
         weights = weights.to(images.dtype).unsqueeze(-1) if dim == 2 else weights.to(images.dtype)
         resized = torch.zeros((), dtype=images.dtype, device=images.device)
         for place, weight in zip(places.to(images.device), weights.to(images.device), strict=True):

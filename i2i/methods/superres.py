@@ -158,7 +158,7 @@ class SuperResolution(Method):
 
 
 def make_inputs(targets: Tensor, *, scale: int, degradation: RandomDegradation) -> Tensor:
-    """Targets (N, C, scale · h, scale · w) in [0, 1], degraded to (N, C, h, w); torch's global generator decides how."""
+    """Targets (N, C, scale · h, scale · w) in [0, 1] degraded to (N, C, h, w), as torch's global generator decides."""
     return degrade(sharpen(targets) if degradation.sharpen else targets, scale=scale, settings=degradation.settings)
 
 

@@ -275,6 +275,7 @@ def train_gan_stage(
 
     def examine(say: Callable[[str], None]) -> dict[str, float]:
         batch = default_collate([task.preview[index] for index in range(min(STAGE_PICTURES, len(task.held_out)))])  # type: ignore[arg-type]
+        (out / PICTURES).mkdir(exist_ok=True)
         networks = {"first stage": first_stage, "output": method.generators["generator"]}
         write_grid(out / PICTURES / "stages.png", pictures_of(networks, batch, scale=task.scale), across=1)
         return {}
