@@ -29,6 +29,14 @@ NOTHING = Degradation(
     second_resize_weights=(0, 0, 1),
     second_gaussian_levels=(0, 0),
 )
+# Kernels so narrow that they leave an image as it is, on 21 px.
+SHARP: dict[str, Any] = {
+    "kernel_px": (21, 21),
+    "kernel_weights": (1, 0, 0, 0, 0, 0),
+    "sinc_probability": 0.0,
+    "sigma_px": (0.01, 0.01),
+    "final_sinc_probability": 0.0,
+}
 
 
 def scene(height: int, width: int, *, channels: int = 3) -> Tensor:
@@ -221,6 +229,76 @@ def test_without_anything_else_images_are_only_resized() -> None:
     assert seen == set(ways)
 
 
+def test_sizes_are_drawn_as_often_as_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    sides: list[int] = []
+
+    def recording(images: Tensor, *, size: tuple[int, int], mode: str) -> Tensor:
+        sides.append(size[0])
+        return torch.rand(1, 1, *size)
+
+    monkeypatch.setattr("i2i.data.degrade.F.interpolate", recording)
+    settings = replace(NOTHING, resize_weights=PUBLISHED.resize_weights, second_resize_weights=(0.3, 0.4, 0.3))
+    for _ in range(1000):
+        degrade(torch.rand(1, 1, 400, 4), scale=2, settings=settings)
+    first, second, last = torch.tensor(sides).view(-1, 3).T
+    assert last.unique().tolist() == [200]
+    for drawn, whole, limits, weights in (
+        (first, 400, (0.15, 1.5), (0.2, 0.7, 0.1)),
+        (second, 200, (0.3, 1.2), (0.3, 0.4, 0.3)),
+    ):
+        factors = drawn / whole
+        torch.testing.assert_close(torch.stack(torch.aminmax(factors)), torch.tensor(limits), rtol=0, atol=0.02)
+        shares = [(factors > 1).float().mean(), (factors < 1).float().mean(), (factors == 1).float().mean()]
+        torch.testing.assert_close(torch.stack(shares), torch.tensor(weights), rtol=0, atol=0.04)
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("step", ["second_blur", "final_sinc"])
+def test_steps_are_taken_as_often_as_said(step: str, probability: float) -> None:
+    images = torch.cat([torch.full((50, 1, 32, 16), 0.3), torch.full((50, 1, 32, 16), 0.7)], dim=3)
+    settings = replace(NOTHING, **SHARP, second_sigma_px=(3, 3), second_blur_probability=0)
+    inputs = degrade(images, scale=1, settings=replace(settings, **{f"{step}_probability": probability}))
+    changed = (inputs - images).abs().amax(dim=(1, 2, 3)) > 1 / 255
+    assert changed.float().mean().item() == pytest.approx(probability, abs=0.2)
+    if step == "final_sinc":  # it rings
+        assert (inputs.max() > 0.73) == (probability > 0)
+
+
+def test_last_jpeg_comes_before_or_after_the_last_sinc() -> None:
+    """What JPEG has left as it is, it leaves as it is once more."""
+    settings = replace(
+        NOTHING,
+        **SHARP | {"final_sinc_probability": 1.0},
+        second_sigma_px=(0.01, 0.01),
+        jpeg_probability=1,
+        jpeg_quality=(100, 100),
+        second_jpeg_quality=(10, 10),
+    )
+    image = scene(48, 48, channels=1)
+    again = [
+        (jpeg(inputs, quality=torch.tensor([10.0])) - inputs).abs().mean().item() * 255 < 0.2
+        for inputs in (degrade(image, scale=1, settings=settings) for _ in range(60))
+    ]
+    assert sum(again) / 60 == pytest.approx(0.5, abs=0.25)
+
+
+@pytest.mark.parametrize("name", ["gaussian_levels", "second_gaussian_levels"])
+def test_noise_of_either_round(name: str) -> None:
+    image = torch.full((1, 1, 200, 200), 0.5)
+    inputs = degrade(image, scale=1, settings=replace(NOTHING, **{name: (20, 20)}))
+    assert inputs.std().item() * 255 == pytest.approx(20, rel=0.03)
+
+
+def test_h264_comes_last() -> None:
+    image = scene(40, 32)
+    torch.manual_seed(3)
+    plain = degrade(image, scale=2, settings=NOTHING)
+    torch.manual_seed(3)
+    filmed = degrade(image, scale=2, settings=replace(NOTHING, h264_probability=1.0, h264_crf=(30, 30)))
+    torch.testing.assert_close(filmed, h264(plain, crf=torch.tensor([30.0])))
+    assert not torch.equal(filmed, plain)
+
+
 @pytest.mark.parametrize("scale", [1, 2, 3, 4])
 @pytest.mark.parametrize("channels", [1, 3, 5])
 def test_shapes_and_values(scale: int, channels: int) -> None:
@@ -324,7 +402,9 @@ def numbered(first: int, count: int) -> tuple[Tensor, Tensor]:
 def test_pool_loses_nothing_and_doubles_nothing() -> None:
     pool, handed_out = PairPool(capacity=5), []
     for step in range(40):
-        inputs, targets = pool.exchange(*numbered(3 * step, 3))
+        fed = [images.clone() for images in numbered(3 * step, 3)]
+        inputs, targets = pool.exchange(*fed)
+        fed[0].zero_()  # what the pool keeps is its own
         assert torch.equal(inputs[:, 0, 0, 0], -targets[:, 0, 0, 0])  # pairs stay together
         handed_out += inputs[:, 0, 0, 0].int().tolist()
     kept = [int(pair[0][0, 0, 0]) for pair in pool.pairs]
