@@ -24,6 +24,7 @@ from i2i.cli.entry import run
 from i2i.losses.perceptual import ESRGAN_LAYERS
 from i2i.training.config import TrainingSettings
 from i2i.training.loop import limit_threads, on_cpu
+from i2i.training.perceptual import LpipsFigure
 from i2i.training.report import recorded
 from i2i.training.stages import Discriminator, FirstStage, GanLosses, Network, train_two_stages
 from i2i.training.superres import SuperResolutionData, super_resolution_task
@@ -40,6 +41,7 @@ class Settings:
         discriminator: who tells the result from real images.
         first_stage: how long, and how fast.
         losses: what the second stage is held to.
+        figure: what else is measured on held-out images.
         compare: folders of other runs on the same data, whose held-out figures the report shows beside this one's.
         training: settings of the loop, in the second stage.
     """
@@ -52,6 +54,7 @@ class Settings:
     losses: GanLosses = field(
         default_factory=lambda: GanLosses(perceptual_weight=1.0, perceptual_layers=tuple(ESRGAN_LAYERS.items()))
     )
+    figure: LpipsFigure = field(default_factory=LpipsFigure)
     compare: tuple[Path, ...] = ()
     training: TrainingSettings = field(
         # ESRGAN's, whose rate is halved after 50,000, 100,000, 200,000 and 300,000 steps.
@@ -100,7 +103,7 @@ STREETS = replace(
 def main(settings: Settings) -> None:
     limit_threads(settings.training)
     settings.first_stage.check(settings.network)
-    initial = settings.network.initial(scale=settings.images.scale)
+    initial = settings.network.initial(scale=settings.images.scale, crop_px=settings.images.crop_px)
     perceptual = settings.losses.make_perceptual()
     # The first process makes and checks the data, and the others find it in the cache.
     with PartialState(cpu=on_cpu(settings.training)).main_process_first():
@@ -114,6 +117,7 @@ def main(settings: Settings) -> None:
         discriminator=settings.discriminator.make(task, crop_px=settings.images.crop_px),
         losses=settings.losses,
         perceptual=perceptual,
+        figure=settings.figure,
         settings=recorded(settings),
         weights={
             "init_generator": settings.network.init_generator,

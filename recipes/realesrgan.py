@@ -28,6 +28,7 @@ from i2i.losses.perceptual import REAL_ESRGAN_LAYERS
 from i2i.methods.superres import RandomDegradation
 from i2i.training.config import TrainingSettings
 from i2i.training.loop import limit_threads, on_cpu
+from i2i.training.perceptual import LpipsFigure
 from i2i.training.report import recorded
 from i2i.training.stages import Discriminator, FirstStage, GanLosses, Network, train_two_stages
 from i2i.training.superres import SuperResolutionData, super_resolution_task
@@ -48,6 +49,7 @@ class Settings:
         discriminator: who tells the result from real images.
         first_stage: how long, and how fast.
         losses: what the second stage is held to.
+        figure: what else is measured on held-out images.
         compare: folders of other runs on the same data, whose held-out figures the report shows beside this one's.
         training: settings of the loop, in the second stage.
     """
@@ -70,6 +72,7 @@ class Settings:
             perceptual_layers=tuple(REAL_ESRGAN_LAYERS.items()),
         )
     )
+    figure: LpipsFigure = field(default_factory=LpipsFigure)
     compare: tuple[Path, ...] = ()
     training: TrainingSettings = field(
         # The paper's, in batches of 48 over four GPUs.
@@ -136,7 +139,7 @@ STREETS = replace(
 def main(settings: Settings) -> None:
     limit_threads(settings.training)
     settings.first_stage.check(settings.network)
-    initial = settings.network.initial(scale=settings.images.scale)
+    initial = settings.network.initial(scale=settings.images.scale, crop_px=settings.keep_px)
     perceptual = settings.losses.make_perceptual()
     # The first process makes and checks the data, and the others find it in the cache.
     with PartialState(cpu=on_cpu(settings.training)).main_process_first():
@@ -153,6 +156,7 @@ def main(settings: Settings) -> None:
         losses=settings.losses,
         perceptual=perceptual,
         degradation=settings.random_degradation,
+        figure=settings.figure,
         settings=recorded(settings),
         weights={
             "init_generator": settings.network.init_generator,

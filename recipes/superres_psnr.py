@@ -20,6 +20,7 @@ from i2i.cli.entry import run
 from i2i.methods.superres import PixelLoss
 from i2i.training.config import TrainingSettings
 from i2i.training.loop import limit_threads, on_cpu
+from i2i.training.perceptual import LpipsFigure
 from i2i.training.report import recorded
 from i2i.training.stages import Network, train_psnr_stage
 from i2i.training.superres import SuperResolutionData, super_resolution_task
@@ -34,6 +35,7 @@ class Settings:
         images: what is learned from.
         network: what enlarges.
         pixel_loss: mean absolute difference, or Charbonnier's smooth version of it.
+        figure: what else is measured on held-out images.
         compare: folders of other runs on the same data, whose held-out figures the report shows beside this one's.
         training: settings of the loop.
     """
@@ -42,6 +44,7 @@ class Settings:
     images: SuperResolutionData = field(default_factory=SuperResolutionData)
     network: Network = field(default_factory=lambda: Network(network="compact"))
     pixel_loss: PixelLoss = "l1"
+    figure: LpipsFigure = field(default_factory=LpipsFigure)
     compare: tuple[Path, ...] = ()
     training: TrainingSettings = field(
         # ESRGAN's, but for the schedule: it halves the rate every 200,000 of 1,000,000 steps.
@@ -87,7 +90,7 @@ STREETS = replace(
 
 def main(settings: Settings) -> None:
     limit_threads(settings.training)
-    initial = settings.network.initial(scale=settings.images.scale)
+    initial = settings.network.initial(scale=settings.images.scale, crop_px=settings.images.crop_px)
     # The first process makes and checks the data, and the others find it in the cache.
     with PartialState(cpu=on_cpu(settings.training)).main_process_first():
         size_multiple = settings.network.unshuffle if initial is None else initial.size_multiple
@@ -97,6 +100,7 @@ def main(settings: Settings) -> None:
         settings.network.make(task, initial=initial),
         task=task,
         pixel_loss=settings.pixel_loss,
+        figure=settings.figure,
         settings=recorded(settings),
         init_generator=settings.network.init_generator,
         compare=settings.compare,

@@ -137,6 +137,12 @@ FREE_ON_RESUME = frozenset(
         "init_discriminator",
         "perceptual_weights",
         "judge",
+        "low_dir",
+        "meta_info",
+        "held_out",
+        "keep_decoded",
+        "lpips_backbone",
+        "lpips_heads",
     }
 )
 

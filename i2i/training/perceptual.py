@@ -1,4 +1,4 @@
-"""The settings of the perceptual loss, for all recipes that have one."""
+"""The settings of the perceptual loss and of LPIPS, for all recipes that have them."""
 
 import math
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Literal
 
 from i2i.errors import InputError
 from i2i.losses.perceptual import PIX2PIXHD_LAYERS, PerceptualLoss, load_vgg19
+from i2i.metrics import Lpips, load_lpips
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,3 +48,32 @@ class Perceptual:
         """What the report should say about it."""
         without = self.perceptual == "off"
         return ["There is no perceptual loss, which the paper has (--perceptual off)."] if without else []
+
+
+@dataclass(frozen=True, kw_only=True)
+class LpipsFigure:
+    """Whether held-out figures tell how different from the truth people would find outputs.
+
+    Attributes:
+        lpips: the network that looks at them: AlexNet, as in most papers, or VGG16; or leave LPIPS out.
+        lpips_backbone: file with its weights as torchvision has them; None: fetched once.
+        lpips_heads: file with LPIPS's own weights, the authors' alex.pth or vgg.pth; None: fetched once.
+    """
+
+    lpips: Literal["alex", "vgg", "off"] = "off"
+    lpips_backbone: Path | None = None
+    lpips_heads: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.lpips == "off" and (self.lpips_backbone is not None or self.lpips_heads is not None):
+            raise InputError("--lpips-backbone and --lpips-heads are for --lpips alex or vgg. Give that, too.")
+
+    def make_lpips(self) -> Lpips | None:
+        """LPIPS, if it is to be had.
+
+        Raises:
+            InputError: its weights cannot be had.
+        """
+        if self.lpips == "off":
+            return None
+        return load_lpips(self.lpips, backbone_path=self.lpips_backbone, heads_path=self.lpips_heads)

@@ -36,7 +36,7 @@ METRICS = {
     "ssim": "likeness to the truth in structure; 1 is equal",
     "l1": "mean difference from the truth, as a share of the whole range; lower is better",
     "gradient": "gradient energy next to the truth's; 1 is as sharp",
-    "lpips": "how different AlexNet, trained on photos, finds output and truth; lower is better",
+    "lpips": "how different from the truth people would find outputs, as learned from them; lower is better",
     "sharpness": "Laplacian energy next to the truth's; 1 is as sharp",
     "lit_recall": "share of the truth's lit pixels that are lit, too",
     "lit_precision": "share of the lit pixels that are lit in truth, too",

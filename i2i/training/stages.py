@@ -23,7 +23,7 @@ from i2i.methods.superres import PixelLoss, RandomDegradation, SuperResolution
 from i2i.training.config import TrainingSettings
 from i2i.training.finetune import check_channels, fingerprints, initial_discriminator, initial_generator
 from i2i.training.loop import Examine, train
-from i2i.training.perceptual import Perceptual
+from i2i.training.perceptual import LpipsFigure, Perceptual
 from i2i.training.report import PICTURES, RunFacts, figures_of, print_figures, write_grid
 from i2i.training.superres import Bicubic, SuperResolutionTask
 
@@ -63,16 +63,24 @@ class Network:
         if self.unshuffle > 1 and self.network != "rrdb" and self.init_generator is None:
             raise InputError(f"--unshuffle is for --network rrdb, and the network is {self.network}. Leave it out.")
 
-    def initial(self, *, scale: int) -> nn.Module | None:
+    def initial(self, *, scale: int, crop_px: int) -> nn.Module | None:
         """The generator to start from, if there is one.
 
+        Args:
+            crop_px: side of the squares that it will be shown in training, in HR.
+
         Raises:
-            InputError: it cannot be read, is no network for super-resolution, or one of another scale.
+            InputError: it cannot be read, is no network for super-resolution, or one of another scale or for other
+                sizes.
         """
         if self.init_generator is None:
             return None
         return initial_generator(
-            self.init_generator, input_range=NETWORK_RANGE, output_range=NETWORK_RANGE, scale=scale
+            self.init_generator,
+            side_px=crop_px // scale,
+            input_range=NETWORK_RANGE,
+            output_range=NETWORK_RANGE,
+            scale=scale,
         )
 
     def make(self, task: SuperResolutionTask, *, initial: nn.Module | None) -> nn.Module:
@@ -209,6 +217,7 @@ def train_psnr_stage(
     task: SuperResolutionTask,
     pixel_loss: PixelLoss,
     degradation: RandomDegradation | None = None,
+    figure: LpipsFigure,
     settings: Mapping[str, Any],
     init_generator: Path | None,
     compare: Sequence[Path] = (),
@@ -219,13 +228,14 @@ def train_psnr_stage(
     """Train a generator to come as near to the truth as it can, and print how near that is.
 
     Args:
+        figure: LPIPS or not.
         settings: all that was chosen, which a resumed run must have in common with this one.
         init_generator: where the generator comes from, if not from noise.
         compare: folders of other runs on the same data, whose figures the report shows beside this one's.
         title: for the report.
     """
     _train(
-        SuperResolution(generator=generator, pixel_loss=pixel_loss, degradation=degradation),
+        SuperResolution(generator=generator, pixel_loss=pixel_loss, degradation=degradation, lpips=figure.make_lpips()),
         task=task,
         settings=dict(settings) | fingerprints({"init_generator": init_generator}),
         baselines={},
@@ -245,6 +255,7 @@ def train_gan_stage(
     losses: GanLosses,
     perceptual: nn.Module | None,
     degradation: RandomDegradation | None = None,
+    figure: LpipsFigure,
     settings: Mapping[str, Any],
     weights: Mapping[str, Path | None],
     compare: Sequence[Path] = (),
@@ -258,7 +269,7 @@ def train_gan_stage(
 
     Args:
         perceptual: from `losses.make_perceptual()`.
-        settings, compare, title: as for `train_psnr_stage`.
+        figure, settings, compare, title: as for `train_psnr_stage`.
         weights: files that the run starts from, by the names of their settings.
     """
     first_stage = deepcopy(generator)
@@ -271,6 +282,7 @@ def train_gan_stage(
         perceptual=perceptual,
         perceptual_weight=losses.perceptual_weight,
         degradation=degradation,
+        lpips=figure.make_lpips(),
     )
 
     def examine(say: Callable[[str], None]) -> dict[str, float]:
@@ -303,6 +315,7 @@ def train_two_stages(
     losses: GanLosses,
     perceptual: nn.Module | None,
     degradation: RandomDegradation | None = None,
+    figure: LpipsFigure,
     settings: Mapping[str, Any],
     weights: Mapping[str, Path | None],
     compare: Sequence[Path],
@@ -320,6 +333,7 @@ def train_two_stages(
             task=task,
             pixel_loss=first_stage.pixel_loss,
             degradation=degradation,
+            figure=figure,
             settings={name: value for name, value in settings.items() if name not in ("discriminator", "losses")},
             init_generator=weights["init_generator"],
             title=f"{title}, first stage",
@@ -340,6 +354,7 @@ def train_two_stages(
         losses=losses,
         perceptual=perceptual,
         degradation=degradation,
+        figure=figure,
         settings=settings,
         weights=weights,
         compare=compare,
@@ -379,7 +394,10 @@ def _train(
     if PartialState().is_main_process:
         print(about)
         networks = {"bicubic": Bicubic(scale=task.scale), **baselines}
-        figures = {name: task.figures(network, device=PartialState().device) for name, network in networks.items()}
+        figures = {
+            name: task.figures(network, lpips=method.frozen.get("lpips"), device=PartialState().device)
+            for name, network in networks.items()
+        }
         figures |= figures_of(compare, fingerprint=task.fingerprint)
     result = train(
         method=method,

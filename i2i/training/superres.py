@@ -86,7 +86,7 @@ class SuperResolutionTask:
         scale: how many times larger HR is.
         name: of the data, in a word or two.
         about: how many images there are, and what LR is.
-        fingerprint: identifies the training data.
+        fingerprint: identifies the training data, and a person's own held-out images.
     """
 
     training: Items
@@ -98,10 +98,9 @@ class SuperResolutionTask:
     about: str
     fingerprint: str
 
-    def figures(self, network: nn.Module, *, device: torch.device) -> dict[str, float]:
+    def figures(self, network: nn.Module, *, lpips: nn.Module | None = None, device: torch.device) -> dict[str, float]:
         """Held-out figures of a network, as `SuperResolution` takes them; one image at a time."""
-        network = network.to(device).eval()
-        method = SuperResolution(generator=network)
+        method = SuperResolution(generator=network.to(device).eval(), lpips=None if lpips is None else lpips.to(device))
         count = len(self.held_out)  # type: ignore[arg-type]
         sums: dict[str, float] = {}
         described: dict[str, list[Tensor]] = {}
@@ -249,7 +248,7 @@ def _folder_task(
         preview_px=min(held_out_info.smallest_px),
         name=data.data.resolve().name,
         about=_about(len(files), len(held_out_files), made=degradation is not None, given=files[0].low is not None),
-        fingerprint=fingerprint_high_low(files),
+        fingerprint=f"{fingerprint_high_low(files)} {fingerprint_high_low(held_out_files)}",
     )
 
 
