@@ -14,12 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from i2i.data.degrade_blur import blur, draw_kernels, draw_sinc_kernels, pulse, uniform
-from i2i.data.degrade_codecs import h264, jpeg
+from i2i.data.degrade_codecs import YCBCR, h264, jpeg
 from i2i.errors import InputError
 
 Range = tuple[float, float]
 RESIZES = ("area", "bilinear", "bicubic")
-LUMA = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,13 +254,13 @@ def poisson_noise(image: Tensor, *, scale: float, grey: bool) -> Tensor:
         grey: the same noise in all channels, from their luma, or their mean where there are not three.
     """
     if grey:
-        weights = torch.tensor(LUMA if len(image) == 3 else [1 / len(image)] * len(image), device=image.device)
+        weights = image.new_tensor(YCBCR[0] if len(image) == 3 else [1 / len(image)] * len(image))
         clean = torch.einsum("c,chw->hw", weights, image)[None]
     else:
         clean = image
     levels = (clean * 255).round().clamp(0, 255)
     clean = levels / 255
-    present = torch.zeros(256, device=image.device).scatter_(0, levels.flatten().long(), 1.0)
+    present = image.new_zeros(256).scatter_(0, levels.flatten().long(), 1.0)
     photons = torch.exp2(present.sum().log2().ceil())
     return ((torch.poisson(clean * photons) / photons - clean) * scale).expand_as(image)
 

@@ -47,12 +47,11 @@ def jpeg(images: Tensor, *, quality: Tensor) -> Tensor:
         return _jpeg_grey(planes, quality.repeat_interleave(images.shape[1])).view_as(images)
     height, width = images.shape[2:]
     padded = F.pad((images * 255).round(), (0, -width % 16, 0, -height % 16), mode="replicate")
-    to_ycbcr = torch.tensor(YCBCR, device=images.device)
-    ycbcr = torch.einsum("kc,nchw->nkhw", to_ycbcr, padded).round()
+    ycbcr = torch.einsum("kc,nchw->nkhw", images.new_tensor(YCBCR), padded).round()
     luma = _quantised(ycbcr[:, :1] - 128, _steps(LUMA_STEPS, quality)) + 128
     chroma = _quantised(F.avg_pool2d(ycbcr[:, 1:], 2), _steps(CHROMA_STEPS, quality))
     ycbcr = torch.cat([luma, F.interpolate(chroma, scale_factor=2, mode="bilinear")], dim=1)
-    rgb = torch.einsum("kc,nchw->nkhw", torch.linalg.inv(torch.tensor(YCBCR)).to(images.device), ycbcr)
+    rgb = torch.einsum("kc,nchw->nkhw", torch.linalg.inv(torch.tensor(YCBCR)).to(images), ycbcr)
     return rgb[..., :height, :width].round().clamp(0, 255) / 255
 
 
@@ -75,8 +74,8 @@ def _quantised(planes: Tensor, steps: Tensor) -> Tensor:
     frequency = torch.arange(8.0)[:, None]
     cosines = torch.cos((2 * torch.arange(8.0) + 1) * frequency * torch.pi / 16) / 2
     cosines[0] /= 2**0.5
-    cosines = cosines.to(planes.device)
-    steps = steps.to(planes.device)[:, None, None, None]
+    cosines = cosines.to(planes)
+    steps = steps.to(planes)[:, None, None, None]
     blocks = planes.view(count, channels, height // 8, 8, width // 8, 8).transpose(3, 4)
     multiples = cosines @ blocks @ cosines.T / steps
     # Halves, which are frequent, away from 0, as libjpeg does, and however a device has rounded the products.
