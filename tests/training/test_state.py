@@ -207,6 +207,12 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
     assert names(tmp_path) == ["photo.png"]
 
 
+def test_a_folder_may_hold_runs_of_earlier_stages(tmp_path: Path) -> None:
+    open_run(tmp_path / "psnr", IDENTITY)
+    open_run(tmp_path, IDENTITY)
+    assert names(tmp_path) == ["psnr", "run.json"]
+
+
 def test_an_empty_folder_is_taken_whatever_is_hidden_in_it(tmp_path: Path) -> None:
     (tmp_path / ".DS_Store").touch()
     (tmp_path / ".run.json.part-abcdefgh.json").write_text("{")
