@@ -57,7 +57,8 @@ def load(
     Args:
         weights: a generator's folder of ours, or the folder of a run with exactly one in it; a weight file of ours
             or of another project (`i2i inspect FILE` says what it is read as); a name that `i2i weights` lists; or
-            the id "owner/name" of a generator on the Hugging Face Hub. Or what `open_checkpoint` or `blend` gave.
+            the id "owner/name" of a generator on the Hugging Face Hub. Or a checkpoint that is open, as
+            `i2i.checkpoints.blend` gives one.
         device: where it runs; the CPU unless given. "auto" takes an accelerator (CUDA, MPS, …) if any.
         precision, compile, tile_px, exact: see `Translator`.
         normalisation: "eval" (BatchNorm's running statistics) or "per_image" (statistics of each image alone,
@@ -134,7 +135,7 @@ class Translator(nn.Module):
     but where one side was trained on float, integers come back as float32. Files and PIL images also tell what their
     channels are: transparency is set aside and comes back (resized, where the network enlarges), and grey, also that
     of an array (H, W), goes into a network for colour as three equal channels and comes back grey from networks that
-    restore (super-resolution).
+    restore (super-resolution). Those do not see colours that transparency hides, but what is visible around them.
 
     Any height and width: images are padded inside to what the network needs, and the result is cropped to
     (H · scale, W · scale). Large images stay where they are (in host memory) and go through the network in pieces.

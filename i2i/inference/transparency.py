@@ -12,7 +12,7 @@ from i2i.errors import InputError
 AlphaUpsampler = Literal["network", "bicubic"]
 
 EDGE_PX = 2  # how far around a pixel others tell whether it lies in an edge
-COVERED = 0.25  # mean visibility of a block from which its mean colour counts in full
+COVERED = 0.25  # mean weight of a block from which its mean colour counts in full
 
 
 def check_alpha_upsampler(alpha_upsampler: str) -> None:
@@ -42,12 +42,14 @@ def fill_hidden(colours: Tensor, visible: Tensor) -> Tensor:
         (N, C, H, W); pixels at least as visible as those around them are as they were, and so is an image in which
         nothing can be seen.
     """
-    # In smoke or glass a pixel is about as visible as its neighbours, in an edge far less than the most visible one.
+    # In smoke or glass a pixel is about as visible as its neighbours. In an edge it is far less so than the most
+    # visible one: at half as much or less, its colour counts for nothing.
     neighbours = F.max_pool2d(visible, 2 * EDGE_PX + 1, stride=1, padding=EDGE_PX)
     trust = (2 * visible / neighbours.clamp(min=1e-6) - 1).clamp(0, 1)
     weight = visible * trust
     nothing_to_see = (weight == 0).flatten(1).all(dim=1)[:, None, None, None]
-    return torch.where((trust == 1) | nothing_to_see, colours, colours.lerp(_pull(colours * weight, weight), 1 - trust))
+    filled = _mean_around(colours * weight, weight).lerp(colours, trust)
+    return torch.where((trust == 1) | nothing_to_see, colours, filled)
 
 
 def confine(enlarged: Tensor, alpha: Tensor) -> Tensor:
@@ -68,13 +70,12 @@ def confine(enlarged: Tensor, alpha: Tensor) -> Tensor:
     return enlarged.float().clamp(lowest, highest).to(alpha.dtype)
 
 
-def _pull(weighted: Tensor, weight: Tensor) -> Tensor:
-    """Mean colours of the pixels, or where their weight is small, of the blocks around them."""
+def _mean_around(weighted: Tensor, weight: Tensor) -> Tensor:
+    """For each pixel the mean colour of the block that it lies in; where that weighs little, of a larger one."""
     height, width = weight.shape[2:]
-    mean = weighted / weight.clamp(min=1e-6)
-    if height == width == 1:
-        return mean
     even = (0, width % 2, 0, height % 2)
-    blocks = _pull(F.avg_pool2d(F.pad(weighted, even), 2), F.avg_pool2d(F.pad(weight, even), 2))
-    around = F.interpolate(blocks, scale_factor=2, mode="bilinear")[:, :, :height, :width]
-    return around.lerp(mean, (weight / COVERED).clamp(max=1))
+    weighted, weight = F.avg_pool2d(F.pad(weighted, even), 2), F.avg_pool2d(F.pad(weight, even), 2)
+    means = weighted / weight.clamp(min=1e-6)
+    if weight.shape[2:] != (1, 1):
+        means = _mean_around(weighted, weight).lerp(means, (weight / COVERED).clamp(max=1))
+    return F.interpolate(means, scale_factor=2, mode="bilinear")[:, :, :height, :width]
