@@ -118,9 +118,7 @@ def test_figures_are_those_of_brightness_without_the_border() -> None:
     )
     options = {"data_range": 255, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     # scikit-image pads and leaves out the five pixels at each border that this spoils.
-    assert found["ssim"] == pytest.approx(
-        np.mean([structural_similarity(a, b, **options) for a, b in pairs]), abs=1e-4
-    )
+    assert found["ssim"] == pytest.approx(np.mean([structural_similarity(a, b, **options) for a, b in pairs]), abs=1e-4)
     dx, dy = np.diff(output[0].mean(0).numpy(), axis=1), np.diff(output[0].mean(0).numpy(), axis=0)
     tx, ty = np.diff(target[0].mean(0).numpy(), axis=1), np.diff(target[0].mean(0).numpy(), axis=0)
     alone = restoration_figures(output[:1], target[:1], scale=3)
