@@ -79,9 +79,9 @@ STREETS = replace(
     OWN_IMAGES,
     images=SuperResolutionData(crop_px=96),
     network=Network(network="compact", width=32, blocks=8),
-    discriminator=Discriminator(discriminator="unet", discriminator_width=16),
+    discriminator=Discriminator(discriminator="patch", discriminator_width=32),
     first_stage=FirstStage(psnr_steps=2000, psnr_learning_rate=2e-3),
-    losses=GanLosses(perceptual="off", objective="non_saturating", pixel_weight=1.0, adversarial_weight=2e-2),
+    losses=GanLosses(perceptual="off", objective="non_saturating"),
     training=TrainingSettings(
         # For some ten minutes on two cores, both stages together.
         steps=2000,

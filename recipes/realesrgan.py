@@ -117,10 +117,10 @@ STREETS = replace(
     network=Network(network="compact", width=32, blocks=8),
     discriminator=Discriminator(discriminator="unet", discriminator_width=16),
     first_stage=FirstStage(psnr_steps=2000, psnr_learning_rate=2e-3),
-    losses=GanLosses(perceptual="off", objective="non_saturating", pixel_weight=1.0, adversarial_weight=2e-2),
+    losses=GanLosses(perceptual="off", objective="non_saturating", pixel_weight=1.0, adversarial_weight=5e-2),
     training=TrainingSettings(
         # For some ten minutes on two cores, both stages together.
-        steps=2000,
+        steps=1000,
         batch_size=8,
         generator_learning_rate=2e-4,
         discriminator_learning_rate=2e-4,

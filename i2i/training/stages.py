@@ -163,19 +163,28 @@ class GanLosses(Perceptual):
 
     Attributes:
         objective: adversarial loss.
-        pixel_weight: weight of the mean absolute difference from the truth.
+        pixel_weight: weight of the mean absolute difference from the truth. None: ESRGAN's 0.01 beside a perceptual
+            loss; without one, 0.2, since nothing else holds the result to the truth then.
         adversarial_weight: weight of the adversarial loss.
     """
 
     objective: Objective = "relativistic"
-    pixel_weight: float = 1e-2
+    pixel_weight: float | None = None
     adversarial_weight: float = 5e-3
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("pixel_weight", "adversarial_weight"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise InputError(f"--{name.replace('_', '-')} must be at least 0, and is {getattr(self, name)}.")
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise InputError(f"--{name.replace('_', '-')} must be at least 0, and is {value}.")
+
+    @property
+    def chosen_pixel_weight(self) -> float:
+        """`pixel_weight`, or what stands for None."""
+        if self.pixel_weight is not None:
+            return self.pixel_weight
+        return 0.2 if self.perceptual == "off" else 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,7 +286,7 @@ def train_gan_stage(
         generator=generator,
         discriminator=discriminator,
         objective=make_objective(losses.objective),
-        pixel_weight=losses.pixel_weight,
+        pixel_weight=losses.chosen_pixel_weight,
         adversarial_weight=losses.adversarial_weight,
         perceptual=perceptual,
         perceptual_weight=losses.perceptual_weight,
