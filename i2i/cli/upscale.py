@@ -52,8 +52,8 @@ class Settings:
         format: of the results; that of each image unless given.
         suffix: put at the end of the results' names, such as _x4.
         skip_existing: leave out images whose result is there, to go on after a break.
-        alpha_upsampler: what enlarges transparency: the network, for crisp edges, or bicubic interpolation, for smoke
-            and the like. realesrgan means network.
+        alpha_upsampler: what enlarges transparency: the network, for crisp edges, or bicubic interpolation, for smoke,
+            leaves and the like; auto decides for each image. realesrgan means network.
         colour_fix: give large areas the colours of the image, where the network shifts them; what is finer than some
             8 px of the image stays the network's.
         denoise: from 0, noise is left in, to 1, the weights as they are: blends realesr-general-x4v3 with its twin
@@ -83,7 +83,7 @@ class Settings:
     format: Annotated[Literal["auto", "png", "jpg", "tif", "webp", "bmp", "npy"], arg(aliases=("--ext",))] = "auto"
     suffix: str = ""
     skip_existing: bool = False
-    alpha_upsampler: Literal["network", "bicubic", "realesrgan"] = "network"
+    alpha_upsampler: Literal["auto", "network", "bicubic", "realesrgan"] = "auto"
     colour_fix: bool = False
     denoise: Annotated[DisallowNone[float | None], arg(aliases=("-dn", "--denoise-strength"))] = None
     denoise_weights: DisallowNone[str | None] = None
@@ -144,7 +144,7 @@ def _prepare(settings: Settings, share: Share, jobs: Sequence[Job]) -> Steps[Ima
     upscaler = Upscaler(
         translator,
         scale=settings.scale,
-        alpha_upsampler="bicubic" if settings.alpha_upsampler == "bicubic" else "network",
+        alpha_upsampler="network" if settings.alpha_upsampler == "realesrgan" else settings.alpha_upsampler,
         colour_fix=settings.colour_fix,
         ensemble=settings.ensemble,
     )

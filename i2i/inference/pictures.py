@@ -12,7 +12,7 @@ from torch import Tensor
 
 from i2i.data.image_io import ImageFile, read_image_file
 from i2i.errors import InputError
-from i2i.inference.transparency import AlphaUpsampler, confine, fill_hidden, visibility
+from i2i.inference.transparency import AlphaUpsampler, confine, fill_hidden, is_soft, visibility
 
 AnyImage: TypeAlias = str | Path | Image.Image | np.ndarray | Tensor
 
@@ -115,7 +115,8 @@ def fit_channels(
         restores: whether the network returns the same picture, so that grey comes back grey, and colours hidden by
             transparency are replaced by visible ones before they reach it.
         alpha_upsampler: how transparency is enlarged. "network": images of it in grey follow those of the colours,
-            and whoever translates them hands back as many; only for networks that restore.
+            and whoever translates them hands back as many; only for networks that restore. "auto": so unless it is
+            soft.
     """
     images, rebuild = picture.images, picture.rebuild
     colours = images.shape[1] - picture.alpha
@@ -127,7 +128,7 @@ def fit_channels(
     through_network = False
     if picture.alpha and restores and (shown < 1).any():
         images = round_to(fill_hidden(images.float(), shown), images.dtype)
-        through_network = alpha_upsampler == "network"
+        through_network = alpha_upsampler == "network" or (alpha_upsampler == "auto" and not is_soft(shown))
     images = images.expand(-1, channels, -1, -1)
     if through_network:
         images = torch.cat([images, alpha.expand(-1, channels, -1, -1)])

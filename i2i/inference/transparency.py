@@ -9,10 +9,11 @@ from torch import Tensor
 from i2i.data.image_io import dtype_range
 from i2i.errors import InputError
 
-AlphaUpsampler = Literal["network", "bicubic"]
+AlphaUpsampler = Literal["auto", "network", "bicubic"]
 
 EDGE_PX = 2  # how far around a pixel others tell whether it lies in an edge
 COVERED = 0.25  # mean weight of a block from which its mean colour counts in full
+SOFT = 0.15  # share of partly visible pixels among visible ones, far more than cut-outs have at their edges
 
 
 def check_alpha_upsampler(alpha_upsampler: str) -> None:
@@ -25,6 +26,12 @@ def visibility(alpha: Tensor) -> Tensor:
     """Transparency of any dtype as float32 from 0, transparent, to 1, opaque; floats are so already."""
     limits = dtype_range(str(alpha.dtype).removeprefix("torch."))
     return alpha.float() / (limits[1] if limits else 1.0)
+
+
+def is_soft(visible: Tensor) -> bool:
+    """Whether visibility (N, 1, H, W) from 0 to 1 is that of smoke or leaves, which a network would harden."""
+    partly = ((visible > 0.05) & (visible < 0.95)).sum()
+    return bool(partly > SOFT * (visible > 0.05).sum())
 
 
 def fill_hidden(colours: Tensor, visible: Tensor) -> Tensor:

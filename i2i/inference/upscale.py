@@ -44,8 +44,10 @@ class Upscaler:
         scale: the result has round(scale · H) × round(scale · W) px; where that is not the network's own scale, its
             result is resized by antialiased bicubic interpolation. The network's unless given.
         alpha_upsampler: what enlarges transparency: "network", as a grey image, for edges as crisp as those of the
-            colours; or "bicubic", for soft transparency such as smoke, and for images in units of their own
-            (`input_range`), whose transparency the network would not understand. Opaque and empty areas stay so.
+            colours; "bicubic", for soft transparency such as smoke or leaves, which a network would harden; "auto", one
+            of them for each image by the share of pixels that are partly visible. Images in units of their own
+            (`input_range`), whose transparency the network would not understand, are always "bicubic". Opaque and empty
+            areas stay so.
         colour_fix: give the result the image's colours wherever these are even over some 8 px of the image, for
             networks that shift them; what is finer stays the network's.
         ensemble: mean over the image turned four ways and mirrored (self-ensemble, Timofte et al. 2016, "Seven ways
@@ -64,7 +66,7 @@ class Upscaler:
         translator: Translator,
         *,
         scale: float | None = None,
-        alpha_upsampler: AlphaUpsampler = "network",
+        alpha_upsampler: AlphaUpsampler = "auto",
         colour_fix: bool = False,
         ensemble: bool = False,
     ) -> None:

@@ -158,11 +158,28 @@ def test_the_network_enlarges_transparency_as_it_does_grey() -> None:
     nn.init.normal_(network.body[-1].weight, std=0.02)
     t = translator(network)
     page = random_image(20, 30, 4)
-    result = Upscaler(t).upscale_file(ImageFile(pages=(page,), alpha=True)).pages[0]
+    result = Upscaler(t, alpha_upsampler="network").upscale_file(ImageFile(pages=(page,), alpha=True)).pages[0]
     through = t(page[..., 3:].repeat(3, axis=2)).mean(axis=2).round()
     inside = np.abs(result[..., 3] - through) < 1
     assert inside.mean() > 0.8  # the rest is confined to what lies around
     assert not (np.abs(result[..., 3] - np.asarray(t(Image.fromarray(page)))[..., 3]) < 1).all()
+
+
+def test_soft_transparency_stays_soft() -> None:
+    """A cut-out goes through the network by default, and smoke does not."""
+    network = CompactGenerator(in_channels=3, out_channels=3, width=4, convs=2, scale=2)
+    nn.init.normal_(network.body[-1].weight, std=0.02)
+    t = translator(network)
+    cut_out, smoke = random_image(40, 40, 4), random_image(40, 40, 4)
+    cut_out[..., 3] = np.where(np.hypot(*np.mgrid[-20:20, -20:20]) < 12, 255, 0)
+    smoke[..., 3] = np.linspace(0, 255, 40).astype(np.uint8)
+    for page, way in ((cut_out, "network"), (smoke, "bicubic")):
+        results = {
+            name: Upscaler(t, alpha_upsampler=name).upscale_file(ImageFile(pages=(page,), alpha=True)).pages[0]
+            for name in ("auto", "network", "bicubic")
+        }
+        np.testing.assert_array_equal(results["auto"], results[way])
+        assert not np.array_equal(results["network"], results["bicubic"])
 
 
 def test_transparency_in_other_units_does_not_go_through_the_network() -> None:
