@@ -269,8 +269,8 @@ class SuperResolutionStreets(Dataset[dict[str, Tensor]]):
             raise InputError(f"--crop-px {crop_px} is larger than the built-in streets, which are {size} px: give less")
         self.scale = scale
         self.crop_px = crop_px
-        self.with_input = with_input
         self.streets = StreetPairs(count=count, size=size, first_seed=first_seed, source="day")
+        self.low = [shrunk(self._high(index), scale=scale) for index in range(count)] if with_input else None
         self.fingerprint = self.streets.fingerprint
         """Identifies what the items show, the code that draws them included."""
 
@@ -281,10 +281,12 @@ class SuperResolutionStreets(Dataset[dict[str, Tensor]]):
         index, seed = (item.index, item.seed) if isinstance(item, Draw) else (item, None)
         if not 0 <= index < len(self):
             raise IndexError(f"street {index} of {len(self)}")
-        high = self.streets.packed(index)[..., 1:4]
-        low = shrunk(high, scale=self.scale) if self.with_input else None
-        parts = _cut(high, low, scale=self.scale, crop_px=self.crop_px, seed=seed)
+        low = None if self.low is None else self.low[index]
+        parts = _cut(self._high(index), low, scale=self.scale, crop_px=self.crop_px, seed=seed)
         return {name: _to_tensor(part, self.side) for name, part in parts.items()}
+
+    def _high(self, index: int) -> np.ndarray:
+        return self.streets.packed(index)[..., 1:4]
 
 
 class DetailedCrops(Dataset[dict[str, Tensor]]):
