@@ -62,6 +62,10 @@ class SuperResolution(Method):
         adversarial_weight: λ_A.
         perceptual: (fake, real) of (N, 3, H, W) in [-1, 1] to a scalar; None: no perceptual loss.
         perceptual_weight: λ_P.
+        shift_px: images are rolled by a random number of pixels below this one, along either side, before they are
+            judged. A discriminator that keeps every other position leaves a grid in the gradients that it hands back,
+            always in the same place of the generator's own grid; a network for super-resolution would learn to draw
+            it. 0: not rolled.
         degradation: makes inputs on the device; None: batches hold them.
         lpips: (fake, real) likewise, to (N,): a held-out figure; None: not taken.
     """
@@ -77,6 +81,7 @@ class SuperResolution(Method):
         adversarial_weight: float = 0.0,
         perceptual: nn.Module | None = None,
         perceptual_weight: float = 1.0,
+        shift_px: int = 0,
         degradation: RandomDegradation | None = None,
         lpips: nn.Module | None = None,
     ) -> None:
@@ -92,6 +97,7 @@ class SuperResolution(Method):
         self.pixel_weight = pixel_weight
         self.adversarial_weight = adversarial_weight
         self.perceptual_weight = perceptual_weight
+        self.shift_px = shift_px
         self.degradation = degradation
         self.pool = PairPool(capacity=degradation.pool_pairs) if degradation is not None else None
 
@@ -115,16 +121,22 @@ class SuperResolution(Method):
             terms["perceptual"] = self.perceptual_weight * perceptual
         if self.discriminators:
             judge = self.discriminators["discriminator"]
-            fake = judge(output)
-            real = judge(batch["target"]) if self.objective.generator_needs_real else None
-            terms["adversarial"] = self.adversarial_weight * self.objective.generator_loss(fake, real)
+            fake, real = self._shifted(output, batch["target"])
+            fake_scores = judge(fake)
+            real_scores = judge(real) if self.objective.generator_needs_real else None
+            terms["adversarial"] = self.adversarial_weight * self.objective.generator_loss(fake_scores, real_scores)
         return Losses(terms=terms)
 
     def discriminator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
         judge = self.discriminators["discriminator"]
-        real, fake = judge(batch["target"]), judge(out["output"])
+        fake, real = (judge(images) for images in self._shifted(out["output"], batch["target"]))
         terms = {"discriminator": self.objective.discriminator_loss(real, fake)}
         return Losses(terms=terms, real_scores=[real], fake_scores=[fake])
+
+    def _shifted(self, *images: Tensor) -> list[Tensor]:
+        """Images (N, C, H, W) as the discriminator sees them, all rolled alike."""
+        shifts = torch.randint(max(self.shift_px, 1), (2,)).tolist()
+        return [image.roll(shifts, dims=(2, 3)) for image in images]
 
     def preview(self, batch: Batch) -> dict[str, Tensor]:
         input = batch["input"]

@@ -88,6 +88,32 @@ def test_esrgans_adversarial_loss() -> None:
     )
 
 
+def test_the_discriminator_sees_images_rolled_alike() -> None:
+    seen = []
+
+    class Judge(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            seen.append(images.detach().clone())
+            return images.mean(dim=(1, 2, 3))
+
+    method, batch = make(discriminator=Judge(), shift_px=4), make_batch()
+    places = set()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        seen.clear()
+        method.discriminator_losses(batch, {"output": batch["target"] + 1}, 0)
+        fake, real = seen
+        torch.testing.assert_close(fake, real + 1)
+        (place,) = [
+            (down, right)
+            for down in range(16)
+            for right in range(18)
+            if torch.equal(batch["target"].roll((down, right), (2, 3)), real)
+        ]
+        places.add(place)
+    assert len(places) > 8 and max(max(place) for place in places) == 3
+
+
 def test_the_perceptual_loss_sees_both_in_its_own_range() -> None:
     seen = []
 
