@@ -77,7 +77,7 @@ class Settings:
 OWN_IMAGES = Settings()
 STREETS = replace(
     OWN_IMAGES,
-    images=SuperResolutionData(crop_px=96),
+    images=SuperResolutionData(crop_px=128),
     network=Network(network="compact", width=32, blocks=8),
     discriminator=Discriminator(discriminator="patch", discriminator_width=32),
     first_stage=FirstStage(psnr_steps=2000, psnr_learning_rate=2e-3),

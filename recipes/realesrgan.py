@@ -111,8 +111,8 @@ class Settings:
 OWN_IMAGES = Settings()
 STREETS = replace(
     OWN_IMAGES,
-    images=SuperResolutionData(crop_px=128),
-    keep_px=96,
+    images=SuperResolutionData(crop_px=160),
+    keep_px=128,
     pool_pairs=64,
     network=Network(network="compact", width=32, blocks=8),
     discriminator=Discriminator(discriminator="unet", discriminator_width=16),

@@ -67,7 +67,7 @@ class Settings:
 OWN_IMAGES = Settings()
 STREETS = replace(
     OWN_IMAGES,
-    images=SuperResolutionData(crop_px=96),
+    images=SuperResolutionData(crop_px=128),
     network=Network(network="compact", width=32, blocks=8),
     training=TrainingSettings(
         # For a few minutes on two cores.

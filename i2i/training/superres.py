@@ -25,9 +25,9 @@ from i2i.layers.resample import bicubic
 from i2i.methods.superres import RandomDegradation, SuperResolution, make_inputs
 from i2i.metrics.wasserstein import SMALLEST_IMAGE_PX
 
-TRAINING_STREETS = 500
-HELD_OUT_STREETS = 32
-STREET_SIZE_PX = 128
+TRAINING_STREETS = 300
+HELD_OUT_STREETS = 16
+STREET_SIZE_PX = 256
 # Side of the pictures in reports; less where images are smaller.
 PREVIEW_PX = 192
 

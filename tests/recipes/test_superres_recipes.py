@@ -14,6 +14,7 @@ from i2i.checkpoints.store import GeneratorSpec, ImageSide, load_generator, save
 from i2i.data.image_io import write_image
 from i2i.generators import CompactGenerator
 from i2i.layers.resample import bicubic
+from i2i.training import superres
 
 RunRecipe = Callable[..., int]
 
@@ -172,8 +173,11 @@ def test_bad_input_is_told_in_a_sentence(
 
 
 @pytest.mark.slow
-def test_the_streets_are_learned(run_recipe: RunRecipe, tmp_path: Path) -> None:
+def test_the_streets_are_learned(run_recipe: RunRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A few steps of the default are nearer to the truth than bicubic resizing, and much sharper."""
+    monkeypatch.setattr(superres, "TRAINING_STREETS", 100)  # streets take a while to draw
+    monkeypatch.setattr(superres, "HELD_OUT_STREETS", 8)
+    monkeypatch.setattr(superres, "STREET_SIZE_PX", 128)
     assert run_recipe("superres_psnr", "--out", tmp_path / "run", "--steps", "300", "--threads", "1") == 0
     metrics = metrics_of(tmp_path / "run")
     assert metrics["this run"]["psnr"] > metrics["bicubic"]["psnr"] + 0.1

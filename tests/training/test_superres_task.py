@@ -20,6 +20,7 @@ from i2i.layers.resample import bicubic
 from i2i.methods.base import Batch, Losses, Outputs
 from i2i.methods.superres import RandomDegradation, SuperResolution
 from i2i.metrics import luma, psnr
+from i2i.training import superres
 from i2i.training.config import TrainingSettings
 from i2i.training.loop import train
 from i2i.training.report import RunFacts
@@ -105,6 +106,15 @@ def test_degraded_held_out_images_are_always_the_same(write_photos: Callable[...
     assert "degraded at random" in task.about
 
 
+@pytest.fixture
+def few_streets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streets take a while to draw."""
+    monkeypatch.setattr(superres, "TRAINING_STREETS", 4)
+    monkeypatch.setattr(superres, "HELD_OUT_STREETS", 2)
+    monkeypatch.setattr(superres, "STREET_SIZE_PX", 128)
+
+
+@pytest.mark.usefixtures("few_streets")
 def test_the_streets_are_there_without_any_files() -> None:
     task = super_resolution_task(DATA)
     assert tuple(task.training[Draw(index=3, seed=1, number=0)]["input"].shape) == (3, 8, 8)
@@ -137,6 +147,7 @@ def test_images_too_small_for_figures_are_told(write_photos: Callable[..., Path]
         super_resolution_task(data)
 
 
+@pytest.mark.usefixtures("few_streets")
 def test_networks_are_what_was_asked_for() -> None:
     task = super_resolution_task(DATA)
     assert Network(network="rrdb", width=4, growth=2).make(task, initial=None).arguments["blocks"] == 23
@@ -185,6 +196,7 @@ class Brightened(SuperResolution):
         return super().generator_losses(batch, out, step)
 
 
+@pytest.mark.usefixtures("few_streets")
 def test_the_loop_prepares_batches_and_measures_images_of_any_size(tmp_path: Path) -> None:
     torch.manual_seed(0)
     method = Brightened(generator=CompactGenerator(in_channels=1, out_channels=1, width=2, convs=0, scale=2))
