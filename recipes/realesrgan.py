@@ -27,7 +27,7 @@ from i2i.errors import InputError
 from i2i.losses.perceptual import REAL_ESRGAN_LAYERS
 from i2i.methods.superres import RandomDegradation
 from i2i.training.config import TrainingSettings
-from i2i.training.loop import limit_threads, on_cpu
+from i2i.training.loop import PATIENCE, limit_threads, on_cpu
 from i2i.training.perceptual import LpipsFigure
 from i2i.training.report import recorded
 from i2i.training.stages import Discriminator, FirstStage, GanLosses, Network, train_two_stages
@@ -142,7 +142,7 @@ def main(settings: Settings) -> None:
     initial = settings.network.initial(scale=settings.images.scale, crop_px=settings.keep_px)
     perceptual = settings.losses.make_perceptual()
     # The first process makes and checks the data, and the others find it in the cache.
-    with PartialState(cpu=on_cpu(settings.training)).main_process_first():
+    with PartialState(cpu=on_cpu(settings.training), timeout=PATIENCE).main_process_first():
         size_multiple = settings.network.unshuffle if initial is None else initial.size_multiple
         task = super_resolution_task(
             settings.images, size_multiple=size_multiple, degradation=settings.random_degradation

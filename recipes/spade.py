@@ -28,10 +28,10 @@ from i2i.layers.norm import ParameterFreeNorm
 from i2i.training.config import TrainingSettings
 from i2i.training.finetune import check_channels, initial_generator
 from i2i.training.judging import Judging
-from i2i.training.loop import limit_threads, on_cpu
+from i2i.training.loop import PATIENCE, limit_threads, on_cpu
 from i2i.training.report import recorded
 from i2i.training.semantic import SemanticData, SemanticTask, semantic_task
-from i2i.training.synthesis import PATIENCE, Discriminators, SynthesisLosses, train_synthesis
+from i2i.training.synthesis import Discriminators, SynthesisLosses, train_synthesis
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from accelerate import PartialState
 from i2i.cli.entry import run
 from i2i.methods.superres import PixelLoss
 from i2i.training.config import TrainingSettings
-from i2i.training.loop import limit_threads, on_cpu
+from i2i.training.loop import PATIENCE, limit_threads, on_cpu
 from i2i.training.perceptual import LpipsFigure
 from i2i.training.report import recorded
 from i2i.training.stages import Network, train_psnr_stage
@@ -92,7 +92,7 @@ def main(settings: Settings) -> None:
     limit_threads(settings.training)
     initial = settings.network.initial(scale=settings.images.scale, crop_px=settings.images.crop_px)
     # The first process makes and checks the data, and the others find it in the cache.
-    with PartialState(cpu=on_cpu(settings.training)).main_process_first():
+    with PartialState(cpu=on_cpu(settings.training), timeout=PATIENCE).main_process_first():
         size_multiple = settings.network.unshuffle if initial is None else initial.size_multiple
         task = super_resolution_task(settings.images, size_multiple=size_multiple)
     torch.manual_seed(settings.training.seed)

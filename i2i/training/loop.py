@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from itertools import chain
 from pathlib import Path
 from types import FrameType
@@ -40,6 +41,9 @@ from i2i.training.progress import Progress
 from i2i.training.record import Record
 from i2i.training.report import RunFacts, write_report
 from i2i.training.state import State, load_state, open_run, save_state
+
+# How long processes wait for the first one, which checks data, measures baselines and examines generators.
+PATIENCE = timedelta(hours=6)
 
 Examine = Callable[[Callable[[str], None]], Mapping[str, float]]
 

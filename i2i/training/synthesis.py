@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,6 @@ from i2i.training.loop import train
 from i2i.training.perceptual import Perceptual
 from i2i.training.report import RunFacts, figures_of, print_figures
 from i2i.training.semantic import SemanticTask
-
-# How long processes wait for the first one, which checks data, trains segmenters and examines the generator.
-PATIENCE = timedelta(hours=6)
 
 
 @dataclass(frozen=True, kw_only=True)
