@@ -171,5 +171,9 @@ def main(settings: Settings) -> None:
 
 if __name__ == "__main__":
     own_images = any(argument.startswith("--data") for argument in sys.argv)
-    shown = "the paper's" if own_images else "those for the streets; with --data (and --help behind it) the paper's"
+    shown = (
+        "the paper's, but for --shift-px"
+        if own_images
+        else "those for the streets; with --data (and --help behind it) they are the paper's, but for --shift-px"
+    )
     run(main, OWN_IMAGES if own_images else STREETS, description=f"{__doc__}\nThe defaults shown are {shown}.")

@@ -3,8 +3,10 @@
 import hashlib
 import os
 import shutil
+import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ import numpy as np
 from i2i.data.folders import read_finite
 from i2i.download import cache_folder
 from i2i.errors import InputError
-from i2i.files import replacing
+from i2i.files import MARK, replacing
 
 VERSION = 1  # of what is kept: another one is not read
 ROOM_TO_LEAVE_BYTES = 5_000_000_000
@@ -35,6 +37,10 @@ class DecodedImages:
         self.keep = keep
         self.folder = folder or cache_folder() / "decoded"
         self._has_room = True
+        for leftover in self.folder.glob(f".*.{MARK}*"):  # of writers that were killed
+            with suppress(OSError):  # others tidy up, too
+                if time.time() - leftover.stat().st_mtime > 24 * 3600:
+                    leftover.unlink()
 
     def image(self, file: Path) -> np.ndarray:
         """The file's pixels, (H, W, C) uint8, uint16 or float32; they may be read-only.

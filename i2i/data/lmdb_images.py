@@ -12,6 +12,11 @@ def is_lmdb(folder: Path) -> bool:
     return (folder / "data.mdb").is_file()
 
 
+def unpacked_name(key: str) -> str:
+    """What `unpack_lmdb` calls the file of a key."""
+    return f"{key.replace('/', '_')}.png"
+
+
 def unpack_lmdb(folder: Path) -> Path:
     """Write the images of an `.lmdb` folder to files, once; what is there already stays.
 
@@ -42,7 +47,7 @@ def unpack_lmdb(folder: Path) -> Path:
         ):
             _check_whole(folder, pages=database.info()["last_pgno"] + 1, page_bytes=database.stat()["psize"])
             for key, value in transaction.cursor():
-                file = out / f"{bytes(key).decode().replace('/', '_')}.png"
+                file = out / unpacked_name(bytes(key).decode())
                 if not file.exists():
                     with replacing(file) as temporary:
                         temporary.write_bytes(value)

@@ -5,6 +5,7 @@ degradations on the training device, which then needs HR crops only.
 """
 
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from i2i.data.decoded import DecodedImages
+from i2i.data.degrade import Degradation, degrade, sharpen
 from i2i.data.folders import (
     ImagesInfo,
     Range,
@@ -30,7 +32,7 @@ from i2i.data.folders import (
     with_channels,
 )
 from i2i.data.image_io import dtype_range, rescale
-from i2i.data.lmdb_images import is_lmdb, unpack_lmdb
+from i2i.data.lmdb_images import is_lmdb, unpack_lmdb, unpacked_name
 from i2i.data.sampler import Draw
 from i2i.data.streets import StreetPairs
 from i2i.errors import InputError
@@ -66,11 +68,18 @@ def find_training(data: Path | str, *, scale: int) -> tuple[list[HighLow], list[
     held_out = next((phase for phase in phases if phase.is_dir()), None)
     training = data / "train"
     images = find_high_low(training if training.is_dir() else data, scale=scale)
-    if training.is_dir() and held_out is not None:
-        return images, find_high_low(held_out, scale=scale)
+    return hold_out(images) if held_out is None else (images, find_high_low(held_out, scale=scale))
+
+
+def hold_out(images: Sequence[HighLow]) -> tuple[list[HighLow], list[HighLow]]:
+    """Images to learn from, and every tenth one, which is held out.
+
+    Raises:
+        InputError: there is only one image.
+    """
     if len(images) < 2:
         raise InputError(f"{images[0].high} is the only image; at least two are needed, one of them to hold out")
-    return [image for i, image in enumerate(images) if i % 10], images[::10]
+    return [image for i, image in enumerate(images) if i % 10], list(images[::10])
 
 
 def find_high_low(
@@ -174,6 +183,31 @@ def fingerprint_high_low(images: Sequence[HighLow]) -> str:
     return fingerprint_groups([("high low", _files(one)) for one in images])
 
 
+@dataclass(frozen=True, kw_only=True)
+class DegradedOnce:
+    """LR images that went through random degradations once and for all: to take figures on, not to learn from.
+
+    Attributes:
+        scale: how many times smaller they are.
+        settings: of the degradations.
+        sharpen: whether HR is sharpened before, as Real-ESRGAN does.
+    """
+
+    scale: int
+    settings: Degradation
+    sharpen: bool = True
+
+    def low(self, high: np.ndarray, side: SideInfo) -> np.ndarray:
+        """(H, W, C) to (H // scale, W // scale, C) of the same dtype; what happens to it follows from its pixels."""
+        height, width = (length - length % self.scale for length in high.shape[:2])
+        target = _to_tensor(high[:height, :width], side)[None]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(zlib.crc32(np.ascontiguousarray(high).tobytes()))
+            low = degrade(sharpen(target) if self.sharpen else target, scale=self.scale, settings=self.settings)
+        values = rescale(low[0].permute(1, 2, 0).numpy(), source=(0.0, 1.0), target=side.data_range)
+        return values if high.dtype == np.float32 else values.round().astype(high.dtype)
+
+
 class SuperResolutionImages(Dataset[dict[str, Tensor]]):
     """HR and LR images as the network takes them.
 
@@ -192,6 +226,7 @@ class SuperResolutionImages(Dataset[dict[str, Tensor]]):
         crop_px: int,
         side: SideInfo,
         with_input: bool = True,
+        degraded: DegradedOnce | None = None,
         decoded: DecodedImages | None = None,
     ) -> None:
         """
@@ -202,6 +237,7 @@ class SuperResolutionImages(Dataset[dict[str, Tensor]]):
             side: the images as the network was or will be trained; `probe_high_low` tells.
             with_input: False leaves "input" out, where it will be made on the device. Else it is the given LR image,
                 or HR shrunk by `bicubic`, clipped and rounded to the depth of the file.
+            degraded: makes "input" in place of both.
             decoded: keeps what is decoded and shrunk; None: in the cache folder.
 
         Raises:
@@ -213,6 +249,7 @@ class SuperResolutionImages(Dataset[dict[str, Tensor]]):
         self.crop_px = crop_px
         self.side = side
         self.with_input = with_input
+        self.degraded = degraded
         self.decoded = decoded or DecodedImages()
 
     def __len__(self) -> int:
@@ -238,6 +275,13 @@ class SuperResolutionImages(Dataset[dict[str, Tensor]]):
         }
 
     def _low(self, one: HighLow) -> np.ndarray:
+        degraded = self.degraded
+        if degraded is not None:
+            return self.decoded.made_from(
+                one.high,
+                kind=f"{degraded} {self.side.data_range}",
+                make=lambda: degraded.low(self.decoded.image(one.high), self.side),
+            )
         if one.low is not None:
             return self.decoded.image(one.low)
         return self.decoded.made_from(
@@ -253,12 +297,20 @@ class SuperResolutionStreets(Dataset[dict[str, Tensor]]):
     side = SideInfo(channels=3, dtype="uint8", data_range=(0, 255))
 
     def __init__(
-        self, *, count: int, scale: int, crop_px: int, first_seed: int = 0, size: int = 128, with_input: bool = True
+        self,
+        *,
+        count: int,
+        scale: int,
+        crop_px: int,
+        first_seed: int = 0,
+        size: int = 128,
+        with_input: bool = True,
+        degraded: DegradedOnce | None = None,
     ) -> None:
         """
         Args:
             count, first_seed, size: as for `StreetPairs`, which keeps the streets; hold out other seeds.
-            scale, crop_px, with_input: as for `SuperResolutionImages`.
+            scale, crop_px, with_input, degraded: as for `SuperResolutionImages`.
 
         Raises:
             InputError: the crop is no multiple of the scale or larger than a street; count, seed or size is out of
@@ -270,7 +322,7 @@ class SuperResolutionStreets(Dataset[dict[str, Tensor]]):
         self.scale = scale
         self.crop_px = crop_px
         self.streets = StreetPairs(count=count, size=size, first_seed=first_seed, source="day")
-        self.low = [shrunk(self._high(index), scale=scale) for index in range(count)] if with_input else None
+        self.low = [self._make_low(index, degraded) for index in range(count)] if with_input else None
         self.fingerprint = self.streets.fingerprint
         """Identifies what the items show, the code that draws them included."""
 
@@ -284,6 +336,10 @@ class SuperResolutionStreets(Dataset[dict[str, Tensor]]):
         low = None if self.low is None else self.low[index]
         parts = _cut(self._high(index), low, scale=self.scale, crop_px=self.crop_px, seed=seed)
         return {name: _to_tensor(part, self.side) for name, part in parts.items()}
+
+    def _make_low(self, index: int, degraded: DegradedOnce | None) -> np.ndarray:
+        high = self._high(index)
+        return shrunk(high, scale=self.scale) if degraded is None else degraded.low(high, self.side)
 
     def _high(self, index: int) -> np.ndarray:
         return self.streets.packed(index)[..., 1:4]
@@ -362,16 +418,17 @@ def _listed(meta_info: Path, *, high: Path, low: Path | None, scale: int) -> lis
     if not meta_info.is_file():
         raise InputError(f"{meta_info} is no file; expected a text file with a line for each image")
     images = []
+    high_files, low_files = _Names(high), _Names(low or high)
     lows: dict[Path, Mapping[str, Path]] = {}
     for number, line in enumerate(meta_info.read_text(encoding="utf-8").splitlines(), start=1):
         names = re.sub(r"\s*\(\d+, *\d+, *\d+\).*$", "", line).strip().split(", ")
         if names == [""]:
             continue
-        file, partner = high / names[0], None
+        file, partner = high_files.find(names[0]), None
         if len(names) > 1:
-            partner = (low or high) / names[1]
+            partner = low_files.find(names[1])
         elif low is not None:
-            place = (low / names[0]).parent
+            place = low_files.find(names[0]).parent
             if place not in lows:
                 lows[place] = by_stem(images_in(place, "LR images"))
             partner = _partner(file, lows[place], scale=scale)
@@ -387,6 +444,17 @@ def _listed(meta_info: Path, *, high: Path, low: Path | None, scale: int) -> lis
     if len({image.low is None for image in images}) > 1:
         raise InputError(f"{meta_info} names LR images for some images only; expected one kind of lines")
     return images
+
+
+class _Names:
+    """The files of a folder by the names that a meta_info file has for them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = _as_folder(folder)
+        self.unpacked = is_lmdb(folder)
+
+    def find(self, name: str) -> Path:
+        return self.folder / (unpacked_name(str(Path(name).with_suffix(""))) if self.unpacked else name)
 
 
 def _as_folder(folder: Path) -> Path:

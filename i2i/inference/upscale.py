@@ -133,7 +133,7 @@ class Upscaler:
     def _upscale_picture(self, picture: Picture, progress: Progress) -> Any:
         codec = self.translator.codec
         height, width = (max(1, round(self.scale * length)) for length in picture.images.shape[2:])
-        check_room(picture.name, height=height, width=width, bytes_per_pixel=4 * picture.images.shape[1])
+        check_room(picture.name, height=height, width=width, bytes_per_pixel=self._bytes_per_pixel(picture.images))
         picture = fit_channels(
             picture,
             channels=codec.input.channels,
@@ -152,6 +152,11 @@ class Upscaler:
             results = fix_colours(results, codec.as_results(picture.images))
         return picture.rebuild(codec.store(resize(results, (height, width)), dtype))
 
+    def _bytes_per_pixel(self, images: Tensor) -> int:
+        """Of the host's memory, of the result while it is made."""
+        floats = 1 + (self.scale != self.translator.codec.scale) + 2 * self.colour_fix + 3 * self.ensemble
+        return images.shape[1] * (4 * floats if floats > 1 else images.dtype.itemsize)
+
     def _enlarge(self, picture: Picture, dtype: torch.dtype, progress: Progress) -> Tensor:
         """What the network makes of the picture: (N, C, H, W) → (N, C, scale · H, scale · W) of `dtype`."""
         images = [NamedImage(picture.name, image, dtype) for image in picture.images]
@@ -165,12 +170,18 @@ class Upscaler:
         mean = torch.zeros(())
         for number in range(2 * TURNS):
             turns, mirrored = number % TURNS, number >= TURNS
-            images = picture.images.flip(3) if mirrored else picture.images
-            turned = picture._replace(images=images.rot90(turns, (2, 3)))
+            turned = picture._replace(images=_turned(picture.images, turns=turns, mirrored=mirrored))
             part = _part(progress, begin=number / (2 * TURNS), share=1 / (2 * TURNS))
             result = self._enlarge(turned, torch.float32, part).rot90(-turns, (2, 3))
             mean = mean + (result.flip(3) if mirrored else result) / (2 * TURNS)
         return mean
+
+
+def _turned(images: Tensor, *, turns: int, mirrored: bool) -> Tensor:
+    """Images (N, C, H, W), mirrored or not, then turned by so many quarters, in their own dtype."""
+    # Before 2.12 torch turns no uint16; bytes move alike whatever they mean.
+    movable = images.view(torch.int16) if images.dtype == torch.uint16 else images
+    return (movable.flip(3) if mirrored else movable).rot90(turns, (2, 3)).view(images.dtype)
 
 
 def fix_colours(results: Tensor, images: Tensor) -> Tensor:

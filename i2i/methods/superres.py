@@ -104,8 +104,10 @@ class SuperResolution(Method):
     def prepare(self, batch: Batch, step: int) -> Batch:
         if self.degradation is None or self.pool is None:
             return batch
-        input = make_inputs(batch["target"], scale=self.scale, degradation=self.degradation)
-        input, target = random_crop(input, batch["target"], crop_px=self.degradation.crop_px)
+        target = batch["target"]
+        source = sharpen(target) if self.degradation.sharpen else target
+        input = degrade(source, scale=self.scale, settings=self.degradation.settings)
+        input, target = random_crop(input, target, crop_px=self.degradation.crop_px)
         input, target = self.pool.exchange(input, target)
         prepared = {"input": input, "target": target}
         return prepared | {"sharpened": sharpen(target)} if self.degradation.sharpen else prepared
@@ -167,11 +169,6 @@ class SuperResolution(Method):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if self.pool is not None:
             self.pool.load_state_dict(state["pool"])
-
-
-def make_inputs(targets: Tensor, *, scale: int, degradation: RandomDegradation) -> Tensor:
-    """Targets (N, C, scale · h, scale · w) in [0, 1] degraded to (N, C, h, w), as torch's global generator decides."""
-    return degrade(sharpen(targets) if degradation.sharpen else targets, scale=scale, settings=degradation.settings)
 
 
 def pixel_loss(output: Tensor, target: Tensor, *, kind: PixelLoss) -> Tensor:

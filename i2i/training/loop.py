@@ -45,6 +45,9 @@ from i2i.training.state import State, load_state, open_run, save_state
 # How long processes wait for the first one, which checks data, measures baselines and examines generators.
 PATIENCE = timedelta(hours=6)
 
+# Of a batch of held-out items, which may be whole photos.
+LARGEST_HELD_OUT_BATCH = 2**22
+
 Examine = Callable[[Callable[[str], None]], Mapping[str, float]]
 
 
@@ -596,7 +599,8 @@ def _validate(method: Method, data: Dataset, settings: TrainingSettings, acceler
     gathered = _gather((sums, descriptors), accelerator)
     sums_of_all, tensors_of_all = zip(*gathered, strict=True)
     means = {name: sum(sums.get(name, 0.0) for sums in sums_of_all) / len(data) for name in sums_of_all[0]}  # type: ignore
-    joined = {name: torch.cat([t for own in tensors_of_all for t in own.get(name, [])]) for name in tensors_of_all[0]}
+    names = dict.fromkeys(name for own in tensors_of_all for name in own)
+    joined = {name: torch.cat([t for own in tensors_of_all for t in own.get(name, [])]) for name in names}
     return {**means, **method.distances(joined)}
 
 
@@ -612,11 +616,15 @@ def _gather(value: Any, accelerator: Accelerator) -> list[Any]:
 
 
 def _collate_alike(items: list[Batch]) -> list[Batch]:
-    """Batches of the items that are of one size."""
+    """Batches of the items that are of one size, the larger they are the smaller."""
     groups: dict[tuple[torch.Size, ...], list[Batch]] = {}
     for item in items:
         groups.setdefault(tuple(value.shape for value in item.values()), []).append(item)
-    return [default_collate(group) for group in groups.values()]
+    batches = []
+    for group in groups.values():
+        count = max(1, LARGEST_HELD_OUT_BATCH // max(1, sum(value.numel() for value in group[0].values())))
+        batches += [default_collate(group[first : first + count]) for first in range(0, len(group), count)]
+    return batches
 
 
 def _plain_errors(loader: DataLoader) -> Iterator[Any]:

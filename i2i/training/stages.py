@@ -25,6 +25,7 @@ from i2i.training.finetune import check_channels, fingerprints, initial_discrimi
 from i2i.training.loop import Examine, train
 from i2i.training.perceptual import LpipsFigure, Perceptual
 from i2i.training.report import PICTURES, RunFacts, figures_of, print_figures, write_grid
+from i2i.training.state import check_folder
 from i2i.training.superres import Bicubic, SuperResolutionTask
 
 NETWORK_RANGE = (0.0, 1.0)
@@ -145,16 +146,25 @@ class Discriminator:
             initial = initial_discriminator(self.init_discriminator, side_px=crop_px)
             check_channels(initial, path=self.init_discriminator, in_channels=channels, out_channels=1)
             return initial
+        network = self._new(channels, crop_px)
+        smallest_px = getattr(network, "smallest_px", 1)
+        if crop_px < smallest_px:
+            raise InputError(
+                f"--discriminator {self.discriminator} needs crops of at least {smallest_px} px, and these will be "
+                f"{crop_px} px: crop larger squares, or take another discriminator."
+            )
+        return network
+
+    def _new(self, channels: int, crop_px: int) -> nn.Module:
+        width = self.discriminator_width
         match self.discriminator:
             case "vgg":
-                return VGGDiscriminator(in_channels=channels, width=self.discriminator_width, size_px=crop_px)
+                return VGGDiscriminator(in_channels=channels, width=width, size_px=crop_px)
             case "unet":
-                return UNetDiscriminator(in_channels=channels, width=self.discriminator_width)
+                return UNetDiscriminator(in_channels=channels, width=width)
             case "patch":
                 # Without batch norm no image influences another's scores; the spectral norm holds the network back.
-                return PatchDiscriminator(
-                    in_channels=channels, width=self.discriminator_width, norm="none", spectral=True
-                )
+                return PatchDiscriminator(in_channels=channels, width=width, norm="none", spectral=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,6 +258,7 @@ def train_psnr_stage(
         compare: folders of other runs on the same data, whose figures the report shows beside this one's.
         title: for the report.
     """
+    _check_metric(training, figure)
     _train(
         SuperResolution(generator=generator, pixel_loss=pixel_loss, degradation=degradation, lpips=figure.make_lpips()),
         task=task,
@@ -342,19 +353,32 @@ def train_two_stages(
 
     The arguments are those of `train_psnr_stage` and `train_gan_stage`.
     """
+    # What the second stage would refuse is refused before the first one.
+    check_folder(out)
+    figures_of(compare, fingerprint=task.fingerprint)
+    _check_metric(training, figure)
+    if perceptual is not None and task.side.channels != 3:
+        raise InputError(
+            f"The images have a channel count of {task.side.channels}, and VGG19 knows RGB images only: give "
+            "--perceptual off."
+        )
     if first_stage.psnr_steps:
+        chosen = {name: value for name, value in settings.items() if name not in ("discriminator", "losses")}
+        # Its length is told by the stage's own steps, which may become more.
+        settings_of_first = chosen | {"first_stage": chosen["first_stage"] | {"psnr_steps": None}}
         train_psnr_stage(
             generator,
             task=task,
             pixel_loss=first_stage.pixel_loss,
             degradation=degradation,
             figure=figure,
-            settings={name: value for name, value in settings.items() if name not in ("discriminator", "losses")},
+            settings=settings_of_first,
             init_generator=weights["init_generator"],
             title=f"{title}, first stage",
             training=replace(
                 training,
                 steps=first_stage.psnr_steps,
+                critic_steps=1,
                 generator_learning_rate=first_stage.psnr_learning_rate,
                 best_metric="psnr",
                 best_is="highest",
@@ -377,6 +401,15 @@ def train_two_stages(
         training=training,
         out=out,
     )
+
+
+def _check_metric(training: TrainingSettings, figure: LpipsFigure) -> None:
+    known = ["psnr", "ssim", "gradient", "swd"] + ["lpips"] * (figure.lpips != "off")
+    if training.best_metric not in (None, *known):
+        raise InputError(
+            f"--best-metric {training.best_metric} is none of the figures that are taken: {', '.join(known)}"
+            + (" (and lpips, with --lpips alex)." if figure.lpips == "off" else ".")
+        )
 
 
 def pictures_of(networks: Mapping[str, nn.Module], batch: Batch, *, scale: int) -> dict[str, Tensor]:

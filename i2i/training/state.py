@@ -56,14 +56,23 @@ def open_run(out: Path, identity: dict[str, Any]) -> None:
                 + "\n".join(f"  {line}" for line in differences)
                 + "\nGive another --out for a new run, or the same settings to go on with that one."
             )
-    elif not record.exists() and out.exists() and (not out.is_dir() or _holds_files(out)):
-        raise InputError(f"{out} exists and is no run's folder. Give an --out that is empty or does not exist.")
+    check_folder(out)
     out.mkdir(parents=True, exist_ok=True)
     remove_leftovers(out)
     for half_written in (out / "state").glob(".step-*"):
         shutil.rmtree(half_written)
     with replacing(record) as temporary:
         temporary.write_text(json.dumps(identity, indent=2) + "\n")
+
+
+def check_folder(out: Path) -> None:
+    """See that `out` holds a run or nothing.
+
+    Raises:
+        InputError: it holds something else.
+    """
+    if not (out / "run.json").exists() and out.exists() and (not out.is_dir() or _holds_files(out)):
+        raise InputError(f"{out} exists and is no run's folder. Give an --out that is empty or does not exist.")
 
 
 def _holds_files(folder: Path) -> bool:

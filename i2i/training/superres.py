@@ -11,6 +11,7 @@ from i2i.checkpoints import ImageSide
 from i2i.data.decoded import DecodedImages
 from i2i.data.folders import ImagesInfo, SideInfo
 from i2i.data.superres import (
+    DegradedOnce,
     DetailedCrops,
     HighLow,
     SuperResolutionImages,
@@ -18,11 +19,12 @@ from i2i.data.superres import (
     find_high_low,
     find_training,
     fingerprint_high_low,
+    hold_out,
     probe_high_low,
 )
 from i2i.errors import InputError
 from i2i.layers.resample import bicubic
-from i2i.methods.superres import RandomDegradation, SuperResolution, make_inputs
+from i2i.methods.superres import RandomDegradation, SuperResolution
 from i2i.metrics.wasserstein import SMALLEST_IMAGE_PX
 
 TRAINING_STREETS = 300
@@ -47,6 +49,8 @@ class SuperResolutionData:
             tenth image.
         scale: how many times larger HR is.
         crop_px: side of the squares that are cropped from HR images at random, a multiple of the scale.
+        held_out_px: larger held-out images are cut to their middle, of so many px a side, lest they fill the memory;
+            None: figures of whole images.
         data_range: values that mean black and white; None: those of the files' depth.
         keep_decoded: keep decoded images on disk, in the cache folder, so that crops are read from there.
     """
@@ -57,6 +61,7 @@ class SuperResolutionData:
     held_out: Path | None = None
     scale: int = 4
     crop_px: int = 128
+    held_out_px: int | None = 1024
     data_range: tuple[float, float] | None = None
     keep_decoded: bool = True
 
@@ -73,6 +78,8 @@ class SuperResolutionData:
                 f"--crop-px must be a multiple of the scale, {self.scale}, and at least {smallest_px}, and is "
                 f"{self.crop_px}."
             )
+        if self.held_out_px is not None and self.held_out_px < smallest_px:
+            raise InputError(f"--held-out-px must be at least {smallest_px}, and is {self.held_out_px}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,37 +135,40 @@ class Bicubic(nn.Module):
 
 
 class HeldOut(Dataset[dict[str, Tensor]]):
-    """Held-out images with their inputs, cut at the bottom and right to what a network takes; always the same."""
+    """Held-out images as figures are taken: cut to what a network takes, and where they are large to their middle."""
 
-    def __init__(
-        self, *, images: Items, scale: int, size_multiple: int, degradation: RandomDegradation | None = None
-    ) -> None:
+    def __init__(self, *, images: Items, scale: int, size_multiple: int, largest_px: int | None = None) -> None:
         """
         Args:
-            images: gives {"target", "input"} for an index; "target" is enough where there is a degradation.
+            images: gives {"target", "input"} for an index.
             scale: how many times larger "target" is.
-            size_multiple: what the network needs the inputs' sides to be multiples of.
-            degradation: makes the inputs; None: they are there.
+            size_multiple: what the network needs the inputs' sides to be multiples of; more is cut off at the bottom
+                and right.
+            largest_px: longest side of "target"; None: any.
         """
         self.images = images
         self.scale = scale
         self.size_multiple = size_multiple
-        self.degradation = degradation
+        self.largest_px = largest_px
 
     def __len__(self) -> int:
         return len(self.images)  # type: ignore[arg-type]
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         item = self.images[index]
-        low_px = (side // self.scale // self.size_multiple * self.size_multiple for side in item["target"].shape[1:])
-        height, width = low_px
-        target = item["target"][:, : height * self.scale, : width * self.scale]
-        if self.degradation is None:
-            return {"target": target, "input": item["input"][:, :height, :width]}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(index)
-            inputs = make_inputs(target[None], scale=self.scale, degradation=self.degradation)
-        return {"target": target, "input": inputs[0]}
+        (top, bottom), (left, right) = map(self._kept, item["input"].shape[1:])
+        s = self.scale
+        return {
+            "target": item["target"][:, s * top : s * bottom, s * left : s * right],
+            "input": item["input"][:, top:bottom, left:right],
+        }
+
+    def _kept(self, length: int) -> tuple[int, int]:
+        """First and last, exclusive, of the positions kept along a side of "input"."""
+        most = length if self.largest_px is None else min(length, self.largest_px // self.scale)
+        kept = most // self.size_multiple * self.size_multiple
+        first = (length - kept) // 2 if most < length else 0
+        return first, first + kept
 
 
 def super_resolution_task(
@@ -182,6 +192,8 @@ def super_resolution_task(
         )
     if degradation is not None and data.low_dir is not None:
         raise InputError("--low-dir gives LR images, and here they are made by random degradations. Leave it out.")
+    if data.scale == 1 and degradation is None and data.data is None:
+        raise InputError("--scale 1 needs LR images that differ from HR: give --data with --low-dir, or LRx1/ in it.")
     task = _street_task if data.data is None else _folder_task
     return task(data, size_multiple=size_multiple, degradation=degradation)
 
@@ -189,31 +201,29 @@ def super_resolution_task(
 def _street_task(
     data: SuperResolutionData, *, size_multiple: int, degradation: RandomDegradation | None
 ) -> SuperResolutionTask:
-    training = SuperResolutionStreets(
-        count=TRAINING_STREETS,
-        scale=data.scale,
-        crop_px=data.crop_px,
-        size=STREET_SIZE_PX,
-        with_input=degradation is None,
-    )
-    held_out = SuperResolutionStreets(
-        count=HELD_OUT_STREETS,
-        scale=data.scale,
-        crop_px=data.crop_px,
-        size=STREET_SIZE_PX,
-        first_seed=TRAINING_STREETS,
-        with_input=degradation is None,
-    )
+    def streets(count: int, *, first_seed: int, held_out: bool) -> SuperResolutionStreets:
+        return SuperResolutionStreets(
+            count=count,
+            scale=data.scale,
+            crop_px=data.crop_px,
+            size=STREET_SIZE_PX,
+            first_seed=first_seed,
+            with_input=held_out or degradation is None,
+            degraded=_once(degradation, scale=data.scale),
+        )
+
+    training = streets(TRAINING_STREETS, first_seed=0, held_out=False)
+    low = "shrunk bicubically" if degradation is None else "degraded at random"
     return _task(
         training,
-        held_out,
+        streets(HELD_OUT_STREETS, first_seed=TRAINING_STREETS, held_out=True),
         data=data,
         size_multiple=size_multiple,
-        degradation=degradation,
         side=training.side,
         preview_px=STREET_SIZE_PX,
         name="streets",
-        about=_about(TRAINING_STREETS, HELD_OUT_STREETS, made=degradation is not None, given=False),
+        about=f"{TRAINING_STREETS} images to learn from, {HELD_OUT_STREETS} held out; those of low resolution are "
+        f"{low}.",
         fingerprint=training.fingerprint,
     )
 
@@ -222,34 +232,53 @@ def _folder_task(
     data: SuperResolutionData, *, size_multiple: int, degradation: RandomDegradation | None
 ) -> SuperResolutionTask:
     files, held_out_files = _find(data)
+    if data.scale == 1 and degradation is None and files[0].low is None:
+        raise InputError("--scale 1 needs LR images that differ from HR: give --low-dir, or LRx1/ beside HR/.")
     info = probe_high_low(files, scale=data.scale, crop_px=data.crop_px, data_range=data.data_range)
     held_out_info = probe_high_low(held_out_files, scale=data.scale, like=info.side)
     _check_held_out(held_out_info, scale=data.scale)
     decoded = DecodedImages(keep=data.keep_decoded)
 
-    def images(of: list[HighLow]) -> SuperResolutionImages:
+    def images(of: list[HighLow], *, held_out: bool) -> SuperResolutionImages:
         return SuperResolutionImages(
             images=of,
             scale=data.scale,
             crop_px=data.crop_px,
             side=info.side,
-            with_input=degradation is None,
+            with_input=held_out or degradation is None,
+            degraded=_once(degradation, scale=data.scale),
             decoded=decoded,
         )
 
+    def low(of: list[HighLow]) -> str:
+        if degradation is not None:
+            return "degraded at random" + (" (and not those that lie beside them)" if of[0].low is not None else "")
+        return "shrunk bicubically" if of[0].low is None else "as given"
+
+    about = (
+        f"{len(files)} images to learn from, {len(held_out_files)} held out; those of low resolution are {low(files)}"
+    )
+    if low(held_out_files) != low(files):
+        about += f", and {low(held_out_files)} for held-out images"
+    cut = data.held_out_px is not None and max(held_out_info.largest_px) > data.held_out_px
     assert data.data is not None
     return _task(
-        images(files),
-        images(held_out_files),
+        images(files, held_out=False),
+        images(held_out_files, held_out=True),
         data=data,
         size_multiple=size_multiple,
-        degradation=degradation,
         side=info.side,
         preview_px=min(held_out_info.smallest_px),
         name=data.data.resolve().name,
-        about=_about(len(files), len(held_out_files), made=degradation is not None, given=files[0].low is not None),
+        about=f"{about}." + f" Of held-out images the middle counts, {data.held_out_px} px a side." * cut,
         fingerprint=f"{fingerprint_high_low(files)} {fingerprint_high_low(held_out_files)}",
     )
+
+
+def _once(degradation: RandomDegradation | None, *, scale: int) -> DegradedOnce | None:
+    if degradation is None:
+        return None
+    return DegradedOnce(scale=scale, settings=degradation.settings, sharpen=degradation.sharpen)
 
 
 def _task(
@@ -258,14 +287,13 @@ def _task(
     *,
     data: SuperResolutionData,
     size_multiple: int,
-    degradation: RandomDegradation | None,
     side: SideInfo,
     preview_px: int,
     name: str,
     about: str,
     fingerprint: str,
 ) -> SuperResolutionTask:
-    held_out = HeldOut(images=held_out, scale=data.scale, size_multiple=size_multiple, degradation=degradation)
+    held_out = HeldOut(images=held_out, scale=data.scale, size_multiple=size_multiple, largest_px=data.held_out_px)
     multiple = data.scale * size_multiple
     preview_px = min(preview_px, PREVIEW_PX) // multiple * multiple
     return SuperResolutionTask(
@@ -281,11 +309,6 @@ def _task(
     )
 
 
-def _about(training: int, held_out: int, *, made: bool, given: bool) -> str:
-    low = "degraded at random" if made else "as given" if given else "shrunk bicubically"
-    return f"{training} images to learn from, {held_out} held out; those of low resolution are {low}."
-
-
 def _find(data: SuperResolutionData) -> tuple[list[HighLow], list[HighLow]]:
     """Images to learn from, and those held out."""
     assert data.data is not None
@@ -294,7 +317,7 @@ def _find(data: SuperResolutionData) -> tuple[list[HighLow], list[HighLow]]:
     files = find_high_low(data.data, scale=data.scale, low=data.low_dir, meta_info=data.meta_info)
     if data.held_out is not None:
         return files, find_high_low(data.held_out, scale=data.scale)
-    return [file for i, file in enumerate(files) if i % 10], files[::10]
+    return hold_out(files)
 
 
 def _check_held_out(info: ImagesInfo, *, scale: int) -> None:

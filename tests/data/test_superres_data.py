@@ -2,6 +2,7 @@
 
 import re
 import sys
+import zlib
 from itertools import islice
 from pathlib import Path
 
@@ -15,12 +16,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from i2i.data.decoded import DecodedImages
+from i2i.data.degrade import Degradation, degrade, sharpen
 from i2i.data.folders import SideInfo
 from i2i.data.image_io import write_image
 from i2i.data.lmdb_images import unpack_lmdb
 from i2i.data.sampler import Draw, DrawSampler, worker_init
 from i2i.data.streets import make_scene
 from i2i.data.superres import (
+    DegradedOnce,
     DetailedCrops,
     HighLow,
     SuperResolutionImages,
@@ -106,6 +109,11 @@ def test_training_and_held_out_images(tmp_path: Path):
     expected = HighLow(high=phases / "test" / "HR" / "2.png", low=phases / "test" / "LRx4" / "2x4.png")
     assert held_out == [expected]
 
+    touch(tmp_path / "beside" / "HR", "1.png", "2.png")
+    touch(tmp_path / "beside" / "val", "3.png")
+    training, held_out = find_training(tmp_path / "beside", scale=4)
+    assert ([one.high.stem for one in training], [one.high.stem for one in held_out]) == (["1", "2"], ["3"])
+
     touch(tmp_path / "one", "1.png")
     with pytest.raises(InputError, match="only image"):
         find_training(tmp_path / "one", scale=4)
@@ -154,6 +162,32 @@ def test_lmdb_is_read_as_the_images_in_it(tmp_path: Path):
     for item, image in zip((data[0], data[1]), images.values(), strict=True):
         np.testing.assert_allclose(item["target"].permute(1, 2, 0) * 255, image, atol=1e-4)
         np.testing.assert_allclose(item["input"].permute(1, 2, 0) * 255, image[::4, ::4], atol=1e-4)
+
+
+def test_meta_info_may_choose_from_an_lmdb(tmp_path: Path):
+    high, low = tmp_path / "high.lmdb", tmp_path / "low.lmdb"
+    images = {"set/1": noise(32, 32), "set/2": noise(32, 40, seed=1)}
+    write_lmdb(high, images)
+    write_lmdb(low, {key: image[::4, ::4] for key, image in images.items()})
+    (tmp_path / "list.txt").write_text("set/2.png (32,40,3)\n")
+    (pair,) = find_high_low(high, scale=4, low=low, meta_info=tmp_path / "list.txt")
+    np.testing.assert_array_equal(cv2.imread(str(pair.high))[..., ::-1], images["set/2"])
+    assert pair.low is not None
+    np.testing.assert_array_equal(cv2.imread(str(pair.low))[..., ::-1], images["set/2"][::4, ::4])
+
+
+def test_degraded_once_is_always_the_same_and_as_deep_as_the_file():
+    high = noise(33, 40, dtype="uint16")
+    once = DegradedOnce(scale=4, settings=Degradation())
+    side = SideInfo(channels=3, dtype="uint16", data_range=(0, 4095))
+    torch.manual_seed(5)
+    low = once.low(high // 16, side)
+    assert low.shape == (8, 10, 3) and low.dtype == np.uint16 and low.max() <= 4095
+    np.testing.assert_array_equal(once.low(high // 16, side), low)
+    torch.manual_seed(zlib.crc32((high // 16).tobytes()))
+    target = torch.from_numpy((high[:32] // 16 / 4095).astype(np.float32)).permute(2, 0, 1)[None]
+    expected = degrade(sharpen(target), scale=4, settings=Degradation())
+    np.testing.assert_allclose(low, expected[0].permute(1, 2, 0) * 4095, atol=1)
 
 
 def test_an_lmdb_is_unpacked_once_and_goes_on_where_it_stopped(tmp_path: Path):

@@ -117,6 +117,15 @@ def test_ensemble_is_the_mean_over_turns_and_mirrorings() -> None:
     assert upscaler.work.images == 1
 
 
+def test_ensemble_of_16_bits_is_rounded_once() -> None:
+    t = translator(leaning())
+    image = random_image(6, 9, 3, dtype=np.uint16)
+    whole = Upscaler(t, ensemble=True)((image / 65535).astype(np.float32))
+    found = Upscaler(t, ensemble=True)(image)
+    assert found.dtype == np.uint16
+    np.testing.assert_allclose(found, whole.astype(np.float64) * 65535, atol=0.6)
+
+
 def test_colour_fix_gives_large_areas_the_images_colours() -> None:
     image = np.empty((96, 192, 3), np.uint8)
     image[:, :96], image[:, 96:] = (90, 140, 200), (120, 100, 60)

@@ -1,22 +1,27 @@
 """The recipes of super-resolution as a person runs them: images in, a generator that loads out, clear refusals."""
 
 import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 
 import i2i
 from i2i.checkpoints import load_network
 from i2i.checkpoints.store import GeneratorSpec, ImageSide, load_generator, save_generator
-from i2i.data.image_io import write_image
+from i2i.data.image_io import read_image, write_image
 from i2i.generators import CompactGenerator
 from i2i.layers.resample import bicubic
 from i2i.training import superres
 
 RunRecipe = Callable[..., int]
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 SMALL = (
     *("--steps", "2", "--batch-size", "2", "--validate-every-steps", "2", "--save-every-steps", "1"),
@@ -139,6 +144,58 @@ def test_pairs_and_held_out_images_of_ones_own(run_recipe: RunRecipe, photos: Pa
     assert run_recipe("superres_psnr", *arguments) == 0
     page = (tmp_path / "run" / "report.html").read_text()
     assert "12 images to learn from, 12 held out; those of low resolution are as given" in page
+
+
+def test_the_first_stage_can_be_made_longer(run_recipe: RunRecipe, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    arguments = ("--data", photos, "--out", out, *SMALL, *GAN, "--schedule", "constant")
+    assert run_recipe("esrgan", *arguments, "--psnr-steps", "2") == 0
+    assert run_recipe("esrgan", *arguments, "--psnr-steps", "3") == 2  # the second stage began with the shorter one
+    assert len(losses_of(out / "psnr")) == 3
+    shutil.rmtree(out / "state")
+    assert run_recipe("esrgan", *arguments, "--psnr-steps", "3") == 0
+
+
+def test_what_the_second_stage_would_refuse_is_refused_before_the_first(
+    run_recipe: RunRecipe, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def complaint(*options: str | Path, out: Path = tmp_path / "run", data: Path = photos) -> str:
+        assert run_recipe("esrgan", "--data", data, "--out", out, *SMALL, "--psnr-steps", "1", *options) == 2
+        assert not (out / "psnr").exists()
+        return capsys.readouterr().err
+
+    assert "typo" in complaint(*GAN, "--compare", tmp_path / "typo")
+    assert "--lpips" in complaint(*GAN, "--best-metric", "lpips")
+    assert "at least 24 px" in complaint(*GAN[:2], "--crop-px", "20", "--discriminator", "patch")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").touch()
+    assert "is no run's folder" in complaint(*GAN, out=tmp_path / "full")
+    for image in photos.iterdir():
+        write_image(tmp_path / "grey" / image.name, read_image(image)[..., :1])
+    with torch.device("meta"):
+        theirs = torchvision.models.vgg19(weights=None).features
+    torch.save({f"features.{name}": torch.zeros(tensor.shape) for name, tensor in theirs.state_dict().items()},
+               tmp_path / "vgg19.pth")  # fmt: skip
+    options = ("--perceptual-weights", tmp_path / "vgg19.pth", *GAN[2:])
+    assert "--perceptual off" in complaint(*options, data=tmp_path / "grey")
+
+
+@pytest.mark.slow
+def test_two_processes_with_workers_resume_exactly(photos: Path, tmp_path: Path) -> None:
+    def start(out: Path, steps: str) -> None:
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+        command += [RECIPES / "realesrgan.py", "--data", photos, "--out", out, *SMALL, *GAN, "--psnr-steps", "1"]
+        command += ["--keep-px", "24", "--pool-pairs", "3", "--schedule", "constant", "--workers", "1"]
+        done = subprocess.run([*map(str, command), "--steps", steps], capture_output=True, text=True, timeout=150)
+        assert done.returncode == 0, done.stderr
+        assert "2 processes on cpu" in done.stdout
+
+    start(tmp_path / "whole", "4")
+    start(tmp_path / "parts", "2")
+    start(tmp_path / "parts", "4")
+    assert losses_of(tmp_path / "parts") == losses_of(tmp_path / "whole")
+    weights = [(tmp_path / name / "generator" / "generator.safetensors").read_bytes() for name in ("parts", "whole")]
+    assert weights[0] == weights[1]
 
 
 def test_bad_input_is_told_in_a_sentence(

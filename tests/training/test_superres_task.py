@@ -47,6 +47,14 @@ def write_photos(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
+@pytest.fixture
+def few_streets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streets take a while to draw."""
+    monkeypatch.setattr(superres, "TRAINING_STREETS", 4)
+    monkeypatch.setattr(superres, "HELD_OUT_STREETS", 2)
+    monkeypatch.setattr(superres, "STREET_SIZE_PX", 128)
+
+
 DATA = SuperResolutionData(crop_px=32)
 SIZES = ((48, 50), (64, 48), (50, 54))
 DEGRADATION = RandomDegradation(settings=Degradation(), crop_px=24)
@@ -101,17 +109,54 @@ def test_degraded_held_out_images_are_always_the_same(write_photos: Callable[...
     first = task.held_out[1]["input"]
     assert torch.rand(()) == expected  # training's random numbers go on as if nobody had looked
     torch.testing.assert_close(task.held_out[1]["input"], first, rtol=0, atol=0)
+    # What was made once is kept for later runs, whose settings tell it apart.
+    again = super_resolution_task(data, degradation=DEGRADATION)
+    torch.testing.assert_close(again.held_out[1]["input"], first, rtol=0, atol=0)
+    other = replace(DEGRADATION, settings=Degradation(second_blur_probability=0.0))
+    assert not torch.equal(super_resolution_task(data, degradation=other).held_out[1]["input"], first)
     assert task.training[Draw(index=0, seed=1, number=0)].keys() == {"target"}
     assert not torch.equal(task.held_out[0]["input"][:, :12, :12], first[:, :12, :12])
     assert "degraded at random" in task.about
 
 
-@pytest.fixture
-def few_streets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Streets take a while to draw."""
-    monkeypatch.setattr(superres, "TRAINING_STREETS", 4)
-    monkeypatch.setattr(superres, "HELD_OUT_STREETS", 2)
-    monkeypatch.setattr(superres, "STREET_SIZE_PX", 128)
+def test_figures_of_large_images_are_those_of_their_middle(write_photos: Callable[..., Path]) -> None:
+    data = replace(DATA, data=write_photos("photos", *SIZES), held_out=write_photos("others", (96, 64)))
+    task = super_resolution_task(replace(data, held_out_px=40))
+    whole = super_resolution_task(data).held_out[0]
+    assert "the middle counts, 40 px a side" in task.about
+    torch.testing.assert_close(task.held_out[0]["target"], whole["target"][:, 28:68, 12:52])
+    torch.testing.assert_close(task.held_out[0]["input"], whole["input"][:, 7:17, 3:13])
+
+
+def test_what_low_resolution_is_is_told(write_photos: Callable[..., Path], tmp_path: Path) -> None:
+    high = write_photos("pairs/HR", *SIZES)
+    for image in high.iterdir():
+        height, width = read_image(image).shape[:2]
+        write_image(tmp_path / "pairs" / "LRx4" / image.name, np.zeros((height // 4, width // 4, 3), np.uint8))
+    data = replace(DATA, data=tmp_path / "pairs", held_out=write_photos("others", *SIZES))
+    task = super_resolution_task(data)
+    assert "as given, and shrunk bicubically for held-out images" in task.about
+    assert task.training[Draw(index=0, seed=1, number=0)]["input"].max() == 0
+    degraded = super_resolution_task(replace(data, held_out=high.parent), degradation=DEGRADATION)
+    assert "degraded at random (and not those that lie beside them)" in degraded.about
+    assert degraded.held_out[0]["input"].max() > 0
+
+
+def test_scale_1_needs_images_to_restore(write_photos: Callable[..., Path]) -> None:
+    data = replace(DATA, scale=1, data=write_photos("photos", *SIZES), held_out=write_photos("others", *SIZES))
+    for one in (data, replace(DATA, scale=1)):
+        with pytest.raises(InputError, match="--scale 1 needs LR images"):
+            super_resolution_task(one)
+    task = super_resolution_task(data, degradation=DEGRADATION)
+    assert task.held_out[0]["input"].shape == task.held_out[0]["target"].shape
+
+
+@pytest.mark.usefixtures("few_streets")
+def test_streets_may_be_degraded() -> None:
+    task = super_resolution_task(DATA, degradation=DEGRADATION)
+    clean = super_resolution_task(DATA)
+    assert task.training[Draw(index=0, seed=1, number=0)].keys() == {"target"}
+    assert (task.held_out[0]["input"] - clean.held_out[0]["input"]).abs().mean() > 0.01
 
 
 @pytest.mark.usefixtures("few_streets")
@@ -162,6 +207,8 @@ def test_networks_are_what_was_asked_for() -> None:
     images = torch.rand(2, 3, 32, 32)
     patches = Discriminator(discriminator="patch", discriminator_width=4).make(task, crop_px=32)
     assert patches(images).shape[:2] == (2, 1)
+    with pytest.raises(InputError, match="--discriminator patch needs crops of at least 24 px"):
+        Discriminator(discriminator="patch", discriminator_width=4).make(task, crop_px=20)
     assert Discriminator(discriminator="unet", discriminator_width=4).make(task, crop_px=32)(images).shape == (
         2,
         1,
