@@ -81,10 +81,10 @@ STREETS = replace(
     network=Network(network="compact", width=32, blocks=8),
     discriminator=Discriminator(discriminator="patch", discriminator_width=32),
     first_stage=FirstStage(psnr_steps=2000, psnr_learning_rate=2e-3),
-    losses=GanLosses(perceptual="off", objective="non_saturating"),
+    losses=GanLosses(perceptual="off", objective="non_saturating", pixel_weight=1.0),
     training=TrainingSettings(
         # For some ten minutes on two cores, both stages together.
-        steps=2000,
+        steps=1500,
         batch_size=8,
         generator_learning_rate=2e-4,
         discriminator_learning_rate=2e-4,
