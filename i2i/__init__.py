@@ -5,6 +5,8 @@
 >>> out = t("photo.png")
 """
 
+from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ def __getattr__(name: str) -> object:
         from i2i.inference import translator
 
         return getattr(translator, name)
+    # So that `i2i.metrics.psnr` needs no import of its own.
+    if not name.startswith("_") and find_spec(f"i2i.{name}") is not None:
+        return import_module(f"i2i.{name}")
     raise AttributeError(f"module 'i2i' has no attribute {name!r}")
 
 

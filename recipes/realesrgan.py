@@ -170,7 +170,7 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    own_images = any(argument.startswith("--data") for argument in sys.argv)
+    own_images = any(argument.partition("=")[0] == "--data" for argument in sys.argv)
     shown = (
         "the paper's, but for --shift-px"
         if own_images

@@ -111,6 +111,6 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    own_images = any(argument.startswith("--data") for argument in sys.argv)
+    own_images = any(argument.partition("=")[0] == "--data" for argument in sys.argv)
     shown = "for a GPU" if own_images else "those for the streets; with --data (and --help behind it) others"
     run(main, OWN_IMAGES if own_images else STREETS, description=f"{__doc__}\nThe defaults shown are {shown}.")

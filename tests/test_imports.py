@@ -201,6 +201,12 @@ def test_the_package_says_what_it_offers() -> None:
         _ = i2i.nothing_of_the_kind
 
 
+def test_parts_need_no_import_of_their_own() -> None:
+    statements = "import i2i; assert i2i.metrics.psnr and i2i.generators.RRDBGenerator"
+    assert "torch" in modules_after(statements)
+    assert "torch" not in modules_after("import i2i; assert not hasattr(i2i, '__path') and not hasattr(i2i, 'nothing')")
+
+
 def test_the_version_is_the_packages() -> None:
     import tomllib
 

@@ -9,6 +9,7 @@ shown; the degraded versions, which are smaller by the scale, are enlarged by re
 PNG.
 """
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -56,11 +57,14 @@ class Settings:
             raise InputError(f"--crop-px: expected at least the scale, {self.scale}, got {self.crop_px}")
 
 
-def main(settings: Settings) -> None:
+def main(settings: Settings) -> int:
     """Write a picture for each image.
 
+    Returns:
+        The exit code: 0, or 1 where an image could not be used.
+
     Raises:
-        InputError: no such image, one that cannot be used, or no place for the results.
+        InputError: no such image, or no place for the results.
     """
     names_file = Path(settings.output).suffix.lower() in READABLE_SUFFIXES
     jobs = plan_jobs(settings.input, settings.output, image_format=None if names_file else "png")
@@ -68,8 +72,14 @@ def main(settings: Settings) -> None:
         if job.target.suffix.lower() != ".png":
             raise InputError(f"{job.target}: expected a name that ends in .png, or for a folder a slash at its end")
     torch.manual_seed(settings.seed)
+    failures = 0
     for job in jobs:
-        original = _middle(job.source, settings)
+        try:
+            original = _middle(job.source, settings)
+        except InputError as error:
+            print(error, file=sys.stderr)
+            failures += 1
+            continue
         target = sharpen(original) if settings.sharpen else original
         # One by one, so that each has draws of its own of what a batch shares.
         versions = [degrade(target, scale=settings.scale, settings=settings.degradation) for _ in range(settings.count)]
@@ -77,6 +87,7 @@ def main(settings: Settings) -> None:
         job.target.parent.mkdir(parents=True, exist_ok=True)
         write_grid(job.target, {"original, then degraded versions": shown * 2 - 1})
         print(job.target)
+    return 1 if failures else 0
 
 
 def _middle(path: Path, settings: Settings) -> Tensor:

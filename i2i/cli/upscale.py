@@ -29,7 +29,7 @@ from i2i.cli.plan import Job, plan_jobs
 from i2i.cli.share import Share
 from i2i.data.image_io import ImageFile, read_image_file
 from i2i.errors import InputError
-from i2i.inference.engine import Progress
+from i2i.inference.engine import SMALLEST_TILE_PX, Progress
 from i2i.inference.precision import Precision
 from i2i.inference.upscale import Upscaler
 
@@ -132,6 +132,8 @@ def _prepare(settings: Settings, share: Share, jobs: Sequence[Job]) -> Steps[Ima
     for name, value in (("--tile-pad", settings.tile_pad), ("--pre-pad", settings.pre_pad)):
         if value is not None:
             print(f"{name} is not needed: what tiles and borders need is known from the network.", file=sys.stderr)
+    if isinstance(settings.tile, int) and settings.tile != 0 and settings.tile < SMALLEST_TILE_PX:
+        raise InputError(f"--tile: expected auto, or a side of at least {SMALLEST_TILE_PX} px, got {settings.tile}")
     translator = i2i.load(
         _open_weights(settings),
         device=share.device(settings.device),

@@ -473,7 +473,11 @@ def images_in(folder: Path, what: str = "images") -> list[Path]:
         deeper = next(filter(_is_image, folder.rglob("*")), None)
         raise InputError(
             f"{folder} holds no {what}; expected files named {', '.join(sorted(READABLE_SUFFIXES))}"
-            + (f". Images are in its subfolders only, as in {deeper.parent}: move them up" if deeper else "")
+            + (
+                f". Images are in its subfolders only, as in {deeper.parent}: give such a folder, or move them up"
+                if deeper
+                else ""
+            )
         )
     return files
 

@@ -159,12 +159,14 @@ def probe_high_low(
     headers = read_headers(files)
     sizes = {file: (header.height, header.width) for file, header in headers.items()}
     cut = [_cut_size(one, sizes, scale=scale) for one in images]
-    for one, (height, width) in zip(images, cut, strict=True):
-        if crop_px is not None and min(height, width) < crop_px:
-            raise InputError(
-                f"{one.high} is {width} x {height} px, smaller than --crop-px {crop_px}: give --crop-px "
-                f"{min(height, width)} or a smaller multiple of {scale}, or remove the image"
-            )
+    small = [(one, size) for one, size in zip(images, cut, strict=True) if crop_px is not None and min(size) < crop_px]
+    if small:
+        one, (height, width) = min(small, key=lambda item: min(item[1]))
+        more = f" ({len(small)} of {len(images)} images are smaller)" if len(small) > 1 else ""
+        raise InputError(
+            f"{one.high} is {width} x {height} px, smaller than --crop-px {crop_px}{more}: give --crop-px "
+            f"{min(height, width)} or a smaller multiple of {scale}, or remove the image{'s' * (len(small) > 1)}"
+        )
     smallest_px, largest_px = extreme_sizes(cut)
     side = probe_side(
         files,

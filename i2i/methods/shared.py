@@ -14,12 +14,15 @@ def can_join(network: nn.Module, batches: Sequence[Tensor]) -> bool:
     return not mixes_images and len({batch.shape[1:] for batch in batches}) == 1
 
 
-def describe_sides(side: str, *, fake: Tensor, real: Tensor) -> dict[str, Tensor]:
-    """For `Method.validate`: patches of generated images of a side and of its real ones, both (N, C, H, W)."""
+def describe_sides(side: str, *, fake: Tensor, real: Tensor, seed: int = 0) -> dict[str, Tensor]:
+    """For `Method.validate`: patches of generated images of a side and of its real ones, both (N, C, H, W).
+
+    seed: decides where patches lie.
+    """
     return {
         f"{kind}_{side}/{level}": patches
         for kind, images in (("fake", fake), ("real", real))
-        for level, patches in patch_descriptors(images).items()
+        for level, patches in patch_descriptors(images, seed=seed).items()
     }
 
 

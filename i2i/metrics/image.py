@@ -23,7 +23,7 @@ def l1(output: Tensor, target: Tensor) -> Tensor:
 
 
 def psnr(
-    output: Tensor, target: Tensor, *, data_range: float = 1.0, crop_border: int = 0, y_channel: bool = False
+    prediction: Tensor, target: Tensor, *, data_range: float = 1.0, crop_border: int = 0, y_channel: bool = False
 ) -> Tensor:
     """Peak signal-to-noise ratio over all pixels and channels.
 
@@ -31,7 +31,7 @@ def psnr(
     with images rounded to 8 bits first.
 
     Args:
-        output, target: (N, C, H, W).
+        prediction, target: (N, C, H, W).
         data_range: largest minus smallest value possible (1 for images in [0, 1], 2 for [-1, 1]).
         crop_border: so many pixels at each border are left out.
         y_channel: compare `luma` of RGB images in [0, data_range].
@@ -42,13 +42,15 @@ def psnr(
     Raises:
         InputError: the shapes differ, nothing is left within the border, or luma is asked of other than RGB images.
     """
-    output, target = _comparable(output, target, data_range=data_range, crop_border=crop_border, y_channel=y_channel)
-    mean_squared_error = (output - target).square().mean(dim=(1, 2, 3))
+    prediction, target = _comparable(
+        prediction, target, data_range=data_range, crop_border=crop_border, y_channel=y_channel
+    )
+    mean_squared_error = (prediction - target).square().mean(dim=(1, 2, 3))
     return 10 * torch.log10(data_range**2 / mean_squared_error)
 
 
 def ssim(
-    output: Tensor, target: Tensor, *, data_range: float = 1.0, crop_border: int = 0, y_channel: bool = False
+    prediction: Tensor, target: Tensor, *, data_range: float = 1.0, crop_border: int = 0, y_channel: bool = False
 ) -> Tensor:
     """Structural similarity (Wang et al. 2004, eq. 13), mean over channels and every whole 11×11 window.
 
@@ -57,7 +59,7 @@ def ssim(
     torchmetrics treats the border otherwise, which moves the third decimal: hence not from there.
 
     Args:
-        output, target: (N, C, H, W), at least 11×11 within the border, in [0, data_range]: an offset changes the
+        prediction, target: (N, C, H, W), at least 11×11 within the border, in [0, data_range]: an offset changes the
             result.
         data_range, crop_border, y_channel: as for `psnr`.
 
@@ -67,11 +69,13 @@ def ssim(
     Raises:
         InputError: the shapes differ, a side is shorter than 11, or luma is asked of other than RGB images.
     """
-    output, target = _comparable(output, target, data_range=data_range, crop_border=crop_border, y_channel=y_channel)
-    if min(output.shape[-2:]) < 11:
-        raise InputError(f"SSIM needs images of at least 11 by 11 pixels, got {tuple(output.shape)}")
+    prediction, target = _comparable(
+        prediction, target, data_range=data_range, crop_border=crop_border, y_channel=y_channel
+    )
+    if min(prediction.shape[-2:]) < 11:
+        raise InputError(f"SSIM needs images of at least 11 by 11 pixels, got {tuple(prediction.shape)}")
     mean_x, mean_y, mean_xx, mean_yy, mean_xy = (
-        _gaussian_mean(image) for image in (output, target, output**2, target**2, output * target)
+        _gaussian_mean(image) for image in (prediction, target, prediction**2, target**2, prediction * target)
     )
     variance_x = mean_xx - mean_x**2
     variance_y = mean_yy - mean_y**2

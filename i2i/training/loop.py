@@ -220,6 +220,8 @@ def train(
     if is_main:
         write_report(out, facts)
     accelerator.wait_for_everyone()
+    if any(_gather(bool(interruptions), accelerator)):  # after the last step; no later stage shall begin
+        raise SystemExit(130)
     return RunResult(metrics=record.last_metrics, alarms=record.alarms)
 
 

@@ -105,6 +105,11 @@ class Network:
                     in_channels=channels, out_channels=channels, width=width, blocks=self.blocks or 16, scale=scale
                 )
             case "rrdb":
+                if self.unshuffle > 1 and (scale * self.unshuffle).bit_count() != 1:
+                    raise InputError(
+                        f"--unshuffle {self.unshuffle} needs a scale with which it makes a power of two, and the scale "
+                        f"is {scale}. Give another, or leave it out."
+                    )
                 return RRDBGenerator(
                     in_channels=channels,
                     out_channels=channels,

@@ -76,8 +76,10 @@ class SuperResolutionData:
         if self.crop_px % self.scale or self.crop_px < smallest_px:
             raise InputError(
                 f"--crop-px must be a multiple of the scale, {self.scale}, and at least {smallest_px}, and is "
-                f"{self.crop_px}."
+                f"{self.crop_px}: give {max(self.crop_px, smallest_px + self.scale) // self.scale * self.scale}."
             )
+        if self.data is not None and self.held_out is not None and self.data.resolve() == self.held_out.resolve():
+            raise InputError("--held-out is --data itself, so nothing would be held out. Give another folder, or none.")
         if self.held_out_px is not None and self.held_out_px < smallest_px:
             raise InputError(f"--held-out-px must be at least {smallest_px}, and is {self.held_out_px}.")
 
@@ -303,8 +305,8 @@ def _task(
         side=ImageSide(**asdict(side), network_range=(0.0, 1.0)),
         scale=data.scale,
         name=name,
-        about=f"Enlarges by {data.scale}. {about} psnr and ssim are those of brightness, without {data.scale} px at "
-        "each border.",
+        about=f"Enlarges by {data.scale}. {about} psnr and ssim are those of "
+        f"{'brightness' if side.channels == 3 else 'all channels'}, without {data.scale} px at each border.",
         fingerprint=fingerprint,
     )
 

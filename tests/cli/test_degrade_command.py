@@ -13,8 +13,8 @@ from i2i.errors import InputError
 GAP_PX = 4
 
 
-def run(*arguments: str | Path) -> None:
-    main(parse(Settings, [str(argument) for argument in arguments], description=""))
+def run(*arguments: str | Path) -> int:
+    return main(parse(Settings, [str(argument) for argument in arguments], description=""))
 
 
 @pytest.fixture
@@ -75,15 +75,26 @@ def test_images_of_other_kinds(tmp_path: Path, name: str, dtype: type, channels:
     assert np.abs(original - expected[:32] / top * 255).max() <= 1
 
 
-def test_what_cannot_be_shown(photo: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_shown(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(InputError, match=r"shown.jpg: expected a name that ends in .png"):
         run(photo, tmp_path / "shown.jpg")
-    with pytest.raises(InputError, match=r"photo.png: expected at least 100 px a side, got 90 by 70"):
-        run(photo, tmp_path / "shown.png", "--scale", "100")
-    np.save(tmp_path / "heat.npy", np.full((8, 8), 300.0, np.float32))
-    with pytest.raises(InputError, match=r"heat.npy: expected 8 or 16 bits, or floats between 0 and 1"):
-        run(tmp_path / "heat.npy", tmp_path / "shown.png")
+    assert run(photo, tmp_path / "shown.png", "--scale", "100") == 1
+    assert "photo.png: expected at least 100 px a side, got 90 by 70" in capsys.readouterr().err
     assert not (tmp_path / "shown.png").exists()
+
+
+def test_one_bad_image_does_not_stop_the_others(
+    photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    np.save(folder / "heat.npy", np.full((8, 8), 300.0, np.float32))
+    (folder / "torn.png").write_bytes(photo.read_bytes()[:200])
+    photo.rename(folder / "whole.png")
+    assert run(folder, f"{tmp_path}/shown/", "--count", "1") == 1
+    error = capsys.readouterr().err
+    assert "heat.npy: expected 8 or 16 bits, or floats between 0 and 1" in error and "torn.png" in error
+    assert [file.name for file in (tmp_path / "shown").iterdir()] == ["whole.png"]
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,7 @@ def test_what_is_missing_or_out_of_range_is_told(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--tile", "5"], "tile_px: expected at least 64, got 5"),
+        (["--tile", "5"], "--tile: expected auto, or a side of at least 64 px, got 5"),
         (["--denoise", "0.5"], "no twin of weights that leaves noise in is known; give it with --denoise-weights"),
         (["--denoise", "1.5"], "--denoise: expected a number from 0 (noise is left in) to 1, got 1.5"),
         (["--denoise-weights", "weights"], "--denoise-weights: say with --denoise"),

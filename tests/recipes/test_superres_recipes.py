@@ -82,8 +82,6 @@ def test_the_gan_stage_goes_on_from_the_first_one(run_recipe: RunRecipe, photos:
     # Before its first step the second stage is as good as the first one in the end.
     first = next(json.loads(line) for line in (out / "log.jsonl").read_text().splitlines())["metrics"]
     assert first == pytest.approx(metrics_of(out / "psnr")["this run"], rel=1e-5)
-    # Figures of one image at a time: other patches of it are compared.
-    assert metrics["first stage"].pop("swd") == pytest.approx(first.pop("swd"), rel=0.05)
     assert metrics["first stage"] == pytest.approx(first, rel=1e-5)
     assert (out / "pictures" / "stages.png").exists()
     assert "no perceptual loss" in (out / "report.html").read_text()

@@ -137,9 +137,11 @@ def test_what_low_resolution_is_is_told(write_photos: Callable[..., Path], tmp_p
     task = super_resolution_task(data)
     assert "as given, and shrunk bicubically for held-out images" in task.about
     assert task.training[Draw(index=0, seed=1, number=0)]["input"].max() == 0
-    degraded = super_resolution_task(replace(data, held_out=high.parent), degradation=DEGRADATION)
+    degraded = super_resolution_task(data, degradation=DEGRADATION)
     assert "degraded at random (and not those that lie beside them)" in degraded.about
     assert degraded.held_out[0]["input"].max() > 0
+    with pytest.raises(InputError, match="--held-out is --data itself"):
+        replace(data, held_out=tmp_path / "others" / ".." / "pairs")
 
 
 def test_scale_1_needs_images_to_restore(write_photos: Callable[..., Path]) -> None:
