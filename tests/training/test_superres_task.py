@@ -1,5 +1,6 @@
 """What super-resolution is trained and measured on, and how the loop takes it."""
 
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -277,3 +278,34 @@ def test_the_loop_prepares_batches_and_measures_images_of_any_size(tmp_path: Pat
             output = network(item["input"][None]).clamp(0, 1)
         expected.append(psnr(output, item["target"][None], crop_border=2).item())
     assert result.metrics["psnr"] == pytest.approx(np.mean(expected), abs=1e-3)
+
+
+class AskedToEnd(SuperResolution):
+    """Is asked to end while the last step's pictures are made."""
+
+    previews = 0
+
+    def preview(self, batch: Batch) -> dict[str, Tensor]:
+        self.previews += 1
+        if self.previews == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return super().preview(batch)
+
+
+@pytest.mark.usefixtures("few_streets")
+def test_a_request_to_end_after_the_last_step_ends_the_program(tmp_path: Path) -> None:
+    """Or the next stage would begin."""
+    side = super_resolution_task(DATA).side
+    spec = GeneratorSpec(input=replace(side, channels=1), output=replace(side, channels=1))
+    data = HeldOut(images=Numbered(), scale=2, size_multiple=12)
+    with pytest.raises(SystemExit, match="130"):
+        train(
+            method=AskedToEnd(generator=CompactGenerator(in_channels=1, out_channels=1, width=2, convs=0, scale=2)),
+            training_data=Numbered(),
+            validation_data=data,
+            specs={"generator": spec},
+            settings=TrainingSettings(steps=2, batch_size=1, workers=0, device="cpu", threads=1),
+            out=tmp_path / "run",
+            facts=RunFacts(title="", about="", settings={}, fingerprint=""),
+        )
+    assert (tmp_path / "run" / "state" / "step-00000002").is_dir() and (tmp_path / "run" / "report.html").exists()
