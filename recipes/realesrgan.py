@@ -130,12 +130,12 @@ STREETS = replace(
     network=Network(network="compact", width=32, blocks=8),
     discriminator=Discriminator(discriminator="unet", discriminator_width=16),
     first_stage=FirstStage(psnr_steps=2000, psnr_learning_rate=2e-3),
-    losses=GanLosses(perceptual="off", objective="non_saturating", pixel_weight=1.0, adversarial_weight=1e-2),
+    losses=GanLosses(perceptual="off", objective="non_saturating", pixel_weight=1.0, adversarial_weight=3e-3),
     training=TrainingSettings(
         # For some ten minutes on two cores, both stages together.
-        steps=1000,
+        steps=600,
         batch_size=8,
-        generator_learning_rate=2e-4,
+        generator_learning_rate=5e-5,
         discriminator_learning_rate=2e-4,
         adam_betas=(0.9, 0.99),
         ema_decay=0.99,
