@@ -217,10 +217,11 @@ def train(
         if monitor.skipped_steps >= settings.steps:
             raise RunStopped("Losses or gradients were not finite at any step, so nothing was learned.")
 
+    asked_to_end = any(_gather(bool(interruptions), accelerator))
     if is_main:
         write_report(out, facts)
     accelerator.wait_for_everyone()
-    if any(_gather(bool(interruptions), accelerator)):  # after the last step; no later stage shall begin
+    if asked_to_end:  # after the last step; no later stage shall begin
         raise SystemExit(130)
     return RunResult(metrics=record.last_metrics, alarms=record.alarms)
 
