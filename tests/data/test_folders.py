@@ -185,7 +185,7 @@ class TestBadInput:
         (two_folders / "trainB").mkdir()
         (two_folders / "deeper").rename(two_folders / "trainB" / "deeper")
         message = (
-            r"trainB holds no images; .*\. Images are in its subfolders only, as in .*/trainB/deeper: give such a folder, or move them up"
+            r"trainB holds no images; .*\. Images are in its subfolders only, as in .*/trainB/deeper: give such a folder"
         )
         with pytest.raises(InputError, match=message):
             self.probe(two_folders)
