@@ -117,9 +117,7 @@ def laplacian_energy(image: Tensor) -> Tensor:
     Raises:
         InputError: not (N, C, H, W), or a side is shorter than 3.
     """
-    if image.ndim != 4 or min(image.shape[-2:]) < 3:
-        raise InputError(f"expected images (N, C, H, W) of at least 3 by 3 pixels, got {tuple(image.shape)}")
-    grey = _at_least_float32(image).mean(dim=1)
+    grey = _mean_of_channels(image, smallest_px=3)
     centre = grey[:, 1:-1, 1:-1]
     neighbours = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:]
     return (neighbours - 4 * centre).square().mean(dim=(1, 2))
@@ -137,9 +135,7 @@ def gradient_energy(image: Tensor) -> Tensor:
     Raises:
         InputError: not (N, C, H, W), or a side is shorter than 2.
     """
-    if image.ndim != 4 or min(image.shape[-2:]) < 2:
-        raise InputError(f"expected images (N, C, H, W) of at least 2 by 2 pixels, got {tuple(image.shape)}")
-    grey = _at_least_float32(image).mean(dim=1)
+    grey = _mean_of_channels(image, smallest_px=2)
     return grey.diff(dim=1).square().mean(dim=(1, 2)) + grey.diff(dim=2).square().mean(dim=(1, 2))
 
 
@@ -175,6 +171,15 @@ def _gaussian_mean(image: Tensor) -> Tensor:
             mean = mean + weight * image.narrow(dim, first, length)
         image = mean
     return image
+
+
+def _mean_of_channels(image: Tensor, *, smallest_px: int) -> Tensor:
+    """(N, C, H, W) to (N, H, W), in at least float32."""
+    if image.ndim != 4 or min(image.shape[-2:]) < smallest_px:
+        raise InputError(
+            f"expected images (N, C, H, W) of at least {smallest_px} by {smallest_px} pixels, got {tuple(image.shape)}"
+        )
+    return _at_least_float32(image).mean(dim=1)
 
 
 def _comparable(
