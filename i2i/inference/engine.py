@@ -15,7 +15,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from i2i.errors import InputError
 from i2i.inference.codec import Codec
-from i2i.inference.graph import has_global_statistics, peak_bytes_per_pixel, receptive_radius, trace
+from i2i.inference.graph import Step, has_global_statistics, peak_bytes_per_pixel, receptive_radius, trace
 from i2i.inference.memory import available_bytes, is_out_of_memory, working_budget
 from i2i.inference.precision import NotEnoughMemory, NotFinite, SafeRunner
 from i2i.inference.staged import StagedWork, count_stages, run_staged
@@ -185,6 +185,24 @@ class Engine:
         self._codec = codec
         self._run = run
 
+    def study(self) -> None:
+        """Take the network apart now rather than when it is first needed.
+
+        To be called before several threads translate at once: while torch.fx traces a network, no other thread can
+        call one.
+        """
+        _ = self._bytes_per_pixel, self.radius
+
+    def bytes_needed(self, height: int, width: int) -> int:
+        """An upper bound of the memory that one image of this size takes on its way through the network."""
+        size = self._codec.padded_size(height, width)
+        return int(min(math.prod(size) * self._bytes_per_pixel, working_budget(self._device)))
+
+    @property
+    def redone(self) -> int:
+        """How many images or tiles came out as NaN or infinity so far, and were computed again, more widely."""
+        return sum(self._run.redone.values())
+
     def translate(self, images: list[NamedImage], options: Options) -> tuple[list[Tensor], Work]:
         """Translate images of any sizes; the results are on the images' devices.
 
@@ -235,9 +253,9 @@ class Engine:
         return peak_bytes_per_pixel(self._network) or ASSUMED_BYTES_PER_PIXEL * self._codec.scale**2
 
     @cached_property
-    def _radius(self) -> int | None:
-        """How far the network sees; None where it sees the whole image, or cannot be taken apart to tell."""
-        return receptive_radius(self._network) if self._traceable else None
+    def radius(self) -> int | None:
+        """How far the network sees, in px; None where it sees the whole image, or cannot be taken apart to tell."""
+        return None if self._steps is None else receptive_radius(self._network)
 
     @cached_property
     def _looks_labels_up(self) -> bool:
@@ -245,12 +263,12 @@ class Engine:
         return any(isinstance(module, LabelConv2d) for module in self._network.modules())
 
     @cached_property
-    def _traceable(self) -> bool:
+    def _steps(self) -> list[Step] | None:
+        """The network taken apart; None where that cannot be done."""
         try:
-            trace(self._network)
+            return trace(self._network)
         except InputError:
-            return False
-        return True
+            return None
 
     @property
     def _device(self) -> torch.device:
@@ -290,19 +308,25 @@ class Engine:
         """
         height, width = size
         multiple = self._codec.size_multiple
-        if self._radius is None:
+        if self.radius is None:
             return None
         strip = width
-        while strip == width or strip > NARROWEST_STRIP * self._radius:
+        while strip == width or strip > NARROWEST_STRIP * self.radius:
             with suppress(InputError):  # not even with many passes
                 if self._count_stages(height, strip) == 1:
-                    return Tiling(tile_px=strip, context_px=self._radius if strip < width else 0, ramp_px=0)
+                    return Tiling(tile_px=strip, context_px=self.radius if strip < width else 0, ramp_px=0)
             strip = strip // 2 + -(strip // 2) % multiple
         return None
 
     def _count_stages(self, height: int, width: int) -> int:
+        assert self._steps is not None
         return count_stages(
-            self._network, height=height, width=width, device=self._device, budget_bytes=self._budget_for_bands
+            self._network,
+            height=height,
+            width=width,
+            device=self._device,
+            budget_bytes=self._budget_for_bands,
+            steps=self._steps,
         )
 
     @property
@@ -311,7 +335,7 @@ class Engine:
 
     def _can_go_in_bands(self) -> bool:
         dropout = any(isinstance(m, _DropoutNd) and m.training for m in self._network.modules())
-        return self._traceable and not dropout and next(self._network.parameters()).dtype == torch.float32
+        return self._steps is not None and not dropout and next(self._network.parameters()).dtype == torch.float32
 
     def _batch_size(self, size: tuple[int, int], options: Options) -> int:
         if options.batch_size is not None:
@@ -355,8 +379,8 @@ class Engine:
             fitting = math.isqrt(int(working_budget(self._device) / self._bytes_per_pixel))
             tile_px = min(fitting, LARGEST_TILE_PX)
         tile_px = max(tile_px, SMALLEST_TILE_PX)
-        if self._radius is not None and self._radius <= CONTEXT_PX:
-            context, ramp = self._radius, 0
+        if self.radius is not None and self.radius <= CONTEXT_PX:
+            context, ramp = self.radius, 0
         else:  # small tiles cannot spare as much
             ramp = RAMP_WITH_STATISTICS_PX if has_global_statistics(self._network) else RAMP_PX
             context, ramp = min(CONTEXT_PX, tile_px // 8), min(ramp, tile_px // 8 * 2)
@@ -446,6 +470,7 @@ class Engine:
             device=self._device,
             budget_bytes=self._budget_for_bands,
             progress=progress,
+            steps=self._steps,
         )
 
     def _encode(self, image: Tensor, rows: range, columns: range, *, label_ids: bool | None = None) -> Tensor:

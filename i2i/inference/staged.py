@@ -76,6 +76,7 @@ def run_staged(
     budget_bytes: int,
     scratch_folder: Path | None = None,
     progress: Callable[[float], None] | None = None,
+    steps: list[Step] | None = None,
 ) -> StagedWork:
     """Run `network` over one image, band by band.
 
@@ -88,13 +89,14 @@ def run_staged(
         budget_bytes: what bands and kept maps may take in memory; maps that do not fit go to files.
         scratch_folder: where these files lie, nameless; the system's folder for temporary files unless given.
         progress: told the share that is done, from 0 to 1.
+        steps: of the network, from `i2i.inference.graph.trace`, where it was taken apart before.
 
     Raises:
         InputError: the network cannot be taken apart, trains, or is not in float32; it does not take images of this
             size; the budget does not suffice for the smallest bands; the disk has too little room.
     """
     started = time.perf_counter()
-    steps = trace(network)
+    steps = trace(network) if steps is None else steps
     _check(network, steps, height=height, width=width)
     shapes = map_shapes(steps, height=height, width=width)
     plan = _make_plan(steps, shapes, budget_bytes=budget_bytes, device=device)
@@ -140,9 +142,10 @@ def run_staged(
     )
 
 
-def count_stages(network: nn.Module, *, height: int, width: int, device: torch.device, budget_bytes: int) -> int:
+def count_stages(
+    network: nn.Module, *, height: int, width: int, device: torch.device, budget_bytes: int, steps: list[Step]
+) -> int:
     """How often `run_staged` would walk over such an image; the arguments are its own."""
-    steps = trace(network)
     _check(network, steps, height=height, width=width)
     shapes = map_shapes(steps, height=height, width=width)
     return len(_make_plan(steps, shapes, budget_bytes=budget_bytes, device=device).stages)
