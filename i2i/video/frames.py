@@ -26,6 +26,9 @@ class Colour(NamedTuple):
     transfer: int = 2
 
 
+UNKNOWN_COLOUR = Colour()
+
+
 class Frame(NamedTuple):
     """One picture of a video.
 
@@ -61,7 +64,7 @@ class Format:
     height: int
     time_base: Fraction
     rate: Fraction
-    colour: Colour = Colour()
+    colour: Colour = UNKNOWN_COLOUR
     sample_aspect_ratio: Fraction = Fraction(1)
     bits: int = 8
     chroma: Chroma = "420"

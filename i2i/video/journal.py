@@ -1,0 +1,201 @@
+"""What of a long job is done, so that the same command goes on after whatever has ended it.
+
+    out.mp4.unfinished/
+        job.json        what the job is: all that its result depends on
+        000007.nut      what became of a part of the video: a file, or a folder of images
+        000007.json     says that this part is done; written last
+        finished.json   says that the result is whole, and only has to be put in its place
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TypeAlias
+
+from i2i.errors import InputError
+from i2i.files import replacing
+
+Identity: TypeAlias = Mapping[str, str | int | float | bool | None]
+
+WAIT_S = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """A part of a video: what is shown from `first` on and before `end`, in units of its time base.
+
+    `first` is None in the first one, which so has whatever lies before the announced frames, and `end` in the last.
+    """
+
+    number: int
+    first: int | None
+    end: int | None
+
+    def __contains__(self, pts: int) -> bool:
+        return (self.first is None or self.first <= pts) and (self.end is None or pts < self.end)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What became of a part of a video, or of all of it.
+
+    Attributes:
+        frames: written.
+        repeated, missing, reasons: as in `i2i.video.frames.Damage`.
+        pixels: of the source's frames.
+        computed: pixels that went through the network; fewer where unchanged ones were skipped.
+        redone: images that came out as NaN or infinity and were computed again, more widely.
+    """
+
+    frames: int = 0
+    repeated: int = 0
+    missing: int = 0
+    reasons: tuple[str, ...] = ()
+    pixels: int = 0
+    computed: int = 0
+    redone: int = 0
+
+    def __add__(self, other: "Record") -> "Record":
+        return Record(
+            frames=self.frames + other.frames,
+            repeated=self.repeated + other.repeated,
+            missing=self.missing + other.missing,
+            reasons=tuple(dict.fromkeys((*self.reasons, *other.reasons))),
+            pixels=self.pixels + other.pixels,
+            computed=self.computed + other.computed,
+            redone=self.redone + other.redone,
+        )
+
+
+def cut(timeline: Sequence[int], *, frames: int) -> list[Segment]:
+    """Segments of so many announced frames each; the last one may have fewer."""
+    bounds = [None, *timeline[frames::frames], None]
+    return [Segment(number=number, first=first, end=end) for number, (first, end) in enumerate(pairwise(bounds))]
+
+
+class Journal:
+    """The folder beside a result that holds its parts until it is whole.
+
+    Args:
+        target: the result; the folder is called as it is, with .unfinished behind.
+        identity: all that the parts depend on.
+    """
+
+    def __init__(self, target: Path, identity: Identity) -> None:
+        self.target = target
+        self.folder = target.with_name(f"{target.name}.unfinished")
+        self._identity = identity
+
+    def open(self, *, overwrite: bool) -> None:
+        """Make the folder, or go on with it.
+
+        Args:
+            overwrite: whether the target may be there, and parts that were made otherwise may be thrown away.
+
+        Raises:
+            InputError: one of both is so without it, or the target is a folder with something in it.
+        """
+        differences = self._differences()
+        if self.finished and not differences:
+            return
+        if self.target.is_dir() and any(self.target.iterdir()):
+            raise InputError(f"{self.target} is a folder and not empty; give another name for the results")
+        if self.target.is_file() and not overwrite:
+            raise InputError(f"{self.target} exists; give another name, or --overwrite to replace it once all is done")
+        if differences and not overwrite:
+            raise InputError(
+                f"{self.folder} holds the beginning of this result, made otherwise:\n"
+                + "\n".join(f"  {line}" for line in differences)
+                + "\nGive the same settings to go on with it, another name for the result, or --overwrite to begin "
+                "anew."
+            )
+        if differences:
+            shutil.rmtree(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with replacing(self._file("job")) as temporary:
+            temporary.write_text(json.dumps(dict(self._identity), indent=1))
+
+    def wait_for_opening(self) -> None:
+        """Wait until another process has opened the folder."""
+        while not self._file("job").exists() or self._differences():
+            time.sleep(WAIT_S)
+
+    def part(self, segment: Segment, *, suffix: str, kind: str = "") -> Path:
+        """Where a part of the result lies once it is done; for a folder of images, without a suffix."""
+        return self.folder / f"{kind}{segment.number:06}{suffix}"
+
+    def record(self, segment: Segment) -> Record | None:
+        """What became of a segment; None while it is not done."""
+        try:
+            found = json.loads(self._file(f"{segment.number:06}").read_text())
+        except FileNotFoundError:
+            return None
+        return Record(**{**found, "reasons": tuple(found["reasons"])})
+
+    def commit(self, segment: Segment, record: Record, parts: Mapping[Path, Path]) -> None:
+        """Note that a segment is done.
+
+        Args:
+            segment: which.
+            record: what became of it.
+            parts: where each of its finished files or folders lies so far, and its place as `part` has named it.
+        """
+        for written, place in parts.items():
+            if place.is_dir():  # from a run that was killed before it could note so
+                shutil.rmtree(place)
+            written.replace(place)
+        with replacing(self._file(f"{segment.number:06}")) as temporary:
+            temporary.write_text(json.dumps(asdict(record)))
+
+    def wait_for(self, segments: Sequence[Segment]) -> Record:
+        """What became of all segments, once the other processes have done theirs."""
+        whole = Record()
+        for segment in segments:
+            while (record := self.record(segment)) is None:
+                time.sleep(WAIT_S)
+            whole += record
+        return whole
+
+    @property
+    def finished(self) -> Record | None:
+        """What became of the whole, where only the last step may be missing: a run was killed just before its end."""
+        try:
+            found = json.loads(self._file("finished").read_text())
+        except FileNotFoundError:
+            return None
+        return Record(**{**found, "reasons": tuple(found["reasons"])})
+
+    def finish(self, record: Record, results: Mapping[Path, Path]) -> None:
+        """Put what was joined in its place, and remove the folder; a run that was killed in it does so again.
+
+        Args:
+            record: of the whole.
+            results: where each of the results lies so far, within the folder, and its place.
+        """
+        if not self.finished:
+            with replacing(self._file("finished")) as temporary:
+                temporary.write_text(json.dumps(asdict(record)))
+        for joined, place in results.items():
+            if joined.exists():
+                if place.is_dir():  # an empty one; `open` has seen to that
+                    place.rmdir()
+                joined.replace(place)
+        shutil.rmtree(self.folder)
+
+    def _file(self, name: str) -> Path:
+        return self.folder / f"{name}.json"
+
+    def _differences(self) -> list[str]:
+        """In which points the folder's parts were made otherwise."""
+        if not self._file("job").exists():
+            return []
+        before = json.loads(self._file("job").read_text())
+        return [
+            f"{name}: {before.get(name)} before, {now} now"
+            for name, now in self._identity.items()
+            if before.get(name) != now
+        ]
