@@ -1,4 +1,4 @@
-"""Which image files a command reads and which it writes, settled before any work."""
+"""Which images and videos a command reads and which files it writes, settled before any work."""
 
 import os
 import re
@@ -11,6 +11,12 @@ from i2i.errors import InputError
 from i2i.files import MARK
 
 GLOB_CHARACTERS = frozenset("*?[")
+# Files in a folder that are taken for videos; a file that is named may be called anything.
+VIDEO_SUFFIXES = frozenset(
+    (".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".gif", ".mpg", ".mpeg", ".vob", ".m2v", ".ts", ".m2ts")
+    + (".mts", ".wmv", ".flv", ".ogv", ".y4m", ".mxf", ".nut", ".ivf", ".h264", ".264", ".hevc", ".265")
+)
+KEPT_CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +25,54 @@ class Job:
 
     source: Path
     target: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoJob:
+    """One video to make.
+
+    Attributes:
+        source: a video, or the folder, "%06d" or "*" pattern of images that it is to be made of.
+        target: a video, or a folder for its frames.
+        frames: the format of these, such as "png"; None for a video.
+    """
+
+    source: Path
+    target: Path
+    frames: str | None = None
+
+
+def plan(
+    source: str, target: str, *, suffix: str = "", image_format: str | None = None
+) -> tuple[list[Job], list[VideoJob]]:
+    """Find the images and the videos, and name their results; see `plan_jobs`.
+
+    A video becomes a video or, with an image format and a folder, a folder of frames. Images become a video where
+    `target` is the name of one. Videos in a folder keep their names, in .mkv where their container cannot be written.
+
+    Raises:
+        InputError: as `plan_jobs`; a name of a result that is no video's.
+    """
+    place, result = Path(source).expanduser(), Path(target).expanduser()
+    to_folder = result.is_dir() or not result.suffix or target.endswith(("/", os.sep))
+    if place.is_file() and place.suffix.lower() not in READABLE_SUFFIXES:
+        if to_folder and image_format is not None:
+            return [], [VideoJob(source=place, target=result, frames=image_format)]
+        return [], [VideoJob(source=place, target=_name_video(place, result, suffix) if to_folder else result)]
+    if not to_folder and result.suffix.lower() in VIDEO_SUFFIXES:
+        return [], [VideoJob(source=place, target=result)]
+    if place.is_dir() or not GLOB_CHARACTERS.isdisjoint(source):
+        base, videos = _find_files(place, excluded=result.resolve(), suffixes=VIDEO_SUFFIXES)
+        jobs = [
+            VideoJob(source=video, target=_name_video(video, result / video.relative_to(base).parent, suffix))
+            if image_format is None
+            else VideoJob(source=video, target=result / video.relative_to(base).with_suffix(""), frames=image_format)
+            for video in videos
+        ]
+        if videos and not _find_files(place, excluded=result.resolve(), suffixes=READABLE_SUFFIXES)[1]:
+            return [], jobs
+        return plan_jobs(source, target, suffix=suffix, image_format=image_format), jobs
+    return plan_jobs(source, target, suffix=suffix, image_format=image_format), []
 
 
 def plan_jobs(source: str, target: str, *, suffix: str = "", image_format: str | None = None) -> list[Job]:
@@ -56,7 +110,11 @@ def plan_jobs(source: str, target: str, *, suffix: str = "", image_format: str |
         jobs = [Job(source=place, target=folder)]
         folder = folder.parent
     else:
-        base, images = (place.parent, [place]) if place.is_file() else _find_images(place, excluded=folder.resolve())
+        base, images = place.parent, [place]
+        if not place.is_file():
+            base, images = _find_files(place, excluded=folder.resolve(), suffixes=READABLE_SUFFIXES)
+        if not images:
+            raise InputError(f"{place} has no image: expected files that end in {', '.join(sorted(READABLE_SUFFIXES))}")
         if folder.suffix.lower() in READABLE_SUFFIXES and not folder.is_dir():
             raise InputError(f"{target} reads as the name of an image; expected a folder")
         jobs = [
@@ -79,7 +137,7 @@ def match_by_stem(jobs: Sequence[Job], folder: Path, *, what: str) -> dict[Path,
         InputError: there is none for a source, or there are several.
     """
     found: dict[str, list[Path]] = {}
-    for path in _walk(folder, above=()):
+    for path in _walk(folder, READABLE_SUFFIXES, above=()):
         found.setdefault(path.stem, []).append(path)
     for job in jobs:
         images = found.get(job.source.stem, [])
@@ -103,16 +161,16 @@ def remove_leftovers(jobs: Sequence[Job]) -> None:
                 file.unlink(missing_ok=True)
 
 
-def _find_images(place: Path, *, excluded: Path) -> tuple[Path, list[Path]]:
-    """The folder or pattern's images, and the folder that their names in the target are relative to."""
+def _find_files(place: Path, *, excluded: Path, suffixes: frozenset[str]) -> tuple[Path, list[Path]]:
+    """The folder or pattern's files, and the folder that their names in the target are relative to."""
     if place.is_dir():
         base = place
-        found = _walk(place, above=())
+        found = _walk(place, suffixes, above=())
     elif GLOB_CHARACTERS.isdisjoint(str(place)):
         raise InputError(f"{place} does not exist, or is neither a file nor a folder; check the path")
     else:
         base, pattern = _split_pattern(place)
-        found = (path for path in sorted(base.glob(pattern)) if _is_image(path.relative_to(base), path))
+        found = (path for path in sorted(base.glob(pattern)) if _is_meant(path.relative_to(base), path, suffixes))
 
     if base.resolve() == excluded:
         raise InputError(
@@ -121,20 +179,17 @@ def _find_images(place: Path, *, excluded: Path) -> tuple[Path, list[Path]]:
         )
     if excluded.is_relative_to(base.resolve()):
         found = (path for path in found if not path.resolve().is_relative_to(excluded))
-    images = list(found)
-    if not images:
-        raise InputError(f"{place} has no image: expected files that end in {', '.join(sorted(READABLE_SUFFIXES))}")
-    return base, images
+    return base, list(found)
 
 
-def _walk(folder: Path, *, above: tuple[Path, ...]) -> Iterator[Path]:
+def _walk(folder: Path, suffixes: frozenset[str], *, above: tuple[Path, ...]) -> Iterator[Path]:
     real = folder.resolve()
     if real in above:  # a link that leads back up
         return
     for path in sorted(folder.iterdir()):
         if path.is_dir() and not path.name.startswith("."):
-            yield from _walk(path, above=(*above, real))
-        elif _is_image(path.relative_to(folder), path):
+            yield from _walk(path, suffixes, above=(*above, real))
+        elif _is_meant(path.relative_to(folder), path, suffixes):
             yield path
 
 
@@ -146,10 +201,15 @@ def _split_pattern(pattern: Path) -> tuple[Path, str]:
     return Path(*pattern.parts[:first]), "/".join([*rest, "*"] if rest[-1] == "**" else rest)
 
 
-def _is_image(name: Path, path: Path) -> bool:
+def _is_meant(name: Path, path: Path, suffixes: frozenset[str]) -> bool:
     hidden = any(part.startswith(".") for part in name.parts)
     # A link to nowhere is kept, so that it is told of.
-    return not hidden and name.suffix.lower() in READABLE_SUFFIXES and (path.is_file() or path.is_symlink())
+    return not hidden and name.suffix.lower() in suffixes and (path.is_file() or path.is_symlink())
+
+
+def _name_video(video: Path, folder: Path, suffix: str) -> Path:
+    ending = video.suffix.lower()
+    return folder / f"{video.stem}{suffix}{ending if ending in KEPT_CONTAINERS else '.mkv'}"
 
 
 def _name_result(image: Path, place: Path, suffix: str, image_format: str | None) -> Path:
