@@ -13,8 +13,10 @@ from i2i.files import MARK
 GLOB_CHARACTERS = frozenset("*?[")
 # Files in a folder that are taken for videos; a file that is named may be called anything.
 VIDEO_SUFFIXES = frozenset(
-    (".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".gif", ".mpg", ".mpeg", ".vob", ".m2v", ".ts", ".m2ts")
-    + (".mts", ".wmv", ".flv", ".ogv", ".y4m", ".mxf", ".nut", ".ivf", ".h264", ".264", ".hevc", ".265")
+    [
+        *(".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".gif", ".mpg", ".mpeg", ".vob", ".m2v", ".ts"),
+        *(".m2ts", ".mts", ".wmv", ".flv", ".ogv", ".y4m", ".mxf", ".nut", ".ivf", ".h264", ".264", ".hevc", ".265"),
+    ]
 )
 KEPT_CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv")
 
