@@ -277,16 +277,16 @@ class _Used(NamedTuple):
 
     def replaced(self, plan: Plan, *, reach_px: int) -> "_Used":
         """The range after the plan's windows were computed."""
-        seen, anew = (np.zeros(plan.image.shape[:2], np.uint8) for _ in range(2))
-        for rows, columns in plan.windows:
-            seen[rows.start : rows.stop, columns.start : columns.stop] = 1
-            anew[rows.first : rows.last, columns.first : columns.last] = 1
-        # Values of which no result from before is left: beyond the frame's border there is none.
-        settled = cv2.erode(anew, np.ones((2 * reach_px + 1,) * 2, np.uint8)).astype(bool)[..., None]
-        image, mixed = plan.image, seen.astype(bool)[..., None]
-        lowest = np.where(settled, image, np.where(mixed, np.minimum(self.lowest, image), self.lowest))
-        highest = np.where(settled, image, np.where(mixed, np.maximum(self.highest, image), self.highest))
-        return _Used(lowest, highest)
+        image, lowest, highest = plan.image, self.lowest.copy(), self.highest.copy()
+        anew = np.zeros(image.shape[:2], np.uint8)
+        for window in plan.windows:
+            seen, least, most = _crop(image, window), _crop(lowest, window), _crop(highest, window)
+            np.minimum(least, seen, out=least)
+            np.maximum(most, seen, out=most)
+            _used_part(anew, window, 1)[...] = 1
+        # Values of which no result from before is left; beyond the frame's border there is none.
+        settled = cv2.erode(anew, np.ones((2 * reach_px + 1,) * 2, np.uint8))
+        return _Used(cv2.copyTo(image, settled, lowest), cv2.copyTo(image, settled, highest))
 
 
 def _changed_cells(image: np.ndarray, used: _Used, *, most: float) -> np.ndarray:
