@@ -17,7 +17,7 @@ from i2i.errors import InputError
 from i2i.inference.codec import Codec
 from i2i.inference.graph import Step, has_global_statistics, peak_bytes_per_pixel, receptive_radius, trace
 from i2i.inference.memory import available_bytes, is_out_of_memory, working_budget
-from i2i.inference.precision import NotEnoughMemory, NotFinite, SafeRunner
+from i2i.inference.precision import NotEnoughMemory, NotFinite, Precision, SafeRunner
 from i2i.inference.staged import StagedWork, count_stages, run_staged
 from i2i.inference.tiling import Span, Tiling, Window, blend_tiles
 from i2i.layers.labels import LabelConv2d
@@ -197,6 +197,11 @@ class Engine:
         """An upper bound of the memory that one image of this size takes on its way through the network."""
         size = self._codec.padded_size(height, width)
         return int(min(math.prod(size) * self._bytes_per_pixel, working_budget(self._device)))
+
+    @property
+    def precision(self) -> Precision:
+        """Of the computation, as it was asked for."""
+        return self._run.precision
 
     @property
     def redone(self) -> int:

@@ -103,6 +103,7 @@ class Source(Protocol):
         notes: what a person should know, in sentences.
         file: whose other streams, chapters and metadata go along; None for a sequence of images.
         damage: found by `read` so far.
+        fingerprint: of what is read, and how; another one means other frames.
     """
 
     name: str
@@ -113,6 +114,9 @@ class Source(Protocol):
     notes: tuple[str, ...]
     file: Path | None
     damage: Damage
+
+    @property
+    def fingerprint(self) -> str: ...
 
     def read(self, first: int, end: int | None = None) -> Iterator[Frame]:
         """Frames with `first` ≤ pts < `end`, in order; the same ones wherever reading began before.

@@ -1,10 +1,10 @@
 """What of a long job is done, so that the same command goes on after whatever has ended it.
 
-    out.mp4.unfinished/
-        job.json        what the job is: all that its result depends on
-        000007.nut      what became of a part of the video: a file, or a folder of images
-        000007.json     says that this part is done; written last
-        finished.json   says that the result is whole, and only has to be put in its place
+out.mp4.unfinished/
+    job.json        what the job is: all that its result depends on
+    000007.nut      what became of a part of the video: a file, or a folder of images
+    000007.json     says that this part is done; written last
+    finished.json   says that the result is whole, and only has to be put in its place
 """
 
 import json
@@ -81,31 +81,32 @@ class Journal:
     """The folder beside a result that holds its parts until it is whole.
 
     Args:
-        target: the result; the folder is called as it is, with .unfinished behind.
+        targets: the results; the folder is called as the first one, with .unfinished behind.
         identity: all that the parts depend on.
     """
 
-    def __init__(self, target: Path, identity: Identity) -> None:
-        self.target = target
-        self.folder = target.with_name(f"{target.name}.unfinished")
+    def __init__(self, targets: Sequence[Path], identity: Identity) -> None:
+        self.folder = targets[0].with_name(f"{targets[0].name}.unfinished")
+        self._targets = targets
         self._identity = identity
 
     def open(self, *, overwrite: bool) -> None:
         """Make the folder, or go on with it.
 
         Args:
-            overwrite: whether the target may be there, and parts that were made otherwise may be thrown away.
+            overwrite: whether results may be there, and parts that were made otherwise may be thrown away.
 
         Raises:
-            InputError: one of both is so without it, or the target is a folder with something in it.
+            InputError: one of both is so without it, or a result's name is that of a folder with something in it.
         """
         differences = self._differences()
         if self.finished and not differences:
             return
-        if self.target.is_dir() and any(self.target.iterdir()):
-            raise InputError(f"{self.target} is a folder and not empty; give another name for the results")
-        if self.target.is_file() and not overwrite:
-            raise InputError(f"{self.target} exists; give another name, or --overwrite to replace it once all is done")
+        for target in self._targets:
+            if target.is_dir() and any(target.iterdir()):
+                raise InputError(f"{target} is a folder and not empty; give another name for the results")
+            if target.is_file() and not overwrite:
+                raise InputError(f"{target} exists; give another name, or --overwrite to replace it once all is done")
         if differences and not overwrite:
             raise InputError(
                 f"{self.folder} holds the beginning of this result, made otherwise:\n"
@@ -124,9 +125,16 @@ class Journal:
         while not self._file("job").exists() or self._differences():
             time.sleep(WAIT_S)
 
-    def part(self, segment: Segment, *, suffix: str, kind: str = "") -> Path:
-        """Where a part of the result lies once it is done; for a folder of images, without a suffix."""
-        return self.folder / f"{kind}{segment.number:06}{suffix}"
+    def under_way(self, segment: Segment, *, suffix: str) -> Path:
+        """Where a part is written to: a file, or a folder. What a killed run left there is gone."""
+        path = self.folder / f"under-way-{segment.number:06}{suffix}"
+        if path.is_dir():
+            shutil.rmtree(path)
+        return path
+
+    def part(self, segment: Segment, *, suffix: str) -> Path:
+        """Where it lies once the segment is done."""
+        return self.folder / f"{segment.number:06}{suffix}"
 
     def record(self, segment: Segment) -> Record | None:
         """What became of a segment; None while it is not done."""
@@ -136,18 +144,13 @@ class Journal:
             return None
         return Record(**{**found, "reasons": tuple(found["reasons"])})
 
-    def commit(self, segment: Segment, record: Record, parts: Mapping[Path, Path]) -> None:
-        """Note that a segment is done.
-
-        Args:
-            segment: which.
-            record: what became of it.
-            parts: where each of its finished files or folders lies so far, and its place as `part` has named it.
-        """
-        for written, place in parts.items():
+    def commit(self, segment: Segment, record: Record, *, suffixes: Sequence[str]) -> None:
+        """Note that a segment is done, and with it the parts of these suffixes that were under way."""
+        for suffix in suffixes:
+            place = self.part(segment, suffix=suffix)
             if place.is_dir():  # from a run that was killed before it could note so
                 shutil.rmtree(place)
-            written.replace(place)
+            self.folder.joinpath(f"under-way-{place.name}").replace(place)
         with replacing(self._file(f"{segment.number:06}")) as temporary:
             temporary.write_text(json.dumps(asdict(record)))
 
@@ -169,21 +172,30 @@ class Journal:
             return None
         return Record(**{**found, "reasons": tuple(found["reasons"])})
 
-    def finish(self, record: Record, results: Mapping[Path, Path]) -> None:
-        """Put what was joined in its place, and remove the folder; a run that was killed in it does so again.
+    def joined(self, target: Path) -> Path:
+        """Where a result lies until all are whole."""
+        return self.folder / f"joined-{target.name}"
+
+    def finish(self, record: Record) -> None:
+        """Put what was joined in its place, and remove the folder.
+
+        A run that is killed in it leaves what another one needs to do so again.
 
         Args:
             record: of the whole.
-            results: where each of the results lies so far, within the folder, and its place.
         """
-        if not self.finished:
-            with replacing(self._file("finished")) as temporary:
-                temporary.write_text(json.dumps(asdict(record)))
-        for joined, place in results.items():
+        with replacing(self._file("finished")) as temporary:
+            temporary.write_text(json.dumps(asdict(record)))
+        for target in self._targets:
+            joined = self.joined(target)
             if joined.exists():
-                if place.is_dir():  # an empty one; `open` has seen to that
-                    place.rmdir()
-                joined.replace(place)
+                if target.is_dir():  # an empty one; `open` has seen to that
+                    target.rmdir()
+                joined.replace(target)
+        self.throw_away()
+
+    def throw_away(self) -> None:
+        """Remove the folder."""
         shutil.rmtree(self.folder)
 
     def _file(self, name: str) -> Path:

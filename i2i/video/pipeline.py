@@ -58,23 +58,27 @@ class Task(Generic[Item]):
 class Workers:
     """Threads that call a network.
 
-    On a CPU, each computes one image at a time on a single core. Threads that share one image wait for each other
-    after every layer, and longest where decoder and encoder want a core as well; these never wait, and what they
-    return does not depend on how many there are. On an accelerator there are two, whose transfers and computations
-    overlap.
+    On a CPU, each computes one image at a time, if memory allows on a single core. Threads that share an image wait
+    for each other after every layer, and longest where decoder and encoder want a core as well; these never wait, and
+    what they return does not depend on how many there are. On an accelerator there are two, whose transfers and
+    computations overlap.
 
     Args:
         network: called by all of them at once.
         device: where it lies.
-        threads: cores of a CPU to use.
+        count: how many, on a CPU.
+        threads_each: cores of a CPU that each uses.
         batch_size: images of one size that an accelerator takes together.
     """
 
-    def __init__(self, network: Network, *, device: torch.device, threads: int, batch_size: int) -> None:
+    def __init__(
+        self, network: Network, *, device: torch.device, count: int, threads_each: int, batch_size: int
+    ) -> None:
         self.device = device
         self.batch_size = 1 if device.type == "cpu" else batch_size
-        self.load = Load(workers=threads if device.type == "cpu" else 2)
+        self.load = Load(workers=count if device.type == "cpu" else 2)
         self._network = network
+        self._threads_each = threads_each
         self._counting = threading.Lock()
         self._begun: float | None = None
         self._own = threading.local()
@@ -94,7 +98,7 @@ class Workers:
 
     def _prepare_thread(self) -> None:
         if self.device.type == "cpu":
-            torch.set_num_threads(1)
+            torch.set_num_threads(self._threads_each)
         elif self.device.type == "cuda":
             self._own.stream = torch.cuda.Stream(self.device)
 

@@ -1,0 +1,399 @@
+"""Take a whole video through a network: in parts, each of which is done once, whatever ends the program between."""
+
+import math
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import av
+import numpy as np
+import torch
+
+from i2i.data.image_io import write_image
+from i2i.errors import InputError
+from i2i.inference.engine import PIXELS_PER_BATCH
+from i2i.inference.memory import available_bytes
+from i2i.video.duplicates import Planner
+from i2i.video.encoding import Encoding, Settled, settle
+from i2i.video.frames import Damage, Format, Source
+from i2i.video.joining import check_container, join, join_images
+from i2i.video.journal import Identity, Journal, Record, Segment, cut
+from i2i.video.networks import Treatment
+from i2i.video.parts import Part, Picture, Shown, result_alone, side_by_side
+from i2i.video.pipeline import Load, Task, Workers, run_in_order
+from i2i.video.stabilise import Stabiliser
+from i2i.video.writer import SegmentWriter, SequenceWriter
+
+# A part is what a killed job loses at most. It begins with a whole picture, which takes more space than the difference
+# to the one before: so it is as long as this many operations of the network allow, some twenty seconds on four cores.
+OPERATIONS_PER_SEGMENT = 5e12
+FEWEST_FRAMES, MOST_FRAMES = 24, 240
+# Of the memory that is free, for networks that work side by side on a CPU.
+SHARE_OF_MEMORY = 0.5
+START = -(2**62)  # before any timestamp
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a video is taken through a network, and what comes of it besides.
+
+    Args:
+        encoding: of the result.
+        frames: write a folder of numbered images of this format in place of a video.
+        drop_streams: leave out streams that the result's container cannot hold, in place of an error.
+        skip_duplicates: use results again where nothing has changed since the frame before.
+        threshold: with it, the largest difference that counts as no change, in levels of 8 bits; 0: results are bit
+            for bit those of computing every frame.
+        stabilise: let neighbouring frames steady each other where the source stands still.
+        compare: also write a video of the source, enlarged by bicubic interpolation, and the result side by side.
+        preview: an image file for the latest frame, likewise side by side, written anew every `preview_every_s`
+            seconds.
+        overwrite: the result may be there, and is replaced once the new one is whole; parts of it that were made with
+            other settings are thrown away.
+        threads: cores of a CPU that the network may use; all unless given.
+        segment_frames: how many frames a part has; some twenty seconds of work on four cores unless given.
+
+    Raises:
+        InputError: a number that is no use.
+    """
+
+    encoding: Encoding = Encoding()  # noqa: RUF009 - frozen
+    frames: Literal["png", "tif"] | None = None
+    drop_streams: bool = False
+    skip_duplicates: bool = False
+    threshold: float = 0.0
+    stabilise: bool = False
+    compare: Path | None = None
+    preview: Path | None = None
+    preview_every_s: float = 10.0
+    overwrite: bool = False
+    threads: int | None = None
+    segment_frames: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("threads", self.threads), ("segment_frames", self.segment_frames)):
+            if value is not None and value < 1:
+                raise InputError(f"{name}: expected at least 1, got {value}")
+        if not self.preview_every_s > 0:
+            raise InputError(f"preview_every_s: expected seconds above 0, got {self.preview_every_s}")
+        if self.threshold and not self.skip_duplicates:
+            raise InputError("threshold: says what skip_duplicates takes for unchanged; ask for that, too")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What became of a video.
+
+    Attributes:
+        target: the result.
+        record: of all of it; of several processes that share the work, only the first knows, the others their share.
+        found: frames that an earlier run had done.
+        load: how busy the network was.
+        seconds: that this run took.
+        notes: what a person should know, in sentences.
+    """
+
+    target: Path
+    record: Record
+    found: int
+    load: Load
+    seconds: float
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _End:
+    """A segment has no more frames."""
+
+    damage: Damage
+
+
+_Step = tuple[Segment, Shown | _End]
+
+
+class Job:
+    """One video to make.
+
+    Args:
+        source: where frames come from.
+        target: the result: a video or, with `options.frames`, a folder.
+        treatment: what is done to each frame.
+        options: how.
+        rank, world_size: this process, of those that share the work; each calls `run`, and the first joins what all
+            of them made. They need one file system.
+
+    Raises:
+        InputError: what can be known before any work to stand in its way: the container cannot hold a stream, the
+            encoder refuses the size, and so on.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: Source,
+        target: Path,
+        treatment: Treatment,
+        options: Options,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._treatment = treatment
+        self._options = options
+        self._rank, self._world_size = rank, world_size
+        self._notes = [*source.notes, *treatment.notes]
+        size = treatment.size(source.format.height, source.format.width)
+        self._results = [self._settle(target, size, result_alone, suffix=".nut" if options.frames is None else "")]
+        if options.compare is not None:
+            wide = size[0], 2 * size[1]
+            self._results.append(self._settle(options.compare, wide, side_by_side, suffix="-beside.nut"))
+        self._segment_frames = options.segment_frames or self._frames_per_segment()
+        self._segments = cut(source.timeline, frames=self._segment_frames)
+        self._journal = Journal([result.target for result in self._results], self._identity())
+        self._looked = -math.inf  # when the last preview was written
+        self._redone = treatment.translator.engine.redone
+        treatment.translator.engine.study()
+
+    def _settle(self, target: Path, size: tuple[int, int], picture: Picture, *, suffix: str) -> "_Result":
+        settled = None
+        if suffix:
+            settled = settle(self._options.encoding, format=_resized(self._source.format, *size))
+            left_out = check_container(
+                target, settled=settled, source=self._source.file, drop=self._options.drop_streams
+            )
+            self._notes += [*settled.notes, *left_out]
+        return _Result(target=target, picture=picture, suffix=suffix, settled=settled)
+
+    def run(self, progress: Progress | None = None) -> Summary:
+        """Do this process's share and, in the first one, join the result.
+
+        Args:
+            progress: told how many frames of what this process has to do are done, and how many these are.
+
+        Raises:
+            InputError: the result exists, its parts were made otherwise, or not one frame could be decoded.
+            OSError: the disk is full, for instance; what is done stays.
+        """
+        begun = time.perf_counter()
+        if self._rank == 0:
+            self._journal.open(overwrite=self._options.overwrite)
+        else:
+            self._journal.wait_for_opening()
+        mine = self._segments[self._rank :: self._world_size]
+        records = [self._journal.record(segment) for segment in mine]
+        found = sum((record for record in records if record is not None), Record())
+        load = Load()
+        if self._journal.finished is None:
+            missing = [segment for segment, record in zip(mine, records, strict=True) if record is None]
+            load = self._compute(missing, progress) if missing else load
+        if self._rank == 0:
+            record = self._join()
+        else:
+            record = sum((self._journal.record(segment) or Record() for segment in mine), Record())
+        return Summary(
+            target=self._target,
+            record=record,
+            found=found.frames,
+            load=load,
+            seconds=time.perf_counter() - begun,
+            notes=tuple(dict.fromkeys(self._notes)),
+        )
+
+    def _compute(self, segments: list[Segment], progress: Progress | None) -> Load:
+        """Compute and write the parts that are missing."""
+        done, total = 0, sum(map(self._count, segments))
+        part: Part | None = None
+        with self._hire() as workers:
+            try:
+                for (segment, step), results in run_in_order(self._steps(segments, workers), workers):
+                    part = part or self._open_part(segment)
+                    if isinstance(step, Shown):
+                        part.add(step, results)
+                        done += not step.context
+                        if progress is not None:
+                            progress(done, total)
+                    else:
+                        part.close()
+                        self._commit(segment, part, step.damage)
+                        part = None
+            finally:
+                if part is not None:
+                    part.give_up()
+        return workers.load
+
+    def _hire(self) -> Workers:
+        translator, given = self._treatment.translator, self._source.format
+        threads = self._options.threads or torch.get_num_threads()
+        needed = translator.engine.bytes_needed(given.height, given.width)
+        count = max(1, min(threads, int(SHARE_OF_MEMORY * available_bytes() / needed)))
+        return Workers(
+            self._treatment.network,
+            device=translator.device,
+            count=count,
+            threads_each=threads // count,
+            batch_size=max(1, PIXELS_PER_BATCH // (given.height * given.width)),
+        )
+
+    def _steps(self, segments: list[Segment], workers: Workers) -> Iterator[Task[_Step]]:
+        """All that happens to the segments, in order."""
+        planner = self._make_planner(workers)
+        for segment in segments:
+            if planner is not None:
+                planner.forget()
+            before = replace(self._source.damage)
+            for frame in self._source.read(*self._reading(segment)):
+                plan = None if planner is None else planner.plan(frame.image)
+                shown = Shown(frame=frame, plan=plan, context=frame.pts not in segment)
+                yield Task(item=(segment, shown), images=[frame.image] if plan is None else plan.crops)
+            damage = _since(before, self._source.damage)
+            yield Task(item=(segment, _End(damage=damage)), images=())
+
+    def _make_planner(self, workers: Workers) -> Planner | None:
+        if not self._options.skip_duplicates:
+            return None
+        return Planner(
+            enlarge=lambda image: workers.submit([image]).result()[0],
+            reach_px=self._treatment.reach_px,
+            size_multiple=self._treatment.translator.codec.size_multiple,
+            threshold=self._options.threshold,
+        )
+
+    def _reading(self, segment: Segment) -> tuple[int, int | None]:
+        """From when to when frames are read: those that steady a segment's first and last ones lie outside it."""
+        timeline = self._source.timeline
+        reach = Stabiliser.REACH if self._options.stabilise else 0
+        first, end = START, None
+        if segment.first is not None:
+            place = bisect_left(timeline, segment.first) - reach
+            first = timeline[place] if place > 0 else START
+        if segment.end is not None:
+            place = bisect_left(timeline, segment.end) + reach
+            end = timeline[place] if place < len(timeline) else None
+        return first, end
+
+    def _open_part(self, segment: Segment) -> Part:
+        return Part(
+            writers=[(result.picture, self._open_writer(segment, result)) for result in self._results],
+            stabiliser=Stabiliser() if self._options.stabilise else None,
+            look=self._look,
+        )
+
+    def _open_writer(self, segment: Segment, result: "_Result") -> SegmentWriter | SequenceWriter:
+        path = self._journal.under_way(segment, suffix=result.suffix)
+        if result.settled is not None:
+            return SegmentWriter(path, settled=result.settled)
+        deep = self._source.format.dtype != np.uint8
+        return SequenceWriter(path, suffix=".tif" if self._options.frames == "tif" else ".png", bits=16 if deep else 8)
+
+    def _look(self, image: np.ndarray, result: np.ndarray) -> None:
+        """Write the preview, if it is time."""
+        now = time.perf_counter()
+        if self._options.preview is not None and now - self._looked >= self._options.preview_every_s:
+            self._looked = now
+            write_image(self._options.preview, side_by_side(image, result))
+
+    def _commit(self, segment: Segment, part: Part, damage: Damage) -> None:
+        redone = self._treatment.translator.engine.redone
+        record = Record(
+            frames=part.frames,
+            repeated=damage.repeated,
+            missing=damage.missing,
+            reasons=damage.reasons,
+            pixels=part.pixels,
+            computed=part.computed,
+            redone=redone - self._redone,
+        )
+        self._redone = redone
+        self._journal.commit(segment, record, suffixes=[result.suffix for result in self._results])
+
+    def _join(self) -> Record:
+        """Put the parts of all processes together, and the results in their places."""
+        if self._journal.finished is not None:
+            record = self._journal.finished
+        else:
+            record = self._journal.wait_for(self._segments)
+            if record.frames == 0:
+                self._journal.throw_away()
+                raise InputError(f"{self._source.name}: not one frame could be decoded; {'; '.join(record.reasons)}")
+            for result in self._results:
+                self._notes += self._join_one(result)
+        self._journal.finish(record)
+        return record
+
+    def _join_one(self, result: "_Result") -> Sequence[str]:
+        joined = self._journal.joined(result.target)
+        parts = [self._journal.part(segment, suffix=result.suffix) for segment in self._segments]
+        if result.settled is None:
+            return join_images(parts, joined)
+        filled = [part for segment, part in zip(self._segments, parts, strict=True) if self._frames(segment)]
+        return join(filled, joined, settled=result.settled, source=self._source.file)
+
+    def _frames(self, segment: Segment) -> int:
+        record = self._journal.record(segment)
+        return record.frames if record is not None else 0
+
+    def _count(self, segment: Segment) -> int:
+        """Frames that are announced for a segment."""
+        timeline = self._source.timeline
+        first = 0 if segment.first is None else bisect_left(timeline, segment.first)
+        end = len(timeline) if segment.end is None else bisect_left(timeline, segment.end)
+        return end - first
+
+    def _frames_per_segment(self) -> int:
+        given = self._source.format
+        weights = sum(weight.numel() for weight in self._treatment.translator.generator.parameters())
+        operations = 2 * weights * given.width * given.height
+        return int(min(max(OPERATIONS_PER_SEGMENT / operations, FEWEST_FRAMES), MOST_FRAMES))
+
+    def _identity(self) -> Identity:
+        options = self._options
+        return {
+            "source": self._source.fingerprint,
+            **self._treatment.identity,
+            **{f"{result.target.suffix} result": repr(result.settled) for result in self._results},
+            "frames": options.frames,
+            "skip_duplicates": options.skip_duplicates,
+            "threshold": options.threshold,
+            "stabilise": options.stabilise,
+            "segment_frames": self._segment_frames,
+            "PyAV": f"{av.__version__}, {av.library_versions}",
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Result:
+    """Something to write.
+
+    Attributes:
+        target: where to, in the end.
+        picture: what is written of a frame and its result.
+        suffix: of its parts.
+        settled: how video is encoded; None for images.
+    """
+
+    target: Path
+    picture: Picture
+    suffix: str
+    settled: Settled | None
+
+
+def _resized(format: Format, height: int, width: int) -> Format:
+    """The format of a result, which is shown in the shape of the source even where its size was rounded."""
+    aspect = format.sample_aspect_ratio * Fraction(format.width * height, format.height * width)
+    return replace(format, width=width, height=height, sample_aspect_ratio=aspect.limit_denominator(10_000))
+
+
+def _since(before: Damage, now: Damage) -> Damage:
+    """What was found between two moments."""
+    return Damage(
+        repeated=now.repeated - before.repeated,
+        missing=now.missing - before.missing,
+        reasons=now.reasons[len(before.reasons) :],
+    )
