@@ -197,7 +197,7 @@ def _definition(code: int, kind: _Kind, *, full: bool, bits: int) -> tuple[np.nd
 
 
 def _sited_left(frame: av.VideoFrame) -> av.VideoFrame:
-    """The same frame with the mark that its chroma, once reduced, shall lie at the left, which only a filter can set."""
+    """The same frame, marked so that its chroma will lie at the left once reduced; only a filter can set the mark."""
     graph = av.filter.Graph()
     graph.threads = 1
     source = graph.add_buffer(

@@ -1,0 +1,185 @@
+"""Opening video files, and what their packets say before any is decoded."""
+
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition, Stream
+
+from i2i.errors import InputError
+from i2i.video.truncated import bytes_announced, lacks_index
+
+_USUAL_RATE = Fraction(25)  # FFmpeg's guess, too, where nothing is said
+
+
+@dataclass(frozen=True, kw_only=True)
+class Index:
+    """What the packets of a video say.
+
+    Attributes:
+        codec: FFmpeg's name of its decoder.
+        timeline: timestamps of the frames, rising, each once.
+        keys: those of frames that can be decoded without others, rising.
+        end: timestamp at which the last frame ends.
+        time_base: seconds that a unit of them stands for.
+        rate: frames a second, the mean where it varies.
+        counted: the packets have no timestamps of use, so that frames are counted and the unit is a frame.
+        missing: frames that are announced and not there, the file being cut off.
+        cut_off: the same in words; empty for a whole file.
+        notes: what a person should know, in sentences.
+    """
+
+    codec: str
+    timeline: Sequence[int]
+    keys: Sequence[int]
+    end: int
+    time_base: Fraction
+    rate: Fraction
+    counted: bool
+    missing: int
+    cut_off: str
+    notes: tuple[str, ...]
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
+    """A video file and its video: the first stream that is no cover. Packets of other streams do not come.
+
+    Raises:
+        InputError: there is no such file, or no video in it.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: there is no such file")
+    if path.is_dir():
+        raise InputError(f"{path}: expected a video file, got a folder")
+    try:
+        container = av.open(str(path), metadata_errors="replace")
+    except PermissionError as error:
+        raise InputError(f"{path} may not be read; change its permissions") from error
+    except (av.error.FFmpegError, IndexError) as error:  # the latter by PyAV, where a file ends very early
+        if lacks_index(path):
+            raise InputError(
+                f"{path} was cut off before its index was written, which comes last: the recording or the download "
+                "did not finish. Get the whole file; for recordings there are tools that make a new index"
+            ) from error
+        raise InputError(f"{path}: expected a video, got a file that FFmpeg cannot read as one") from error
+    with container:
+        video = [stream for stream in container.streams.video if not is_cover(stream)]
+        if not video or video[0].codec_context is None:
+            raise InputError(f"{path}: expected a video stream, got {_described(container)}")
+        for stream in container.streams:
+            stream.discard = "default" if stream is video[0] else "all"
+        video[0].codec_context.thread_count = 1
+        yield container, video[0]
+
+
+def is_cover(stream: av.VideoStream) -> bool:
+    """Whether a stream is a picture that goes with music, and no video."""
+    return bool(stream.disposition & Disposition.attached_pic)
+
+
+def packets_of(container: InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
+    """Those that hold something; after errors of the container, too, as long as more comes."""
+    more = True
+    while more:
+        more = False
+        try:
+            for packet in container.demux(stream):
+                if packet.size:
+                    more = True
+                    yield packet
+            return
+        except av.error.FFmpegError:
+            continue
+
+
+def read_index(path: Path) -> Index:
+    """Read all packets, and keep their timestamps: 8 bytes for each.
+
+    Raises:
+        InputError: as `opened`, or there are no frames.
+    """
+    times, keys = array("q"), array("q")
+    timeless = 0
+    last = duration = 0
+    incomplete = False
+    with opened(path) as (container, stream):
+        codec = stream.codec_context.name
+        for packet in packets_of(container, stream):
+            if packet.is_discard:
+                continue
+            if packet.pts is None:
+                timeless += 1
+                continue
+            if packet.is_keyframe:
+                keys.append(packet.pts)
+            if not times or packet.pts > last:
+                last, duration = packet.pts, packet.duration or 0
+            times.append(packet.pts)
+            incomplete = packet.is_corrupt
+        if not times and not timeless:
+            raise InputError(f"{path}: expected a video, got one without a single frame")
+        jumps = any(later < earlier for earlier, later in pairwise(keys))
+        counted = jumps or timeless > len(times)
+        if counted:
+            rate = stream.guessed_rate or stream.average_rate or _USUAL_RATE
+            timeline: Sequence[int] = range(len(times) + timeless)
+            end, time_base = len(timeline), 1 / rate
+        else:
+            time_base = Fraction(stream.time_base or 0)
+            timeline = array("q", sorted(set(times)))
+            mean = Fraction(max(len(timeline) - 1, 1)) / (max(timeline[-1] - timeline[0], 1) * time_base)
+            rate = stream.average_rate or stream.guessed_rate or mean
+            end = last + max(duration or round(1 / (rate * time_base)), 1)
+        missing, cut_off = _missing(path, container, stream, count=len(timeline), seconds=end * time_base, rate=rate)
+        if cut_off and incomplete and not counted and len(timeline) > 1:
+            # The packet at the cut is there in part only, and counts as missing.
+            end = times[-1]
+            timeline = array("q", (time for time in timeline if time != end))
+            end = max(end, timeline[-1] + 1)
+    return Index(
+        codec=codec,
+        timeline=timeline,
+        keys=array("q", sorted(set(keys))) if not counted else (),
+        end=end,
+        time_base=time_base,
+        rate=rate,
+        counted=counted,
+        missing=missing,
+        cut_off=cut_off,
+        notes=("Its timestamps jump back, so frames are timed by their rate.",) if jumps else (),
+    )
+
+
+def _missing(
+    path: Path, container: InputContainer, stream: av.VideoStream, *, count: int, seconds: Fraction, rate: Fraction
+) -> tuple[int, str]:
+    """How many frames are announced beyond the end of the file, and that in words; 0 and "" for a whole file."""
+    size, announced = path.stat().st_size, bytes_announced(path)
+    beyond = sum(entry.pos + entry.size > size for entry in stream.index_entries)
+    if not beyond and (announced is None or announced <= size):
+        return 0, ""
+    if "mp4" in container.format.name:
+        missing = beyond
+    elif stream.frames:
+        missing = max(stream.frames - count, beyond)
+    else:
+        missing = max(round((Fraction(container.duration or 0, av.time_base) - seconds) * rate), beyond)
+    told = f"; it should have {announced:,} bytes and has {size:,}" if announced and announced > size else ""
+    return missing, f"the file is cut off{told}"
+
+
+def _described(container: InputContainer) -> str:
+    return ", ".join(_named(stream) for stream in container.streams) or "a file without streams"
+
+
+def _named(stream: Stream) -> str:
+    if isinstance(stream, av.VideoStream) and is_cover(stream):
+        return "a cover picture"
+    return f"{stream.type} ({stream.codec_context.name if stream.codec_context else 'unknown codec'})"
