@@ -10,8 +10,8 @@ from i2i.cli.entry import DEBUG, exit_code, parse
 # A command's file holds a dataclass `Settings` and a function `main(settings) -> int | None`; its docstring is the
 # text of `i2i COMMAND --help`.
 COMMANDS = {
-    "translate": "translate images: a file, a folder or a pattern",
-    "upscale": "enlarge images with a super-resolution network, transparency and all",
+    "translate": "translate images and videos: a file, a folder or a pattern",
+    "upscale": "enlarge images and videos with a super-resolution network",
     "inspect": "say what a weight file holds, and how that is known",
     "weights": "list well-known public weights, or download some by name",
     "export": "write a network as ONNX, and check that it computes the same",

@@ -1,4 +1,4 @@
-"""Translate images with a trained network: a file, a folder with all below it, or a quoted pattern.
+"""Translate images and videos with a trained network: a file, a folder with all below it, or a quoted pattern.
 
 i2i translate photo.jpg photo_x4.png --weights realesr-animevideov3
 
@@ -8,9 +8,12 @@ i2i translate "photos/**/*.jpg" results/ --weights latest_net_G.pth --skip-exist
 
 i2i translate labels/ photos/ --weights runs/gaugan --style sunset.jpg --instances instances/
 
-Every result is written whole or not at all, and nothing is overwritten in place. A file that fails does not stop the
-others; the exit code is then 1. Several processes started by a launcher (torchrun, accelerate launch, or anything that
-sets RANK and WORLD_SIZE) share the files.
+i2i translate street.mp4 night.mp4 --weights runs/day2night
+
+Every result is written whole or not at all, and nothing is overwritten in place. Videos keep every frame's time, audio,
+subtitles, chapters and all else, and go on where they were interrupted. A file that fails does not stop the others; the
+exit code is then 1. Several processes started by a launcher (torchrun, accelerate launch, or anything that sets RANK
+and WORLD_SIZE) share the images, and the parts of each video.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,8 +26,9 @@ import tyro
 import i2i
 from i2i.cli.jobs import Result, Steps, check_formats, check_large_result, run_jobs
 from i2i.cli.overrides import parse_overrides
-from i2i.cli.plan import Job, match_by_stem, plan_jobs
+from i2i.cli.plan import Job, match_by_stem, plan
 from i2i.cli.share import Share
+from i2i.cli.video import VideoSettings, run_videos
 from i2i.data.image_io import ImageFile, read_image_file
 from i2i.errors import InputError
 from i2i.inference.engine import Progress
@@ -32,6 +36,7 @@ from i2i.inference.precision import Precision
 from i2i.inference.styles import AnyStyle
 from i2i.inference.translator import Translator
 from i2i.layers.norm import Normalisation
+from i2i.video.networks import translation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +44,15 @@ class Settings:
     """What to translate, with what, and how.
 
     Args:
-        input: an image; a folder, searched with its subfolders; or a pattern in quotes, "photos/*.png".
-        output: for one image a file name, whose suffix decides the format, or a folder; for several a folder.
+        input: an image or a video; a folder, searched with its subfolders; or a pattern in quotes, "photos/*.png".
+        output: for one file a name, whose suffix decides the format, or a folder; for several a folder. A folder or
+            pattern of images becomes a video where this is the name of one (with --fps), and a video becomes a folder
+            of images where this is a folder (with --format).
         weights: a generator's folder, a weight file of i2i or of another project, a name that `i2i weights` lists, or
             the id of a generator on the Hugging Face Hub.
         format: of the results; that of each image unless given.
         suffix: put at the end of the results' names, such as _x4.
-        skip_existing: leave out images whose result is there, to go on after a break.
+        skip_existing: leave out images and videos whose result is there, to go on after a break.
         device: cpu, cuda, cuda:1, mps …; auto takes an accelerator if there is one.
         precision: of the computation; auto is the fastest that is safe.
         tile_px: side of the tiles that large images are cut into; as large as memory allows unless given.
@@ -67,6 +74,7 @@ class Settings:
             weights say unless given.
         first_id: of the first class in label maps; what the weights say unless given.
         set: name=value for what a weight file cannot tell; `i2i inspect FILE` lists such names.
+        video: for videos.
     """
 
     input: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="INPUT")]]
@@ -93,6 +101,7 @@ class Settings:
     instance_edges: tyro.conf.DisallowNone[bool | None] = None
     first_id: int | None = None
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    video: VideoSettings = VideoSettings()  # noqa: RUF009 - frozen
 
 
 class Reading(NamedTuple):
@@ -114,13 +123,25 @@ def main(settings: Settings) -> int:
     """
     if settings.batch_size is not None and settings.batch_size < 1:
         raise InputError(f"--batch-size: expected at least 1, got {settings.batch_size}")
-    jobs = plan_jobs(settings.input, settings.output, suffix=settings.suffix, image_format=settings.format)
-    return run_jobs(
-        jobs,
-        lambda share: _prepare(settings, share, jobs),
-        skip_existing=settings.skip_existing,
-        done="translated",
-    )
+    images, videos = plan(settings.input, settings.output, suffix=settings.suffix, image_format=settings.format)
+    code = 0
+    if images:
+        code = run_jobs(
+            images,
+            lambda share: _prepare(settings, share, images),
+            skip_existing=settings.skip_existing,
+            done="translated",
+        )
+    if videos and code != 130:
+        later = run_videos(
+            videos,
+            lambda share: translation(_load(settings, share)),
+            settings.video,
+            skip_existing=settings.skip_existing,
+            done="translated",
+        )
+        code = max(code, later)
+    return code
 
 
 def _prepare(settings: Settings, share: Share, jobs: Sequence[Job]) -> Steps[Reading]:

@@ -1,14 +1,17 @@
-"""Enlarge images with a super-resolution network: a file, a folder with all below it, or a quoted pattern.
+"""Enlarge images and videos with a super-resolution network: a file, a folder with all below it, a quoted pattern.
 
 i2i upscale photo.jpg photo_x4.png --weights RealESRGAN_x4plus
+
+i2i upscale film.mp4 film_x4.mp4 --weights realesr-animevideov3
 
 i2i upscale photos/ results/ --weights RealESRGAN_x4plus --scale 3.5 --colour-fix
 
 i2i upscale -i inputs -o results -n realesr-general-x4v3 -s 2 -dn 0.5
 
-Depth, grey, transparency and colour profile are kept. Every result is written whole or not at all, and no image is
-overwritten. A file that fails does not stop the others; the exit code is then 1. Several processes started by a
-launcher share the files.
+Depth, grey, transparency and colour profile are kept; in videos every frame's time, audio, subtitles, chapters and all
+else. Every result is written whole or not at all, and no source is overwritten. A video that was interrupted goes on
+where it stopped. A file that fails does not stop the others; the exit code is then 1. Several processes started by a
+launcher share the images, and the parts of each video.
 """
 
 import sys
@@ -25,13 +28,15 @@ from i2i.checkpoints.catalogue import find_weights
 from i2i.checkpoints.foreign import Checkpoint, open_checkpoint
 from i2i.cli.jobs import Result, Steps, check_formats, check_large_result, run_jobs
 from i2i.cli.overrides import parse_overrides
-from i2i.cli.plan import Job, plan_jobs
+from i2i.cli.plan import Job, plan
 from i2i.cli.share import Share
+from i2i.cli.video import VideoSettings, run_videos
 from i2i.data.image_io import ImageFile, read_image_file
 from i2i.errors import InputError
 from i2i.inference.engine import SMALLEST_TILE_PX, Progress
 from i2i.inference.precision import Precision
 from i2i.inference.upscale import Upscaler
+from i2i.video.networks import upscaling
 
 DENOISER, NOISE_KEEPER = "realesr-general-x4v3", "realesr-general-wdn-x4v3"
 
@@ -41,8 +46,10 @@ class Settings:
     """What to enlarge, with what, and how.
 
     Args:
-        input: an image; a folder, searched with its subfolders; or a pattern in quotes, "photos/*.png".
-        output: for one image a file name, whose suffix decides the format, or a folder; for several a folder.
+        input: an image or a video; a folder, searched with its subfolders; or a pattern in quotes, "photos/*.png".
+        output: for one file a name, whose suffix decides the format, or a folder; for several a folder. A folder or
+            pattern of images becomes a video where this is the name of one (with --fps), and a video becomes a folder
+            of images where this is a folder (with --format).
         input_option: INPUT, in another way.
         output_option: OUTPUT, in another way.
         weights: a name that `i2i weights` lists, a weight file of i2i or of another project, a generator's folder, or
@@ -51,7 +58,7 @@ class Settings:
             what the network returns.
         format: of the results; that of each image unless given.
         suffix: put at the end of the results' names, such as _x4.
-        skip_existing: leave out images whose result is there, to go on after a break.
+        skip_existing: leave out images and videos whose result is there, to go on after a break.
         alpha_upsampler: what enlarges transparency: the network, for crisp edges, or bicubic interpolation, for smoke,
             leaves and the like; auto decides for each image. realesrgan means network.
         colour_fix: give large areas the colours of the image, where the network shifts them; what is finer than some
@@ -72,6 +79,7 @@ class Settings:
         tile_pad: without effect: tiles overlap by what the network sees.
         pre_pad: without effect: images are mirrored at their borders.
         set: name=value for what a weight file cannot tell; `i2i inspect FILE` lists such names.
+        video: for videos.
     """
 
     input: Positional[Annotated[str | None, arg(metavar="INPUT")]] = None
@@ -98,6 +106,7 @@ class Settings:
     tile_pad: DisallowNone[int | None] = None
     pre_pad: DisallowNone[int | None] = None
     set: UseAppendAction[tuple[str, ...]] = ()
+    video: VideoSettings = VideoSettings()  # noqa: RUF009 - frozen
 
 
 def main(settings: Settings) -> int:
@@ -113,10 +122,25 @@ def main(settings: Settings) -> int:
     source = _one_of(settings.input, settings.input_option, name="INPUT", flag="-i")
     target = _one_of(settings.output, settings.output_option, name="OUTPUT", flag="-o")
     image_format = None if settings.format == "auto" else settings.format
-    jobs = plan_jobs(source, target, suffix=settings.suffix, image_format=image_format)
-    return run_jobs(
-        jobs, lambda share: _prepare(settings, share, jobs), skip_existing=settings.skip_existing, done="upscaled"
-    )
+    images, videos = plan(source, target, suffix=settings.suffix, image_format=image_format)
+    code = 0
+    if images:
+        code = run_jobs(
+            images,
+            lambda share: _prepare(settings, share, images),
+            skip_existing=settings.skip_existing,
+            done="upscaled",
+        )
+    if videos and code != 130:
+        later = run_videos(
+            videos,
+            lambda share: upscaling(_load(settings, share)),
+            settings.video,
+            skip_existing=settings.skip_existing,
+            done="upscaled",
+        )
+        code = max(code, later)
+    return code
 
 
 def _one_of(positional: str | None, option: str | None, *, name: str, flag: str) -> str:
@@ -129,6 +153,19 @@ def _one_of(positional: str | None, option: str | None, *, name: str, flag: str)
 
 
 def _prepare(settings: Settings, share: Share, jobs: Sequence[Job]) -> Steps[ImageFile]:
+    upscaler = _load(settings, share)
+    check_formats(jobs, upscaler.translator.spec)
+
+    def compute(job: Job, image: ImageFile, progress: Progress) -> Result:
+        name = str(job.source)
+        check_large_result(job, image, lambda corner: upscaler.upscale_file(corner, name=name))
+        file = upscaler.upscale_file(image, name=name, progress=progress)
+        return Result(file, upscaler.work)
+
+    return Steps(read=lambda job: read_image_file(job.source), compute=compute)
+
+
+def _load(settings: Settings, share: Share) -> Upscaler:
     for name, value in (("--tile-pad", settings.tile_pad), ("--pre-pad", settings.pre_pad)):
         if value is not None:
             print(f"{name} is not needed: what tiles and borders need is known from the network.", file=sys.stderr)
@@ -143,22 +180,13 @@ def _prepare(settings: Settings, share: Share, jobs: Sequence[Job]) -> Steps[Ima
         exact=settings.exact,
         input_range=settings.input_range,
     )
-    upscaler = Upscaler(
+    return Upscaler(
         translator,
         scale=settings.scale,
         alpha_upsampler="network" if settings.alpha_upsampler == "realesrgan" else settings.alpha_upsampler,
         colour_fix=settings.colour_fix,
         ensemble=settings.ensemble,
     )
-    check_formats(jobs, translator.spec)
-
-    def compute(job: Job, image: ImageFile, progress: Progress) -> Result:
-        name = str(job.source)
-        check_large_result(job, image, lambda corner: upscaler.upscale_file(corner, name=name))
-        file = upscaler.upscale_file(image, name=name, progress=progress)
-        return Result(file, upscaler.work)
-
-    return Steps(read=lambda job: read_image_file(job.source), compute=compute)
 
 
 def _open_weights(settings: Settings) -> Checkpoint:

@@ -113,7 +113,9 @@ class Source(Protocol):
     interlaced: bool
     notes: tuple[str, ...]
     file: Path | None
-    damage: Damage
+
+    @property
+    def damage(self) -> Damage: ...
 
     @property
     def fingerprint(self) -> str: ...

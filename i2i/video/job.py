@@ -17,10 +17,11 @@ from i2i.data.image_io import write_image
 from i2i.errors import InputError
 from i2i.inference.engine import PIXELS_PER_BATCH
 from i2i.inference.memory import available_bytes
+from i2i.video.containers import check_container
 from i2i.video.duplicates import Planner
 from i2i.video.encoding import Encoding, Settled, settle
 from i2i.video.frames import Damage, Format, Source
-from i2i.video.joining import check_container, join, join_images
+from i2i.video.joining import join, join_images
 from i2i.video.journal import Identity, Journal, Record, Segment, cut
 from i2i.video.networks import Treatment
 from i2i.video.parts import Part, Picture, Shown, result_alone, side_by_side
@@ -165,9 +166,7 @@ class Job:
         settled = None
         if suffix:
             settled = settle(self._options.encoding, format=_resized(self._source.format, *size))
-            left_out = check_container(
-                target, settled=settled, source=self._source.file, drop=self._options.drop_streams
-            )
+            left_out = check_container(target, settled, source=self._source.file, drop=self._options.drop_streams)
             self._notes += [*settled.notes, *left_out]
         return _Result(target=target, picture=picture, suffix=suffix, settled=settled)
 
@@ -182,11 +181,11 @@ class Job:
             OSError: the disk is full, for instance; what is done stays.
         """
         begun = time.perf_counter()
+        mine = self._segments[self._rank :: self._world_size]
         if self._rank == 0:
             self._journal.open(overwrite=self._options.overwrite)
-        else:
-            self._journal.wait_for_opening()
-        mine = self._segments[self._rank :: self._world_size]
+        elif not self._journal.wait_for_opening():
+            mine = []
         records = [self._journal.record(segment) for segment in mine]
         found = sum((record for record in records if record is not None), Record())
         load = Load()
@@ -323,21 +322,17 @@ class Job:
                 self._journal.throw_away()
                 raise InputError(f"{self._source.name}: not one frame could be decoded; {'; '.join(record.reasons)}")
             for result in self._results:
-                self._notes += self._join_one(result)
+                self._notes += self._join_one(result, record)
         self._journal.finish(record)
         return record
 
-    def _join_one(self, result: "_Result") -> Sequence[str]:
+    def _join_one(self, result: "_Result", record: Record) -> Sequence[str]:
         joined = self._journal.joined(result.target)
         parts = [self._journal.part(segment, suffix=result.suffix) for segment in self._segments]
         if result.settled is None:
             return join_images(parts, joined)
-        filled = [part for segment, part in zip(self._segments, parts, strict=True) if self._frames(segment)]
-        return join(filled, joined, settled=result.settled, source=self._source.file)
-
-    def _frames(self, segment: Segment) -> int:
-        record = self._journal.record(segment)
-        return record.frames if record is not None else 0
+        end = None if record.missing else self._source.end
+        return join(parts, joined, settled=result.settled, end=end, source=self._source.file)
 
     def _count(self, segment: Segment) -> int:
         """Frames that are announced for a segment."""

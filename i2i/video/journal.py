@@ -16,6 +16,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TypeAlias
 
+import psutil
+
 from i2i.errors import InputError
 from i2i.files import replacing
 
@@ -120,10 +122,18 @@ class Journal:
         with replacing(self._file("job")) as temporary:
             temporary.write_text(json.dumps(dict(self._identity), indent=1))
 
-    def wait_for_opening(self) -> None:
-        """Wait until another process has opened the folder."""
+    def wait_for_opening(self) -> bool:
+        """Wait until the first process has opened the folder.
+
+        Returns:
+            Whether there is something to do; not where that process has found all parts done, and is through by now.
+        """
+        begun = psutil.Process().create_time()
         while not self._file("job").exists() or self._differences():
+            if all(target.exists() and target.stat().st_mtime >= begun for target in self._targets):
+                return False
             time.sleep(WAIT_S)
+        return True
 
     def under_way(self, segment: Segment, *, suffix: str) -> Path:
         """Where a part is written to: a file, or a folder. What a killed run left there is gone."""
@@ -192,6 +202,7 @@ class Journal:
                 if target.is_dir():  # an empty one; `open` has seen to that
                     target.rmdir()
                 joined.replace(target)
+                target.touch()  # other processes tell by its time that they are not needed
         self.throw_away()
 
     def throw_away(self) -> None:
