@@ -1,5 +1,6 @@
 """Measures of a generator's pictures, and baselines to hold them against."""
 
+from i2i.metrics.flicker import Flicker, FlickerMeter, occlusions, optical_flow, scene_cut, warp_error
 from i2i.metrics.image import gradient_energy, l1, laplacian_energy, luma, paired_metrics, psnr, ssim
 from i2i.metrics.judges import ImageNetInput, load_judge
 from i2i.metrics.lit import LIT_LUMA, lit_figures, lit_pixels
@@ -23,6 +24,8 @@ __all__ = [
     "COLOUR_LEVELS",
     "LIT_LUMA",
     "ColourTransfer",
+    "Flicker",
+    "FlickerMeter",
     "ImageNetInput",
     "Lpips",
     "MeanImage",
@@ -47,13 +50,17 @@ __all__ = [
     "luma",
     "mean_iou",
     "niqe",
+    "occlusions",
+    "optical_flow",
     "painting_baseline",
     "paired_metrics",
     "patch_descriptors",
     "pixel_accuracy",
     "psnr",
+    "scene_cut",
     "sliced_wasserstein",
     "ssim",
     "train_segmenter",
     "unpaired_baselines",
+    "warp_error",
 ]
