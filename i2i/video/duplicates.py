@@ -5,6 +5,7 @@ two, frames may be computed in any order and by several workers.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -107,6 +108,8 @@ class Planner:
             uint16). The difference is to whatever the result in use was computed from, so that slow changes do not
             go unnoticed; and results in windows may differ as much from whole ones. 0: results are those of computing
             every frame whole, bit for bit.
+        check_after: a size of windows is checked once it would have saved the work of so many whole frames; until then
+            frames are computed whole. A check takes that of two to four, and nothing else is planned meanwhile.
 
     Attributes:
         reuse: what was saved so far.
@@ -116,7 +119,13 @@ class Planner:
     """
 
     def __init__(
-        self, *, enlarge: Enlarge, reach_px: int | None, size_multiple: int = 1, threshold: float = 0.0
+        self,
+        *,
+        enlarge: Enlarge,
+        reach_px: int | None,
+        size_multiple: int = 1,
+        threshold: float = 0.0,
+        check_after: float = 0.0,
     ) -> None:
         if not 0 <= threshold < 255:
             raise InputError(
@@ -128,7 +137,9 @@ class Planner:
         self._size_multiple = size_multiple
         self._threshold = threshold
         self._used: _Used | None = None
+        self._check_after = check_after
         self._agreements: dict[tuple[tuple[int, ...], np.dtype, int], bool] = {}
+        self._missed_px: Counter[tuple[tuple[int, ...], np.dtype, int]] = Counter()
 
     def forget(self) -> None:
         """Compute the next frame whole, as the first of a segment whose result depends on no other."""
@@ -168,7 +179,10 @@ class Planner:
             if side > 4 * self._reach_px + self._size_multiple:
                 windows = self._cover(affected, side, image.shape[:2], most_px=most_px)
                 found += [(sum(map(_pixels, windows)), side, windows)] if windows else []
-        return next((windows for _, side, windows in sorted(found) if self._agrees(image, side)), None)
+        whole_px = math.prod(image.shape[:2])
+        return next(
+            (windows for px, side, windows in sorted(found) if self._agrees(image, side, saved_px=whole_px - px)), None
+        )
 
     def _cover(
         self, affected: np.ndarray, side: int, size: tuple[int, ...], *, most_px: int
@@ -197,10 +211,13 @@ class Planner:
         first = start + self._reach_px if start > 0 else 0
         return Span(start, min(stop, length), first, stop - self._reach_px if stop < length else length)
 
-    def _agrees(self, image: np.ndarray, side: int) -> bool:
-        """Whether windows of this side give what the whole frame gives."""
+    def _agrees(self, image: np.ndarray, side: int, *, saved_px: int) -> bool:
+        """Whether windows of this side, by which so much would be saved, are known to give what the frame gives."""
         key = (image.shape, image.dtype, side)
         if key not in self._agreements:
+            self._missed_px[key] += saved_px
+            if self._missed_px[key] < self._check_after * math.prod(image.shape[:2]):
+                return False
             self._agreements[key] = self._check(image.shape, image.dtype, side)
         return self._agreements[key]
 

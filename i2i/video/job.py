@@ -35,6 +35,8 @@ OPERATIONS_PER_SEGMENT = 5e12
 FEWEST_FRAMES, MOST_FRAMES = 24, 240
 # Of the memory that is free, for networks that work side by side on a CPU.
 SHARE_OF_MEMORY = 0.5
+# Whole frames' work that parts of frames must have been able to save before it is found out whether they may be used.
+CHECK_AFTER = 16
 START = -(2**62)  # before any timestamp
 
 Progress = Callable[[int, int], None]
@@ -110,9 +112,17 @@ class Summary:
 
 @dataclass(frozen=True, kw_only=True)
 class _End:
-    """A segment has no more frames."""
+    """A segment has no more frames.
+
+    Attributes:
+        damage: found in it.
+        pixels: of its frames.
+        computed: pixels that went through the network for it.
+    """
 
     damage: Damage
+    pixels: int
+    computed: int
 
 
 _Step = tuple[Segment, Shown | _End]
@@ -220,7 +230,7 @@ class Job:
                             progress(done, total)
                     else:
                         part.close()
-                        self._commit(segment, part, step.damage)
+                        self._commit(segment, part.frames, step)
                         part = None
             finally:
                 if part is not None:
@@ -246,13 +256,19 @@ class Job:
         for segment in segments:
             if planner is not None:
                 planner.forget()
-            before = replace(self._source.damage)
+            before, reused = replace(self._source.damage), planner.reuse.computed_px if planner is not None else 0
+            pixels = 0
             for frame in self._source.read(*self._reading(segment)):
+                pixels += math.prod(frame.image.shape[:2])
                 plan = None if planner is None else planner.plan(frame.image)
                 shown = Shown(frame=frame, plan=plan, context=frame.pts not in segment)
                 yield Task(item=(segment, shown), images=[frame.image] if plan is None else plan.crops)
-            damage = _since(before, self._source.damage)
-            yield Task(item=(segment, _End(damage=damage)), images=())
+            end = _End(
+                damage=_since(before, self._source.damage),
+                pixels=pixels,
+                computed=pixels if planner is None else planner.reuse.computed_px - reused,
+            )
+            yield Task(item=(segment, end), images=())
 
     def _make_planner(self, workers: Workers) -> Planner | None:
         if not self._options.skip_duplicates:
@@ -262,6 +278,7 @@ class Job:
             reach_px=self._treatment.reach_px,
             size_multiple=self._treatment.translator.codec.size_multiple,
             threshold=self._options.threshold,
+            check_after=CHECK_AFTER,
         )
 
     def _reading(self, segment: Segment) -> tuple[int, int | None]:
@@ -298,15 +315,15 @@ class Job:
             self._looked = now
             write_image(self._options.preview, side_by_side(image, result))
 
-    def _commit(self, segment: Segment, part: Part, damage: Damage) -> None:
+    def _commit(self, segment: Segment, frames: int, end: _End) -> None:
         redone = self._treatment.translator.engine.redone
         record = Record(
-            frames=part.frames,
-            repeated=damage.repeated,
-            missing=damage.missing,
-            reasons=damage.reasons,
-            pixels=part.pixels,
-            computed=part.computed,
+            frames=frames,
+            repeated=end.damage.repeated,
+            missing=end.damage.missing,
+            reasons=end.damage.reasons,
+            pixels=end.pixels,
+            computed=end.computed,
             redone=redone - self._redone,
         )
         self._redone = redone

@@ -38,6 +38,9 @@ class Part:
         writers: each with what it writes, of a frame's image and its result.
         stabiliser: steadies results, if that is wanted.
         look: shown each frame's image and its result.
+
+    Attributes:
+        frames: written so far.
     """
 
     def __init__(
@@ -52,13 +55,10 @@ class Part:
         self._look = look
         self._assembler = Assembler()
         self._steadied: deque[Shown] = deque()
-        self.frames = self.pixels = self.computed = 0
+        self.frames = 0
 
     def add(self, shown: Shown, results: Sequence[np.ndarray]) -> None:
         """Take the next frame and what was computed of it."""
-        pixels = shown.frame.image.shape[0] * shown.frame.image.shape[1]
-        self.pixels += pixels
-        self.computed += pixels if shown.plan is None else shown.plan.computed_px
         result = results[0] if shown.plan is None else self._assembler.assemble(shown.plan, results)
         if self._stabiliser is None:
             self._write(shown, result)

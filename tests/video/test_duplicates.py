@@ -1,5 +1,6 @@
 """`Planner` and `Assembler`: what did not change is not computed again, and what they make equals computing it all."""
 
+import math
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -134,6 +135,24 @@ def test_a_scale_that_is_no_integer_leaves_frames_whole() -> None:
     for result, frame in zip(run(planner, frames, enlarge), frames, strict=True):
         np.testing.assert_array_equal(result, enlarge(frame))
     assert planner.reuse.in_parts == 0
+
+
+def test_windows_are_checked_once_they_would_have_paid() -> None:
+    frames = [noise()]
+    for place in range(20):
+        frames.append(frames[-1].copy())
+        frames[-1][60, 7 * place] ^= 128
+    calls: list[np.ndarray] = []
+
+    def enlarge(image: np.ndarray) -> np.ndarray:
+        calls.append(image)
+        return image.repeat(2, axis=0).repeat(2, axis=1)
+
+    planner = Planner(enlarge=enlarge, reach_px=0, check_after=4)
+    before = [len(planner.plan(frame).windows) and not calls for frame in frames]
+    saved = 1 - 96**2 / (120 * 160)  # by one window
+    assert before.index(False) == 1 + math.ceil(4 / saved) - 1
+    assert planner.reuse.in_parts == 20 - math.ceil(4 / saved) + 1
 
 
 @pytest.mark.parametrize("reach", [2, None])
