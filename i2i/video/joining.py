@@ -27,6 +27,8 @@ from i2i.video.containers import (
     stream_metadata,
 )
 from i2i.video.encoding import Settled, mark, words
+from i2i.video.frames import Format
+from i2i.video.matroska import PADDING, set_display_size
 from i2i.video.writer import ORIGIN, image_name
 
 # What a file says about itself, and every file anew.
@@ -98,6 +100,10 @@ def join(
                 if packet.stream is video:
                     raise
                 refused[packet.stream_index] += 1
+        track = 1 + sum(stream.type != "attachment" for stream in out.streams if stream.index < video.index)
+        out.close()
+    if _lacks_aspect(muxer, settled):
+        _set_display_size(target, settled.format, track=track, webm=muxer == "webm")
     notes += [
         f"{count} packets of stream {index} could not be copied, for their times make no sense."
         for index, count in refused.items()
@@ -141,8 +147,8 @@ def _timestamps(segment: Path, *, time_base: Fraction) -> np.ndarray:
 def _options(muxer: str, settled: Settled, *, metadata: Mapping[str, str], kept: Sequence[Any]) -> dict[str, str]:
     """Of the container: that no timestamp is moved or, in mp4, rounded."""
     options = {"avoid_negative_ts": "disabled"}
-    if muxer not in ("mp4", "mov"):
-        return options
+    if muxer in ("matroska", "webm"):
+        return {**options, "write_crc32": "0" if _lacks_aspect(muxer, settled) else "1"}
     scale = settled.format.time_base.denominator
     # In which mp4 says when each stream begins and ends.
     common = lcm(scale, *(stream.time_base.denominator for stream in kept if stream.time_base))
@@ -184,7 +190,23 @@ def _add_video(out: Any, first: Any, *, settled: Settled, replaced: Any) -> Any:
         said = stream_metadata(replaced)
         video.metadata.update({key: said[key] for key in said if not key.lower().startswith(_OF_THE_STREAM)})
     video.metadata["encoder"] = settled.encoder
+    if _lacks_aspect(out.format.name, settled):
+        video.metadata["title"] = video.metadata.get("title", "") + PADDING
     return video
+
+
+def _lacks_aspect(muxer: str, settled: Settled) -> bool:
+    """Whether the aspect of pixels has to be added after FFmpeg, which PyAV cannot tell it."""
+    return muxer in ("matroska", "webm") and settled.format.sample_aspect_ratio != 1
+
+
+def _set_display_size(target: Path, written: Format, *, track: int, webm: bool) -> None:
+    width = written.width * written.sample_aspect_ratio
+    if width.denominator == 1 or webm:  # which knows no ratios
+        set_display_size(target, track=track, width=round(width), height=written.height)
+    else:
+        aspect = width / written.height
+        set_display_size(target, track=track, width=aspect.numerator, height=aspect.denominator, ratio=True)
 
 
 def _attach_cover(out: Any, stream: Any) -> None:
