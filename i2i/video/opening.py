@@ -10,12 +10,14 @@ from pathlib import Path
 
 import av
 from av.container import InputContainer
-from av.stream import Disposition, Stream
+from av.stream import Discard, Stream
 
 from i2i.errors import InputError
+from i2i.video.containers import is_cover
 from i2i.video.truncated import bytes_announced, lacks_index
 
 _USUAL_RATE = Fraction(25)  # FFmpeg's guess, too, where nothing is said
+_MOST_OFF = 4  # times: a rate that a container claims, from the mean; half or double is right where fields are counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +61,7 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
     if path.is_dir():
         raise InputError(f"{path}: expected a video file, got a folder")
     try:
-        container = av.open(str(path), metadata_errors="replace")
+        container = av.open(str(path.absolute()), metadata_errors="replace")
     except PermissionError as error:
         raise InputError(f"{path} may not be read; change its permissions") from error
     except (av.error.FFmpegError, IndexError) as error:  # the latter by PyAV, where a file ends very early
@@ -74,14 +76,9 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
         if not video or video[0].codec_context is None:
             raise InputError(f"{path}: expected a video stream, got {_described(container)}")
         for stream in container.streams:
-            stream.discard = "default" if stream is video[0] else "all"
+            stream.discard = Discard.default if stream is video[0] else Discard.all
         video[0].codec_context.thread_count = 1
         yield container, video[0]
-
-
-def is_cover(stream: av.VideoStream) -> bool:
-    """Whether a stream is a picture that goes with music, and no video."""
-    return bool(stream.disposition & Disposition.attached_pic)
 
 
 def packets_of(container: InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
@@ -134,8 +131,10 @@ def read_index(path: Path) -> Index:
         else:
             time_base = Fraction(stream.time_base or 0)
             timeline = array("q", sorted(set(times)))
-            mean = Fraction(max(len(timeline) - 1, 1)) / (max(timeline[-1] - timeline[0], 1) * time_base)
-            rate = stream.average_rate or stream.guessed_rate or mean
+            rate = stream.average_rate or stream.guessed_rate or _USUAL_RATE
+            if len(timeline) > 1:
+                mean = (len(timeline) - 1) / ((timeline[-1] - timeline[0]) * time_base)
+                rate = rate if mean / _MOST_OFF < rate < mean * _MOST_OFF else mean
             end = last + max(duration or round(1 / (rate * time_base)), 1)
         missing, cut_off = _missing(path, container, stream, count=len(timeline), seconds=end * time_base, rate=rate)
         if cut_off and incomplete and not counted and len(timeline) > 1:
@@ -146,7 +145,7 @@ def read_index(path: Path) -> Index:
     return Index(
         codec=codec,
         timeline=timeline,
-        keys=array("q", sorted(set(keys))) if not counted else (),
+        keys=array("q", sorted(set(keys))),
         end=end,
         time_base=time_base,
         rate=rate,
@@ -180,6 +179,6 @@ def _described(container: InputContainer) -> str:
 
 
 def _named(stream: Stream) -> str:
-    if isinstance(stream, av.VideoStream) and is_cover(stream):
+    if is_cover(stream):
         return "a cover picture"
     return f"{stream.type} ({stream.codec_context.name if stream.codec_context else 'unknown codec'})"

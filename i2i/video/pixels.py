@@ -78,7 +78,7 @@ def to_rgb(frame: av.VideoFrame, *, colour: Colour, dtype: type[np.generic]) -> 
         return _convert(frame, "rgb24").to_ndarray()
     if kind == "yuv" and (frame.format.chroma_width(4), frame.format.chroma_height(4)) != (4, 4):
         bits = 16  # so that chroma between the samples is not rounded
-    planes = [plane[:, : frame.width] for plane in _planes(_convert(frame, _planar(kind, bits)))]
+    planes = [plane[:, : frame.width] for plane in planes_of(_convert(frame, _planar(kind, bits)))]
     match kind:
         case "grey":  # as YCbCr without colour
             planes += [np.full_like(planes[0], 2 ** (bits - 1))] * 2
@@ -118,7 +118,7 @@ def from_rgb(image: np.ndarray, *, pix_fmt: str, colour: Colour) -> av.VideoFram
         if kind == "rgb":
             values = [values[1], values[2], values[0]]
         frame = av.VideoFrame(width, height, _planar(kind, bits))
-        for plane, value in zip(_planes(frame), values, strict=False):  # grey has but the first
+        for plane, value in zip(planes_of(frame), values, strict=False):  # grey has but the first
             plane[:, :width] = value
         if kind == "yuv" and target.chroma_width(4) < 4:
             frame = _sited_left(frame)
@@ -154,7 +154,7 @@ def _convert(frame: av.VideoFrame, pix_fmt: str) -> av.VideoFrame:
     )
 
 
-def _planes(frame: av.VideoFrame) -> list[np.ndarray]:
+def planes_of(frame: av.VideoFrame) -> list[np.ndarray]:
     """The frame's memory, plane by plane, with the bytes that fill up its rows."""
     dtype = np.uint8 if bits_of(frame.format) == 8 else np.uint16
     return [np.frombuffer(plane, dtype).reshape(plane.height, -1) for plane in frame.planes]

@@ -23,6 +23,8 @@ LOOKED_AT = 40  # frames, when a file is opened
 _MOST_LINES_OF_FIELDS = 1088
 # Not each of their packets is shown: such a one serves others to be predicted from, or says "as before".
 _MAY_HIDE = frozenset({"vp8", "mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "h263", "flv", "flv1"})
+# FFmpeg's names of formats for broadcasts, and recordings of these, in which frames before the first keyframe may fail.
+_BEGIN_ANYWHERE = frozenset({"mpegts", "mpeg", "mpegvideo", "h264", "hevc"})
 _HOLE = 1.5  # times the usual distance between frames
 
 
@@ -70,9 +72,15 @@ class VideoFile:
         self.notes = self._index.notes
         self._spacing = 0.0  # between frames, as a rule
         self._replaced: set[int] = set()
-        self._late: set[int] = set()
+        self._reasons: list[str] = []
         self._deinterlace = False
+        self._counted = self._index.counted
+        self._falls = 0  # times that are before the last one, among the first
         head = self._look()
+        if self._falls > LOOKED_AT / 8:
+            # AVI holds no times of display, and what decoders give instead jumps to and fro.
+            self._counted, self._reasons = True, []
+            head = self._look()
         self.interlaced = self._fields != "progressive" and not deinterlace
         self._deinterlace = self._fields != "progressive" and deinterlace
         self._orientation = _orientation(head)
@@ -80,18 +88,20 @@ class VideoFile:
         self._flow: Iterator[_Moment] = iter(())
         self._held: _Moment | None = None  # taken from the flow and not given
         self._resume: int | None = None  # where the flow stands
+        self._ended = False
 
     @property
     def damage(self) -> Damage:
-        """Found by `read` so far; what is missing at the end is known from the start."""
-        reasons = []
-        if self._replaced:
-            reasons.append("frames that could not be decoded were replaced by the ones before")
-        if self._late:
-            reasons.append("frames that came after their time were left out")
-        if self._index.cut_off:
-            reasons.append(self._index.cut_off)
-        return Damage(repeated=len(self._replaced), missing=self._index.missing, reasons=tuple(reasons))
+        """Found by `read` so far; what is missing at the end, once it got there."""
+        missing = self._index.missing if self._ended else 0
+        return Damage(repeated=len(self._replaced), missing=missing, reasons=tuple(self._reasons))
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the file and how it is read."""
+        status = self._path.stat()
+        how = "deinterlaced" if self._deinterlace else "as it is"
+        return f"{self._path.name}, {status.st_size} bytes, changed at {status.st_mtime_ns} ns, {how}"
 
     def read(self, first: int, end: int | None = None) -> Iterator[Frame]:
         """See `Source`. Where a frame is repeated, its image is the same array."""
@@ -112,12 +122,20 @@ class VideoFile:
                 shown, image = moment.frame, self._image(moment.frame)
             if moment.repeated:
                 self._replaced.add(moment.pts)
+                self._tell("frames that could not be decoded were replaced by the ones before")
             yield Frame(moment.pts, moment.duration, image, moment.repeated)
+        else:
+            self._ended = True
+            self._tell(self._index.cut_off)
         self._resume = end
 
     def close(self) -> None:
         """Let go of the file; reading on opens it anew."""
         self._flow, self._held, self._resume = iter(()), None, None
+
+    def _tell(self, reason: str) -> None:
+        if reason and reason not in self._reasons:
+            self._reasons.append(reason)
 
     def _look(self) -> av.VideoFrame:
         """Learn from the first frames what all are like; give the first."""
@@ -185,7 +203,7 @@ class VideoFile:
         # bwdif looks at the frame before, too.
         nearest = (bisect_left if self._deinterlace else bisect_right)(keys, first) - 1
         step = 1
-        while nearest > 0:
+        while nearest > 0 and not self._counted:
             shots = self._shots(keys[nearest])
             head = next(shots, None)
             if head is not None and head.pts == keys[nearest]:
@@ -210,7 +228,8 @@ class VideoFile:
                 if key is not None and pts < key:
                     continue  # it needs frames before the keyframe
                 if last is not None and pts <= last:
-                    self._late.add(pts)
+                    self._falls += pts < last
+                    self._tell("frames that came after their time were left out")
                     continue
                 last = pts
                 if frame.is_corrupt or pts in failed:
@@ -224,30 +243,29 @@ class VideoFile:
         self, container: InputContainer, stream: av.VideoStream, *, key: int | None, failed: set[int]
     ) -> Iterator[tuple[int, av.VideoFrame]]:
         """Times and frames, as they are displayed; times of packets that do not decode go into `failed`."""
-        pts = -1 if self._index.counted else self.timeline[0] - 1
-        begun = not self._index.keys  # what comes before the first keyframe may fail
+        pts = self.timeline[0] - 1
+        begun = container.format.name not in _BEGIN_ANYWHERE
         for packet in chain(_packets_from(container, stream, key=key), [None]):
             begun = begun or (packet is not None and packet.is_keyframe)
             try:
-                frames = stream.codec_context.decode(packet)
+                frames = _decoded(stream.codec_context, packet)
                 broken = packet is not None and packet.is_corrupt
             except av.error.FFmpegError:
                 frames, broken = [], True
             if broken and begun and packet is not None:
-                pts += self._index.counted
-                failed.add(pts if self._index.counted or packet.pts is None else packet.pts)
+                time = self._time(packet.pts, before=pts)
+                failed.add(time)
+                pts = time if self._counted else pts
             for frame in frames:
-                pts = self._time(frame, before=pts)
+                pts = self._time(frame.pts, before=pts)
                 yield pts, frame
 
-    def _time(self, frame: av.VideoFrame, *, before: int) -> int:
-        """When a frame is shown that comes after one shown at `before`."""
-        if self._index.counted:
-            return before + 1
-        if frame.pts is not None:
-            return frame.pts
+    def _time(self, pts: int | None, *, before: int) -> int:
+        """When a frame is shown that comes after one shown at `before`; the next time announced where frames count."""
+        if pts is not None and not self._counted:
+            return pts
         following = bisect_right(self.timeline, before)
-        return self.timeline[following] if following < len(self.timeline) else before
+        return self.timeline[following] if following < len(self.timeline) else before + 1
 
     def _lost(self, last: int | None, pts: int, failed: set[int]) -> tuple[int, ...]:
         """Times between two good frames at which others should have come.
@@ -305,6 +323,14 @@ def _packets_from(container: InputContainer, stream: av.VideoStream, *, key: int
     if begin is not None and begin.pts is not None and begin.pts <= key:
         yield begin
         yield from packets
+
+
+def _decoded(decoder: av.VideoCodecContext, packet: av.Packet | None) -> list[av.VideoFrame]:
+    try:
+        return decoder.decode(packet)
+    except av.error.BlockingIOError:  # stuck in an error before, which PyAV does not fetch
+        decoder.flush_buffers()
+        return decoder.decode(packet)
 
 
 def _with_durations(shots: Iterator[_Shot], end: int) -> Iterator[_Moment]:
