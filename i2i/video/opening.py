@@ -60,16 +60,16 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
         raise InputError(f"{path}: there is no such file")
     if path.is_dir():
         raise InputError(f"{path}: expected a video file, got a folder")
+    if lacks_index(path):
+        raise InputError(
+            f"{path} is cut off, and without its index, which is mostly written last: the recording or the download "
+            "did not finish. Get the whole file; for recordings there are tools that make a new index"
+        )
     try:
         container = av.open(str(path.absolute()), metadata_errors="replace")
     except PermissionError as error:
         raise InputError(f"{path} may not be read; change its permissions") from error
     except (av.error.FFmpegError, IndexError) as error:  # the latter by PyAV, where a file ends very early
-        if lacks_index(path):
-            raise InputError(
-                f"{path} was cut off before its index was written, which comes last: the recording or the download "
-                "did not finish. Get the whole file; for recordings there are tools that make a new index"
-            ) from error
         raise InputError(f"{path}: expected a video, got a file that FFmpeg cannot read as one") from error
     with container:
         video = [stream for stream in container.streams.video if not is_cover(stream)]
@@ -136,7 +136,9 @@ def read_index(path: Path) -> Index:
                 mean = (len(timeline) - 1) / ((timeline[-1] - timeline[0]) * time_base)
                 rate = rate if mean / _MOST_OFF < rate < mean * _MOST_OFF else mean
             end = last + max(duration or round(1 / (rate * time_base)), 1)
-        missing, cut_off = _missing(path, container, stream, count=len(timeline), seconds=end * time_base, rate=rate)
+        missing, cut_off = _missing(
+            path, container, stream, count=len(timeline), start=timeline[0] * time_base, rate=rate
+        )
         if cut_off and incomplete and not counted and len(timeline) > 1:
             # The packet at the cut is there in part only, and counts as missing.
             end = times[-1]
@@ -157,7 +159,7 @@ def read_index(path: Path) -> Index:
 
 
 def _missing(
-    path: Path, container: InputContainer, stream: av.VideoStream, *, count: int, seconds: Fraction, rate: Fraction
+    path: Path, container: InputContainer, stream: av.VideoStream, *, count: int, start: Fraction, rate: Fraction
 ) -> tuple[int, str]:
     """How many frames are announced beyond the end of the file, and that in words; 0 and "" for a whole file."""
     size, announced = path.stat().st_size, bytes_announced(path)
@@ -169,7 +171,8 @@ def _missing(
     elif stream.frames:
         missing = max(stream.frames - count, beyond)
     else:
-        missing = max(round((Fraction(container.duration or 0, av.time_base) - seconds) * rate), beyond)
+        seconds = Fraction(container.duration or 0, av.time_base) - start
+        missing = max(round(seconds * rate) - count, beyond)
     told = f"; it should have {announced:,} bytes and has {size:,}" if announced and announced > size else ""
     return missing, f"the file is cut off{told}"
 

@@ -249,7 +249,8 @@ class VideoFile:
             begun = begun or (packet is not None and packet.is_keyframe)
             try:
                 frames = _decoded(stream.codec_context, packet)
-                broken = packet is not None and packet.is_corrupt
+                # In a program stream that marks a packet of many frames.
+                broken = packet is not None and packet.is_corrupt and container.format.name != "mpeg"
             except av.error.FFmpegError:
                 frames, broken = [], True
             if broken and begun and packet is not None:

@@ -29,10 +29,13 @@ def bytes_announced(path: Path) -> int | None:
 
 
 def lacks_index(path: Path) -> bool:
-    """Whether it is an MP4 or QuickTime file without its index, which cameras and encoders write last."""
+    """Whether it is an MP4 or QuickTime file without its index, or with a part of it."""
     with path.open("rb") as file:
-        kinds = [kind for kind, _ in _boxes(file)]
-    return bool(kinds) and kinds[0] in _BOXES and b"moov" not in kinds
+        boxes = _boxes(file)
+        size = file.seek(0, 2)
+    if not boxes or boxes[0][0] not in _BOXES:
+        return False
+    return not any(kind == b"moov" and end <= size for kind, end in boxes)
 
 
 def _boxes(file: BinaryIO) -> list[tuple[bytes, int]]:
