@@ -18,15 +18,18 @@ from i2i.video.frames import Source
 from i2i.video.job import Job, Options, Progress, Summary
 from i2i.video.live import Camera
 from i2i.video.networks import Treatment, translation, upscaling
+from i2i.video.sequence import ImageSequence, find_sequence
 from i2i.video.source import VideoFile
 
 __all__ = [
     "Camera",
     "Encoding",
+    "ImageSequence",
     "Job",
     "Options",
     "Summary",
     "VideoFile",
+    "find_sequence",
     "translate",
     "translation",
     "upscale",

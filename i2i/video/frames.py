@@ -35,8 +35,7 @@ class Frame(NamedTuple):
     Attributes:
         pts: when it is shown first, in units of the source's time base.
         duration: for how long, in the same units.
-        image: (H, W, 3) RGB, upright, of full range: uint8, or uint16 where the video has more than 8 bits or full
-            chroma.
+        image: (H, W, 3) RGB, upright, of full range: uint8, or uint16 where that would lose something.
         repeated: whether it is the one before, in place of one that could not be decoded.
     """
 
@@ -72,7 +71,7 @@ class Format:
     @property
     def dtype(self) -> type[np.generic]:
         """Of the images: uint8, or uint16 so that nothing is cut off."""
-        return np.uint8 if self.bits == 8 and self.chroma == "420" else np.uint16
+        return np.uint8 if self.bits == 8 and self.chroma in ("420", "rgb") else np.uint16
 
 
 @dataclass(kw_only=True)
