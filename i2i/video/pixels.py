@@ -47,7 +47,7 @@ def bits_of(pix_fmt: av.VideoFormat) -> int:
 
 
 def chroma_of(pix_fmt: av.VideoFormat) -> Chroma:
-    """How finely a format samples colour: "420" also stands for grey and for coarser ones, "444" for odd ones."""
+    """How finely a format samples colour: "420" also stands for grey and "422" for a quarter of the width."""
     match _kind(pix_fmt), pix_fmt.chroma_width(4), pix_fmt.chroma_height(4):
         case "rgb", _, _:
             return "rgb"
@@ -76,18 +76,19 @@ def to_rgb(frame: av.VideoFrame, *, colour: Colour, dtype: type[np.generic]) -> 
     bits = bits_of(frame.format)
     if kind == "rgb" and bits == 8 and dtype == np.uint8:
         return _convert(frame, "rgb24").to_ndarray()
-    if kind == "yuv" and (frame.format.chroma_width(4), frame.format.chroma_height(4)) != (4, 4):
-        bits = 16  # so that chroma between the samples is not rounded
-    planes = [plane[:, : frame.width] for plane in planes_of(_convert(frame, _planar(kind, bits)))]
+    reduced = kind == "yuv" and (frame.format.chroma_width(4), frame.format.chroma_height(4)) != (4, 4)
+    depth = 16 if reduced else bits  # so that chroma between the samples is not rounded
+    planes = [plane[:, : frame.width] for plane in planes_of(_convert(frame, _planar(kind, depth)))]
     match kind:
         case "grey":  # as YCbCr without colour
             planes += [np.full_like(planes[0], 2 ** (bits - 1))] * 2
         case "rgb":
             planes = [planes[2], planes[0], planes[1]]
-    if bits == 8:
+    if depth == 8:
         planes = [plane.astype(np.uint16) for plane in planes]
     full = colour.range == FULL or frame.format.name.startswith("yuvj")
     matrix = _to_rgb_matrix(resolved(colour, lines=frame.height).matrix, kind, full=full, bits=bits)
+    matrix[:, :3] /= 2 ** (depth - bits)  # swscale shifts, also where 2¹⁶ - 1 would be the highest
     image = cv2.transform(cv2.merge(planes), matrix)
     return image if dtype == np.uint16 else cv2.convertScaleAbs(image, alpha=1 / 257)
 
