@@ -84,8 +84,8 @@ def make_clip(
     time_base = time_base or 1 / rate
     timestamps = list(range(frames)) if timestamps is None else list(timestamps)
     frames = len(timestamps)
-    steps = [later - earlier for earlier, later in pairwise(timestamps)] or [1]
-    durations = dict(zip(timestamps, [*steps, steps[-1]], strict=True))
+    steps = [later - earlier for earlier, later in pairwise(timestamps)]
+    durations = dict(zip(timestamps, [*steps, *(steps[-1:] or [1])], strict=True))
     container_options = {}
     if path.suffix in (".mp4", ".mov", ".m4v"):
         # The second, so that a first timestamp other than 0 is kept as it is.
