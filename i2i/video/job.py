@@ -167,7 +167,7 @@ class Job:
             self._results.append(self._settle(options.compare, wide, side_by_side, suffix="-beside.nut"))
         self._segment_frames = options.segment_frames or self._frames_per_segment()
         self._segments = cut(source.timeline, frames=self._segment_frames)
-        self._journal = Journal([result.target for result in self._results], self._identity())
+        self._journal = Journal([result.target for result in self._results], self._identity(), rank=rank)
         self._looked = -math.inf  # when the last preview was written
         self._redone = treatment.translator.engine.redone
         treatment.translator.engine.study()
@@ -191,15 +191,15 @@ class Job:
             OSError: the disk is full, for instance; what is done stays.
         """
         begun = time.perf_counter()
-        mine = self._segments[self._rank :: self._world_size]
-        if self._rank == 0:
-            self._journal.open(overwrite=self._options.overwrite)
-        elif not self._journal.wait_for_opening():
-            mine = []
+        mine = (
+            self._segments[self._rank :: self._world_size]
+            if self._journal.open(overwrite=self._options.overwrite)
+            else []
+        )
         records = [self._journal.record(segment) for segment in mine]
         found = sum((record for record in records if record is not None), Record())
         load = Load()
-        if self._journal.finished is None:
+        if self._journal.finished is None and self._journal.folder.exists():
             missing = [segment for segment, record in zip(mine, records, strict=True) if record is None]
             load = self._compute(missing, progress) if missing else load
         if self._rank == 0:

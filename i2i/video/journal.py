@@ -8,6 +8,8 @@ out.mp4.unfinished/
 """
 
 import json
+import os
+import platform
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -85,22 +87,38 @@ class Journal:
     Args:
         targets: the results; the folder is called as the first one, with .unfinished behind.
         identity: all that the parts depend on.
+        rank: of this process, of those that share the work.
     """
 
-    def __init__(self, targets: Sequence[Path], identity: Identity) -> None:
+    def __init__(self, targets: Sequence[Path], identity: Identity, *, rank: int = 0) -> None:
         self.folder = targets[0].with_name(f"{targets[0].name}.unfinished")
         self._targets = targets
         self._identity = identity
+        self._rank = rank
 
-    def open(self, *, overwrite: bool) -> None:
-        """Make the folder, or go on with it.
+    def open(self, *, overwrite: bool) -> bool:
+        """Make the folder, or go on with it; of several processes the first one does, and the others wait for it.
 
         Args:
             overwrite: whether results may be there, and parts that were made otherwise may be thrown away.
 
+        Returns:
+            Whether this process may have something to do; not if the first one is through by now.
+
         Raises:
-            InputError: one of both is so without it, or a result's name is that of a folder with something in it.
+            InputError: results or such parts are there without it, a result's name is that of a folder with something
+                in it, or another program is at work on them.
         """
+        self._check_alone()
+        if self._rank == 0:
+            self._prepare(overwrite=overwrite)
+        elif not self._wait_for_first():
+            return False
+        with replacing(self._file(f"process-{self._rank}")) as temporary:
+            temporary.write_text(json.dumps(_this_process()))
+        return True
+
+    def _prepare(self, *, overwrite: bool) -> None:
         differences = self._differences()
         if self.finished and not differences:
             return
@@ -117,23 +135,29 @@ class Journal:
                 "anew."
             )
         if differences:
-            shutil.rmtree(self.folder)
+            self.throw_away()
         self.folder.mkdir(parents=True, exist_ok=True)
         with replacing(self._file("job")) as temporary:
             temporary.write_text(json.dumps(dict(self._identity), indent=1))
 
-    def wait_for_opening(self) -> bool:
-        """Wait until the first process has opened the folder.
-
-        Returns:
-            Whether there is something to do; not where that process has found all parts done, and is through by now.
-        """
+    def _wait_for_first(self) -> bool:
         begun = psutil.Process().create_time()
         while not self._file("job").exists() or self._differences():
             if all(target.exists() and target.stat().st_mtime >= begun for target in self._targets):
                 return False
             time.sleep(WAIT_S)
         return True
+
+    def _check_alone(self) -> None:
+        """Two programs that write the same parts would spoil them."""
+        try:
+            other = json.loads(self._file(f"process-{self._rank}").read_text())
+        except FileNotFoundError:
+            return
+        if other["host"] == platform.node() and other["pid"] != os.getpid() and _runs(other["pid"], other["begun"]):
+            raise InputError(
+                f"{self._targets[0]} is being made already, by the process {other['pid']}; wait for it, or end it"
+            )
 
     def under_way(self, segment: Segment, *, suffix: str) -> Path:
         """Where a part is written to: a file, or a folder. What a killed run left there is gone."""
@@ -206,7 +230,13 @@ class Journal:
         self.throw_away()
 
     def throw_away(self) -> None:
-        """Remove the folder."""
+        """Remove the folder; what says whose it is and that it is finished goes last, lest it be taken for another."""
+        last = [self._file("job"), self._file("finished")]
+        for path in self.folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path not in last:
+                path.unlink()
         shutil.rmtree(self.folder)
 
     def _file(self, name: str) -> Path:
@@ -222,3 +252,16 @@ class Journal:
             for name, now in self._identity.items()
             if before.get(name) != now
         ]
+
+
+def _this_process() -> dict[str, str | int | float]:
+    return {"host": platform.node(), "pid": os.getpid(), "begun": psutil.Process().create_time()}
+
+
+def _runs(pid: int, begun: float) -> bool:
+    """Whether this very process, and not a later one with its number, still runs."""
+    try:
+        process = psutil.Process(pid)
+        return abs(process.create_time() - begun) < 1 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -1,6 +1,8 @@
 """The journal of a long job: what is done stays done, and nothing else passes for it."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -118,9 +120,9 @@ def test_a_run_killed_at_its_very_end_is_finished_by_the_next(
 
 
 def test_other_processes_wait_for_the_first(target: Path) -> None:
-    other = Journal([target], IDENTITY)
+    other = Journal([target], IDENTITY, rank=1)
     answer: list[bool] = []
-    waiting = threading.Thread(target=lambda: answer.append(other.wait_for_opening()))
+    waiting = threading.Thread(target=lambda: answer.append(other.open(overwrite=False)))
     waiting.start()
     time.sleep(0.1)
     assert waiting.is_alive()
@@ -131,10 +133,32 @@ def test_other_processes_wait_for_the_first(target: Path) -> None:
 
 def test_other_processes_are_not_needed_once_the_result_is_there(target: Path) -> None:
     target.write_text("just now")
-    assert not Journal([target], IDENTITY).wait_for_opening()
+    assert not Journal([target], IDENTITY, rank=1).open(overwrite=True)
     os.utime(target, (1, 1))  # an older result says nothing
     opened(target, overwrite=True)
-    assert Journal([target], IDENTITY).wait_for_opening()
+    assert Journal([target], IDENTITY, rank=1).open(overwrite=True)
+
+
+def test_two_programs_do_not_make_the_same_result(target: Path) -> None:
+    code = f"""
+import sys, time
+from pathlib import Path
+from i2i.video.journal import Journal
+Journal([Path({str(target)!r})], {IDENTITY!r}).open(overwrite=False)
+print("open", flush=True)
+time.sleep(60)
+"""
+    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "open\n"
+        with pytest.raises(InputError, match=f"made already, by the process {other.pid}"):
+            opened(target)
+        assert Journal([target], IDENTITY, rank=1).open(overwrite=False)  # they share the work
+    finally:
+        other.kill()
+        other.wait()
+    opened(target)
 
 
 def test_records_add_up() -> None:
