@@ -4,6 +4,7 @@ import math
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -219,7 +220,8 @@ class Job:
         """Compute and write the parts that are missing."""
         done, total = 0, sum(map(self._count, segments))
         part: Part | None = None
-        with self._hire() as workers:
+        closing: Future[None] | None = None
+        with self._hire() as workers, ThreadPoolExecutor(1, "close") as closer:
             try:
                 for (segment, step), results in run_in_order(self._steps(segments, workers), workers):
                     part = part or self._open_part(segment)
@@ -229,13 +231,21 @@ class Job:
                         if progress is not None:
                             progress(done, total)
                     else:
-                        part.close()
-                        self._commit(segment, part.frames, step)
+                        if closing is not None:
+                            closing.result()
+                        # Encoders hold many frames back; the last ones are encoded while the next segment begins.
+                        closing = closer.submit(self._close, part, segment, step)
                         part = None
+                if closing is not None:
+                    closing.result()
             finally:
                 if part is not None:
                     part.give_up()
         return workers.load
+
+    def _close(self, part: Part, segment: Segment, end: _End) -> None:
+        part.close()
+        self._commit(segment, part.frames, end)
 
     def _hire(self) -> Workers:
         translator, given = self._treatment.translator, self._source.format
