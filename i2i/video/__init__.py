@@ -16,7 +16,7 @@ from i2i.inference.upscale import Upscaler
 from i2i.video.encoding import Encoding
 from i2i.video.frames import Source
 from i2i.video.job import Job, Options, Progress, Summary
-from i2i.video.live import Camera
+from i2i.video.live import Camera, LiveFrame, upscale_live
 from i2i.video.networks import Treatment, translation, upscaling
 from i2i.video.sequence import ImageSequence, find_sequence
 from i2i.video.source import VideoFile
@@ -26,6 +26,7 @@ __all__ = [
     "Encoding",
     "ImageSequence",
     "Job",
+    "LiveFrame",
     "Options",
     "Summary",
     "VideoFile",
@@ -33,6 +34,7 @@ __all__ = [
     "translate",
     "translation",
     "upscale",
+    "upscale_live",
     "upscaling",
 ]
 
