@@ -32,6 +32,7 @@ class Index:
         time_base: seconds that a unit of them stands for.
         rate: frames a second, the mean where it varies.
         counted: the packets have no timestamps of use, so that frames are counted and the unit is a frame.
+        partial: timestamp of the packet at which the file is cut off; a part of it is there.
         missing: frames that are announced and not there, the file being cut off.
         cut_off: the same in words; empty for a whole file.
         notes: what a person should know, in sentences.
@@ -44,6 +45,7 @@ class Index:
     time_base: Fraction
     rate: Fraction
     counted: bool
+    partial: int | None
     missing: int
     cut_off: str
     notes: tuple[str, ...]
@@ -137,13 +139,12 @@ def read_index(path: Path) -> Index:
                 rate = rate if mean / _MOST_OFF < rate < mean * _MOST_OFF else mean
             end = last + max(duration or round(1 / (rate * time_base)), 1)
         missing, cut_off = _missing(
-            path, container, stream, count=len(timeline), start=timeline[0] * time_base, rate=rate
+            path, container, stream, count=len(timeline) - incomplete, start=timeline[0] * time_base, rate=rate
         )
-        if cut_off and incomplete and not counted and len(timeline) > 1:
-            # The packet at the cut is there in part only, and counts as missing.
-            end = times[-1]
-            timeline = array("q", (time for time in timeline if time != end))
-            end = max(end, timeline[-1] + 1)
+        partial = times[-1] if cut_off and incomplete and not counted and len(timeline) > 1 else None
+        if partial is not None:
+            timeline = array("q", (time for time in timeline if time != partial))
+            end = partial if partial > timeline[-1] else end
     return Index(
         codec=codec,
         timeline=timeline,
@@ -152,6 +153,7 @@ def read_index(path: Path) -> Index:
         time_base=time_base,
         rate=rate,
         counted=counted,
+        partial=partial,
         missing=missing,
         cut_off=cut_off,
         notes=("Its timestamps jump back, so frames are timed by their rate.",) if jumps else (),

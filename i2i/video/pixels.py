@@ -36,7 +36,7 @@ _CAREFUL = Interpolation.BICUBIC | Interpolation.ACCURATE_RND
 
 
 def resolved(colour: Colour, *, lines: int) -> Colour:
-    """What players take the colour for where it does not say: its matrix by the number of lines, its range limited."""
+    """What players take YCbCr for that does not say it: the matrix by the number of lines, the range for limited."""
     matrix = colour.matrix if colour.matrix in LUMA_WEIGHTS else BT709 if lines >= HD_LINES else BT601
     return colour._replace(matrix=matrix, range=colour.range or LIMITED)
 
@@ -86,7 +86,7 @@ def to_rgb(frame: av.VideoFrame, *, colour: Colour, dtype: type[np.generic]) -> 
             planes = [planes[2], planes[0], planes[1]]
     if depth == 8:
         planes = [plane.astype(np.uint16) for plane in planes]
-    full = colour.range == FULL or frame.format.name.startswith("yuvj")
+    full = _is_full(frame.format, colour)
     matrix = _to_rgb_matrix(resolved(colour, lines=frame.height).matrix, kind, full=full, bits=bits)
     matrix[:, :3] /= 2 ** (depth - bits)  # swscale shifts, also where 2¹⁶ - 1 would be the highest
     image = cv2.transform(cv2.merge(planes), matrix)
@@ -111,7 +111,7 @@ def from_rgb(image: np.ndarray, *, pix_fmt: str, colour: Colour) -> av.VideoFram
     if kind == "rgb" and bits == 8 and image.dtype == np.uint8:
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")
     else:
-        full = colour.range == FULL or pix_fmt.startswith("yuvj")
+        full = _is_full(target, colour)
         matrix = _from_rgb_matrix(resolved(colour, lines=height).matrix, kind, full=full, bits=bits)
         if image.dtype == np.uint8:
             matrix[:, :3] *= 257
@@ -133,6 +133,12 @@ def _kind(pix_fmt: av.VideoFormat) -> _Kind:
     if pix_fmt.is_rgb or pix_fmt.has_palette:
         return "rgb"
     return "grey" if len(pix_fmt.components) < 3 else "yuv"
+
+
+def _is_full(pix_fmt: av.VideoFormat, colour: Colour) -> bool:
+    """Grey that does not say its range is of full range, as in FFmpeg."""
+    unsaid = colour.range not in (LIMITED, FULL)
+    return colour.range == FULL or pix_fmt.name.startswith("yuvj") or (unsaid and _kind(pix_fmt) == "grey")
 
 
 def _planar(kind: _Kind, bits: int) -> str:

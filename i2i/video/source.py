@@ -232,9 +232,10 @@ class VideoFile:
                     self._tell("frames that came after their time were left out")
                     continue
                 last = pts
-                if frame.is_corrupt or pts in failed:
+                if frame.is_corrupt:
                     failed.add(pts)
                     continue
+                failed.discard(pts)  # of packets that are marked as corrupt, many are not, or hold good frames besides
                 yield _Shot(pts, frame, self._lost(last_good, pts, failed))
                 last_good = pts
         yield _Shot(self.end, None, self._lost(last_good, self.end, failed))
@@ -246,11 +247,12 @@ class VideoFile:
         pts = self.timeline[0] - 1
         begun = container.format.name not in _BEGIN_ANYWHERE
         for packet in chain(_packets_from(container, stream, key=key), [None]):
+            if packet is not None and self._index.partial is not None and packet.pts == self._index.partial:
+                continue
             begun = begun or (packet is not None and packet.is_keyframe)
             try:
                 frames = _decoded(stream.codec_context, packet)
-                # In a program stream that marks a packet of many frames.
-                broken = packet is not None and packet.is_corrupt and container.format.name != "mpeg"
+                broken = packet is not None and packet.is_corrupt and not self._counted
             except av.error.FFmpegError:
                 frames, broken = [], True
             if broken and begun and packet is not None:
