@@ -12,6 +12,7 @@ from i2i.errors import InputError
 from i2i.video.encoding import Settled, configure, in_own_words, words
 
 MUXERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+METADATA_ERRORS = "surrogateescape"
 COVERS = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
 
 
@@ -75,13 +76,18 @@ def check_container(target: Path, settled: Settled, *, source: Path | None, drop
         notes.append("Matroska counts milliseconds: timestamps are rounded to the nearest; .mp4 keeps them exactly.")
     if source is None:
         return tuple(notes)
-    with av.open(str(source.absolute())) as container:
+    with open_source(source) as container:
         streams = choose_streams(container, muxer)
         if streams.refused and not drop:
             raise InputError(_refusal(target, container, streams.refused))
         for stream in (*streams.refused, *streams.lost):
             notes.append(f"{target.suffix} does not hold {_described(stream)}: left out.")
     return tuple(notes)
+
+
+def open_source(path: Path) -> Any:
+    """Open a file whose streams go along, with the bytes of its metadata as they are, whatever their encoding."""
+    return av.open(str(path.absolute()), metadata_errors=METADATA_ERRORS)
 
 
 def choose_streams(source: Any, muxer: str) -> Streams:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, get_args
 
 import av
+import cv2
 import numpy as np
 from av.codec.context import Flags
 
@@ -34,6 +35,10 @@ Codec = Literal[
 ]
 
 THREADS = 4
+_AVX_512F = 13  # OpenCV's number
+# What x264 may use of a processor with AVX-512. By that, where there are not 8 n blocks of 16 px in a row, it takes
+# memory that it has not written to into account (in macroblock trees with B-frames), and no two results are the same.
+_BEFORE_AVX_512 = "MMX2,SSE2,SSE2Fast,LZCNT,SSSE3,SSE4.2,AVX,FMA3,BMI2,AVX2"
 _DEPTHS = (8, 9, 10, 12, 14, 16)
 _CHROMA: dict[Chroma, tuple[Chroma, ...]] = {  # from what is wanted to what loses most
     "420": ("420", "422", "444"),
@@ -148,6 +153,8 @@ def configure(context: av.VideoCodecContext, settled: Settled) -> None:
     context.bit_rate = 0  # quality decides
     context.thread_count = settled.threads
     context.options = dict(settled.options)
+    if settled.encoder == "libx264" and cv2.checkHardwareSupport(_AVX_512F):
+        context.options = {**settled.options, "x264-params": f"asm={_BEFORE_AVX_512}"}
     # Headers apart from the frames, as mp4 and Matroska want them, and no reference across key frames.
     context.flags |= Flags.global_header | Flags.closed_gop
     mark(context, settled.format.colour)
@@ -329,8 +336,8 @@ def _options(encoding: Encoding, *, threads: int) -> dict[str, str]:
         case "x264":
             options = {"crf": quality}
         case "x265":
-            # Two frames at once, whatever the number of cores: the result depends on it.
-            parameters = f"log-level=none:open-gop=0:frame-threads=2:pools={threads}"
+            # Two frames at once, and the same pictures do not always give the same bytes.
+            parameters = f"log-level=none:open-gop=0:frame-threads=1:pools={threads}"
             options = {"crf": quality, "x265-params": parameters}
         case "av1":
             options = {"crf": whole, "svtav1-params": f"lp={threads}"}

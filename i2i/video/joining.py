@@ -18,15 +18,17 @@ from av.stream import Discard
 from i2i.errors import InputError
 from i2i.video.containers import (
     COVERS,
+    METADATA_ERRORS,
     NO_STREAMS,
     Streams,
     choose_streams,
     copy_stream,
     is_cover,
     muxer_of,
+    open_source,
     stream_metadata,
 )
-from i2i.video.encoding import Settled, mark, words
+from i2i.video.encoding import Settled, mark
 from i2i.video.frames import Format
 from i2i.video.matroska import PADDING, set_display_size
 from i2i.video.writer import ORIGIN, image_name
@@ -78,10 +80,12 @@ def join(
     notes: list[str] = []
     with ExitStack() as files:
         first = files.enter_context(av.open(str(segments[0].absolute()))).streams.video[0]
-        given = None if source is None else files.enter_context(av.open(str(source.absolute())))
+        given = None if source is None else files.enter_context(open_source(source))
         streams = NO_STREAMS if given is None else choose_streams(given, muxer)
         options = _options(muxer, settled, metadata=given.metadata if given else {}, kept=streams.kept)
-        out = files.enter_context(av.open(str(target.absolute()), "w", format=muxer, container_options=options))
+        path = str(target.absolute())
+        out = av.open(path, "w", format=muxer, container_options=options, metadata_errors=METADATA_ERRORS)
+        files.enter_context(out)
         video, copies = _add_streams(out, first, streams, settled=settled)
         if given is not None:
             out.metadata.update({key: text for key, text in given.metadata.items() if key.lower() not in _OF_THE_FILE})
@@ -256,21 +260,30 @@ def _other_packets(source: Any, copies: Mapping[int, Any], notes: list[str]) -> 
         return
     for stream in source.streams:
         stream.discard = Discard.default if stream.index in copies else Discard.all
-    time = 0.0
-    try:
-        for packet in source.demux([source.streams[index] for index in copies]):
-            # Empty ones of mov_text are the time between texts, which is filled anew.
-            if packet.size and not (copies[packet.stream_index].name == "mov_text" and bytes(packet) == b"\0\0"):
-                # Covers have no time, and some containers give one of both only.
-                packet.dts = packet.pts if packet.dts is None else packet.dts
-                packet.pts = packet.dts if packet.pts is None else packet.pts
-                if packet.dts is None:
-                    packet.pts = packet.dts = 0
-                time = max(time, _decoding_time(packet))
-                packet.stream = copies[packet.stream_index]
-                yield packet
-    except av.FFmpegError as error:
-        notes.append(f"{source.name} could be read up to {time:.3f} s ({words(error)}); other streams end there.")
+    time, more, damaged = 0.0, True, False
+    while more:  # after errors, too, as long as something comes
+        more = False
+        try:
+            for packet in source.demux([source.streams[index] for index in copies]):
+                # Empty ones of mov_text are the time between texts, which is filled anew.
+                if packet.size and not (copies[packet.stream_index].name == "mov_text" and bytes(packet) == b"\0\0"):
+                    more = True
+                    _complete_times(packet)
+                    time = max(time, _decoding_time(packet))
+                    packet.stream = copies[packet.stream_index]
+                    yield packet
+        except av.FFmpegError:
+            damaged = True
+    if damaged:
+        notes.append(f"{source.name} is damaged: of its other streams, what can be read is kept, up to {time:.3f} s.")
+
+
+def _complete_times(packet: av.Packet) -> None:
+    """Some containers give only one of both times, and covers have none."""
+    packet.dts = packet.pts if packet.dts is None else packet.dts
+    packet.pts = packet.dts if packet.pts is None else packet.pts
+    if packet.dts is None:
+        packet.pts = packet.dts = 0
 
 
 def _decoding_time(packet: av.Packet) -> float:

@@ -58,8 +58,9 @@ class SegmentWriter:
         self.frames += 1
 
     def close(self) -> None:
-        """Finish the file."""
+        """Finish the file; one without frames is there, too."""
         try:
+            self._container.start_encoding()
             if self.frames:
                 self._container.mux(self._stream.encode(None))
         finally:
