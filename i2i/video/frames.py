@@ -57,6 +57,7 @@ class Format:
         sample_aspect_ratio: width of a pixel by its height, as displayed; 1 where unknown.
         bits: of each value, 8 to 16.
         chroma: how finely colour is sampled.
+        lines: height of the source as it is stored, by which a matrix that nothing tells is guessed; 0: `height`.
     """
 
     width: int
@@ -67,6 +68,7 @@ class Format:
     sample_aspect_ratio: Fraction = Fraction(1)
     bits: int = 8
     chroma: Chroma = "420"
+    lines: int = 0
 
     @property
     def dtype(self) -> type[np.generic]:

@@ -93,13 +93,14 @@ def to_rgb(frame: av.VideoFrame, *, colour: Colour, dtype: type[np.generic]) -> 
     return image if dtype == np.uint16 else cv2.convertScaleAbs(image, alpha=1 / 257)
 
 
-def from_rgb(image: np.ndarray, *, pix_fmt: str, colour: Colour) -> av.VideoFrame:
+def from_rgb(image: np.ndarray, *, pix_fmt: str, colour: Colour, lines: int = 0) -> av.VideoFrame:
     """A picture as a codec wants it, marked with its colour.
 
     Args:
         image: (H, W, 3), uint8 in 0–255 or uint16 in 0–65535.
         pix_fmt: FFmpeg's name; YCbCr, grey or RGB. Sizes must be multiples of its chroma's.
         colour: what its numbers shall mean; see `resolved` for what it does not say.
+        lines: in place of the image's height, for `resolved`.
 
     Returns:
         The frame, rounded to the nearest values and without dithering. Chroma of half width lies at the left one of
@@ -112,7 +113,7 @@ def from_rgb(image: np.ndarray, *, pix_fmt: str, colour: Colour) -> av.VideoFram
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")
     else:
         full = _is_full(target, colour)
-        matrix = _from_rgb_matrix(resolved(colour, lines=height).matrix, kind, full=full, bits=bits)
+        matrix = _from_rgb_matrix(resolved(colour, lines=lines or height).matrix, kind, full=full, bits=bits)
         if image.dtype == np.uint8:
             matrix[:, :3] *= 257
         values = list(cv2.split(cv2.transform(image.astype(np.uint16, copy=False), matrix)))

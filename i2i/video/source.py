@@ -2,7 +2,6 @@
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from fractions import Fraction
 from itertools import chain, dropwhile, islice, pairwise
 from pathlib import Path
 from statistics import median
@@ -158,8 +157,7 @@ class VideoFile:
         return head
 
     def _format_like(self, frame: av.VideoFrame) -> Format:
-        with opened(self._path) as (_, stream):
-            aspect = stream.sample_aspect_ratio or Fraction(1)
+        aspect = self._index.sample_aspect_ratio
         colour = Colour(frame.color_range, frame.colorspace, frame.color_primaries, frame.color_trc)
         if frame.format.name.startswith("yuvj"):
             colour = colour._replace(range=FULL)
@@ -179,6 +177,7 @@ class VideoFile:
             sample_aspect_ratio=1 / aspect if turned else aspect,
             bits=bits_of(frame.format),
             chroma=chroma,
+            lines=frame.height,
         )
 
     def _image(self, frame: av.VideoFrame) -> np.ndarray:
