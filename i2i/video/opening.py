@@ -31,6 +31,7 @@ class Index:
         end: timestamp at which the last frame ends.
         time_base: seconds that a unit of them stands for.
         rate: frames a second, the mean where it varies.
+        sample_aspect_ratio: width of a pixel by its height, before it is turned upright; 1 where unknown.
         counted: the packets have no timestamps of use, so that frames are counted and the unit is a frame.
         partial: timestamp of the packet at which the file is cut off; a part of it is there.
         missing: frames that are announced and not there, the file being cut off.
@@ -44,6 +45,7 @@ class Index:
     end: int
     time_base: Fraction
     rate: Fraction
+    sample_aspect_ratio: Fraction
     counted: bool
     partial: int | None
     missing: int
@@ -110,6 +112,7 @@ def read_index(path: Path) -> Index:
     incomplete = False
     with opened(path) as (container, stream):
         codec = stream.codec_context.name
+        aspect = stream.sample_aspect_ratio or Fraction(1)
         for packet in packets_of(container, stream):
             if packet.is_discard:
                 continue
@@ -152,6 +155,7 @@ def read_index(path: Path) -> Index:
         end=end,
         time_base=time_base,
         rate=rate,
+        sample_aspect_ratio=aspect,
         counted=counted,
         partial=partial,
         missing=missing,
