@@ -45,6 +45,7 @@ class VideoSettings:
         preview: an image file that shows the latest frame of both.
         preview_every_s: seconds between two of them.
         drop_streams: leave out what the result's container cannot hold.
+        tag_matrix: where the source does not say its colour matrix, let the result say the one that was assumed.
         overwrite: the result may be there; it is replaced once the new one is whole.
         fps: frames a second of a sequence of images: 24, 23.976, 30000/1001.
         threads: cores that the network may use on a CPU; all unless given.
@@ -64,6 +65,7 @@ class VideoSettings:
     preview: DisallowNone[Path | None] = None
     preview_every_s: float = 10.0
     drop_streams: bool = False
+    tag_matrix: bool = False
     overwrite: bool = False
     fps: DisallowNone[str | None] = None
     threads: DisallowNone[int | None] = None
@@ -80,6 +82,7 @@ class VideoSettings:
             encoding=Encoding(codec=self.codec, crf=self.crf, preset=self.preset, pix_fmt=self.pix_fmt),
             frames=frames,
             drop_streams=self.drop_streams,
+            tag_matrix=self.tag_matrix,
             skip_duplicates=self.skip_duplicates,
             threshold=self.threshold,
             stabilise=self.stabilise,

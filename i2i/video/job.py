@@ -21,12 +21,13 @@ from i2i.inference.memory import available_bytes
 from i2i.video.containers import check_container
 from i2i.video.duplicates import Planner
 from i2i.video.encoding import Encoding, Settled, settle
-from i2i.video.frames import Damage, Format, Source
+from i2i.video.frames import Colour, Damage, Format, Source
 from i2i.video.joining import join, join_images
 from i2i.video.journal import Identity, Journal, Record, Segment, cut
 from i2i.video.networks import Treatment
 from i2i.video.parts import Part, Picture, Shown, result_alone, side_by_side
 from i2i.video.pipeline import Load, Task, Workers, run_in_order
+from i2i.video.pixels import resolved
 from i2i.video.stabilise import Stabiliser
 from i2i.video.writer import SegmentWriter, SequenceWriter
 
@@ -38,6 +39,10 @@ FEWEST_FRAMES, MOST_FRAMES = 24, 240
 SHARE_OF_MEMORY = 0.5
 # Whole frames' work that parts of frames must have been able to save before it is found out whether they may be used.
 CHECK_AFTER = 16
+UNSAID_MATRIX = (
+    "The source does not say its colour matrix, nor does the result. Players that go by the size take small pictures "
+    "for BT.601 and large ones for BT.709; --tag-matrix lets the result say what the source was taken for."
+)
 START = -(2**62)  # before any timestamp
 
 Progress = Callable[[int, int], None]
@@ -51,6 +56,7 @@ class Options:
         encoding: of the result.
         frames: write a folder of numbered images of this format in place of a video.
         drop_streams: leave out streams that the result's container cannot hold, in place of an error.
+        tag_matrix: where the source does not say its colour matrix, let the result say the one that was assumed.
         skip_duplicates: use results again where nothing has changed since the frame before.
         threshold: with it, the largest difference that counts as no change, in levels of 8 bits; 0: results are bit
             for bit those of computing every frame.
@@ -70,6 +76,7 @@ class Options:
     encoding: Encoding = Encoding()  # noqa: RUF009 - frozen
     frames: Literal["png", "tif"] | None = None
     drop_streams: bool = False
+    tag_matrix: bool = False
     skip_duplicates: bool = False
     threshold: float = 0.0
     stabilise: bool = False
@@ -176,7 +183,12 @@ class Job:
     def _settle(self, target: Path, size: tuple[int, int], picture: Picture, *, suffix: str) -> "_Result":
         settled = None
         if suffix:
-            settled = settle(self._options.encoding, format=_resized(self._source.format, *size))
+            format = _resized(self._source.format, *size)
+            if self._options.tag_matrix:
+                format = replace(format, colour=_assumed(format))
+            elif format.chroma != "rgb" and _assumed(format) != _assumed(replace(format, lines=format.height)):
+                self._notes.append(UNSAID_MATRIX)
+            settled = settle(self._options.encoding, format=format)
             left_out = check_container(target, settled, source=self._source.file, drop=self._options.drop_streams)
             self._notes += [*settled.notes, *left_out]
         return _Result(target=target, picture=picture, suffix=suffix, settled=settled)
@@ -252,6 +264,8 @@ class Job:
         threads = self._options.threads or torch.get_num_threads()
         needed = translator.engine.bytes_needed(given.height, given.width)
         count = max(1, min(threads, int(SHARE_OF_MEMORY * available_bytes() / needed)))
+        if translator.device.type == "cuda":  # the order in which its convolutions are fastest, as frames come in
+            translator.generator.to(memory_format=torch.channels_last)
         return Workers(
             self._treatment.network,
             device=translator.device,
@@ -410,6 +424,12 @@ def _resized(format: Format, height: int, width: int) -> Format:
     """The format of a result, which is shown in the shape of the source even where its size was rounded."""
     aspect = format.sample_aspect_ratio * Fraction(format.width * height, format.height * width)
     return replace(format, width=width, height=height, sample_aspect_ratio=aspect.limit_denominator(10_000))
+
+
+def _assumed(format: Format) -> Colour:
+    """The colour with the matrix that frames of this format are taken to have."""
+    matrix = resolved(format.colour, lines=format.lines or format.height).matrix
+    return format.colour if format.chroma == "rgb" else format.colour._replace(matrix=matrix)
 
 
 def _since(before: Damage, now: Damage) -> Damage:

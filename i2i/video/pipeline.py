@@ -101,6 +101,7 @@ class Workers:
             torch.set_num_threads(self._threads_each)
         elif self.device.type == "cuda":
             self._own.stream = torch.cuda.Stream(self.device)
+            self._own.stream.wait_stream(torch.cuda.default_stream(self.device))  # which has brought the weights
 
     def _compute(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         begun = time.perf_counter()
