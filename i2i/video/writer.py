@@ -1,7 +1,9 @@
 """Write the frames of a part of a video: as a video file of its own, or as numbered images."""
 
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 import av
 import cv2
@@ -13,6 +15,8 @@ from i2i.video.pixels import from_rgb
 
 # NUT keeps timestamps of any time base as they are, if they are not negative; so all begin here.
 ORIGIN = 1 << 40
+# Frames that are converted, or images that are compressed, at the same time: faster networks would wait for one.
+SIDE_BY_SIDE = 3
 
 
 class SegmentWriter:
@@ -38,8 +42,9 @@ class SegmentWriter:
         self._stream = self._container.add_stream(settled.encoder)
         self._stream.time_base = settled.format.time_base
         configure(self._stream.codec_context, settled)
+        self._pool = ThreadPoolExecutor(SIDE_BY_SIDE, "convert")
+        self._waiting: deque[_Moment] = deque()
         self._image: np.ndarray | None = None
-        self._frame: av.VideoFrame | None = None
 
     def write(self, image: np.ndarray, *, pts: int, duration: int) -> None:
         """Write a frame.
@@ -50,20 +55,23 @@ class SegmentWriter:
             pts: when it is shown, in units of the time base; later than the last.
             duration: for how long, in the same units; for the encoder, which may spend more on what is seen longer.
         """
-        if self._frame is None or image is not self._image:
-            self._image, self._frame = image, self._convert(image)
-        self._frame.pts, self._frame.duration = ORIGIN + pts, duration
-        self._frame.time_base = self._settled.format.time_base
-        self._container.mux(self._stream.encode(self._frame))
+        if image is not self._image:
+            self._image, self._converted = image, self._pool.submit(self._convert, image)
+        self._waiting.append(_Moment(pts, duration, self._converted))
         self.frames += 1
+        if len(self._waiting) > SIDE_BY_SIDE:
+            self._encode_next()
 
     def close(self) -> None:
         """Finish the file; one without frames is there, too."""
         try:
             self._container.start_encoding()
+            while self._waiting:
+                self._encode_next()
             if self.frames:
                 self._container.mux(self._stream.encode(None))
         finally:
+            self._pool.shutdown(cancel_futures=True)
             self._container.close()
 
     def __enter__(self) -> Self:
@@ -73,14 +81,31 @@ class SegmentWriter:
         if error is None:
             self.close()
         else:
+            self._pool.shutdown(cancel_futures=True)
             self._container.close()
+
+    def _encode_next(self) -> None:
+        moment = self._waiting.popleft()
+        frame = moment.frame.result()
+        frame.pts, frame.duration, frame.time_base = (
+            ORIGIN + moment.pts,
+            moment.duration,
+            self._settled.format.time_base,
+        )
+        self._container.mux(self._stream.encode(frame))
 
     def _convert(self, image: np.ndarray) -> av.VideoFrame:
         written = self._settled.format
         bottom, right = written.height - image.shape[0], written.width - image.shape[1]
         if bottom or right:
             image = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
-        return from_rgb(image, pix_fmt=self._settled.pix_fmt, colour=written.colour)
+        return from_rgb(image, pix_fmt=self._settled.pix_fmt, colour=written.colour, lines=written.lines)
+
+
+class _Moment(NamedTuple):
+    pts: int
+    duration: int
+    frame: Future[av.VideoFrame]
 
 
 class SequenceWriter:
@@ -108,6 +133,8 @@ class SequenceWriter:
         self._suffix = suffix
         self._bits = bits
         self._first_number = first_number
+        self._pool = ThreadPoolExecutor(SIDE_BY_SIDE, "compress")
+        self._waiting: deque[Future[None]] = deque()
 
     def write(self, image: np.ndarray, *, pts: int, duration: int) -> None:
         """Write a frame, whatever its time.
@@ -120,11 +147,19 @@ class SequenceWriter:
             image = image.astype(np.uint16) * 257
         elif image.dtype == np.uint16 and self._bits == 8:
             image = cv2.convertScaleAbs(image, alpha=1 / 257)
-        write_image(self._folder / image_name(self._first_number + self.frames, self._suffix), image)
+        place = self._folder / image_name(self._first_number + self.frames, self._suffix)
+        self._waiting.append(self._pool.submit(write_image, place, image))
         self.frames += 1
+        if len(self._waiting) > SIDE_BY_SIDE:
+            self._waiting.popleft().result()
 
     def close(self) -> None:
-        """Nothing is left to do."""
+        """Finish the last images."""
+        try:
+            while self._waiting:
+                self._waiting.popleft().result()
+        finally:
+            self._pool.shutdown(cancel_futures=True)
 
     def __enter__(self) -> Self:
         return self
