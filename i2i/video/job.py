@@ -280,17 +280,24 @@ class Job:
         for segment in segments:
             if planner is not None:
                 planner.forget()
-            before, reused = replace(self._source.damage), planner.reuse.computed_px if planner is not None else 0
-            pixels = 0
+            reasons = len(self._source.damage.reasons)
+            before_px = planner.reuse.computed_px if planner is not None else 0
+            pixels = repeated = 0
             for frame in self._source.read(*self._reading(segment)):
                 pixels += math.prod(frame.image.shape[:2])
                 plan = None if planner is None else planner.plan(frame.image)
                 shown = Shown(frame=frame, plan=plan, context=frame.pts not in segment)
+                repeated += frame.repeated and not shown.context
                 yield Task(item=(segment, shown), images=[frame.image] if plan is None else plan.crops)
+            damage = self._source.damage
             end = _End(
-                damage=_since(before, self._source.damage),
+                damage=Damage(
+                    repeated=repeated,
+                    missing=damage.missing if segment.end is None else 0,
+                    reasons=damage.reasons[reasons:],
+                ),
                 pixels=pixels,
-                computed=pixels if planner is None else planner.reuse.computed_px - reused,
+                computed=pixels if planner is None else planner.reuse.computed_px - before_px,
             )
             yield Task(item=(segment, end), images=())
 
@@ -430,12 +437,3 @@ def _assumed(format: Format) -> Colour:
     """The colour with the matrix that frames of this format are taken to have."""
     matrix = resolved(format.colour, lines=format.lines or format.height).matrix
     return format.colour if format.chroma == "rgb" else format.colour._replace(matrix=matrix)
-
-
-def _since(before: Damage, now: Damage) -> Damage:
-    """What was found between two moments."""
-    return Damage(
-        repeated=now.repeated - before.repeated,
-        missing=now.missing - before.missing,
-        reasons=now.reasons[len(before.reasons) :],
-    )
