@@ -73,8 +73,8 @@ def join(
         OSError: the disk is full, for instance.
     """
     muxer = muxer_of(target)
+    segments = [path for path in segments if path.stat().st_size]
     times = [_timestamps(path, time_base=settled.format.time_base) for path in segments]
-    segments = [path for path, part in zip(segments, times, strict=True) if len(part)]
     if not segments:
         raise InputError(f"{target}: there is no frame to write")
     notes: list[str] = []
@@ -82,13 +82,19 @@ def join(
         first = files.enter_context(av.open(str(segments[0].absolute()))).streams.video[0]
         given = None if source is None else files.enter_context(open_source(source))
         streams = NO_STREAMS if given is None else choose_streams(given, muxer)
-        options = _options(muxer, settled, metadata=given.metadata if given else {}, kept=streams.kept)
+        said = {} if given is None else given.metadata
+        said = {key: text for key, text in said.items() if key.lower() not in _OF_THE_FILE}
+        unplaced = [key for key in said if key.lower() not in _PLACES_IN_MP4 and muxer in ("mp4", "mov")]
+        if unplaced and any(is_cover(stream) for stream in streams.kept):
+            notes.append(f"{target.suffix} has no place for {', '.join(unplaced)} beside a cover: left out.")
+            unplaced = []
+        options = _options(muxer, settled, lists_keys=bool(unplaced), kept=streams.kept)
         path = str(target.absolute())
         out = av.open(path, "w", format=muxer, container_options=options, metadata_errors=METADATA_ERRORS)
         files.enter_context(out)
         video, copies = _add_streams(out, first, streams, settled=settled)
+        out.metadata.update(said)
         if given is not None:
-            out.metadata.update({key: text for key, text in given.metadata.items() if key.lower() not in _OF_THE_FILE})
             out.set_chapters(given.chapters())
         out.start_encoding()
         packets = heapq.merge(
@@ -148,7 +154,7 @@ def _timestamps(segment: Path, *, time_base: Fraction) -> np.ndarray:
     return np.array(times, np.int64)
 
 
-def _options(muxer: str, settled: Settled, *, metadata: Mapping[str, str], kept: Sequence[Any]) -> dict[str, str]:
+def _options(muxer: str, settled: Settled, *, lists_keys: bool, kept: Sequence[Any]) -> dict[str, str]:
     """Of the container: that no timestamp is moved or, in mp4, rounded."""
     options = {"avoid_negative_ts": "disabled"}
     if muxer in ("matroska", "webm"):
@@ -156,12 +162,9 @@ def _options(muxer: str, settled: Settled, *, metadata: Mapping[str, str], kept:
     scale = settled.format.time_base.denominator
     # In which mp4 says when each stream begins and ends.
     common = lcm(scale, *(stream.time_base.denominator for stream in kept if stream.time_base))
-    flags = "+faststart"
-    if not set(metadata) <= _PLACES_IN_MP4.union(_OF_THE_FILE):
-        flags += "+use_metadata_tags"
     options["video_track_timescale"] = str(scale)
     options["movie_timescale"] = str(common if common <= _LARGEST_SCALE else scale)
-    options["movflags"] = flags
+    options["movflags"] = "+faststart+use_metadata_tags" if lists_keys else "+faststart"
     return options
 
 
@@ -236,9 +239,13 @@ def _video_packets(
     # How many packets at most are decoded before one that is shown earlier: by so many all are decoded ahead.
     ahead = int((np.arange(len(times)) - places).max())
     steps = np.diff(shown) if len(shown) > 1 else np.array([1])
-    decoded = np.concatenate([shown[0] - steps[0] * np.arange(ahead, 0, -1), shown])
-    last = steps[-1] if end is None else max(1, end - shown[-1])
-    durations = np.diff(shown, append=shown[-1] + last)[places]
+    end = int(shown[-1] + steps[-1]) if end is None else max(end, int(shown[-1]) + 1)
+    durations = np.diff(shown, append=end)[places]
+    left = end - int(shown[-1 - ahead])  # for the last that is decoded
+    step = min(int(steps[0]), (left - 1) // max(1, ahead))
+    decoded = np.concatenate([shown[0] - step * np.arange(ahead, 0, -1), shown])
+    if video.container.format.name in ("mp4", "mov"):
+        durations[-1] = left - ahead * step  # which adds times of decoding up to the time that all is shown
     number = 0
     for path in segments:
         with av.open(str(path.absolute())) as container:

@@ -37,6 +37,7 @@ class SegmentWriter:
 
     def __init__(self, path: Path, *, settled: Settled) -> None:
         self.frames = 0
+        self._path = path
         self._settled = settled
         self._container = av.open(str(path.absolute()), "w", format="nut")
         self._stream = self._container.add_stream(settled.encoder)
@@ -63,13 +64,14 @@ class SegmentWriter:
             self._encode_next()
 
     def close(self) -> None:
-        """Finish the file; one without frames is there, too."""
+        """Finish the file; without frames, it is there and empty."""
         try:
-            self._container.start_encoding()
             while self._waiting:
                 self._encode_next()
             if self.frames:
                 self._container.mux(self._stream.encode(None))
+            else:
+                self._path.touch()
         finally:
             self._pool.shutdown(cancel_futures=True)
             self._container.close()

@@ -116,8 +116,8 @@ def test_odd_sizes_repeat_the_last_row_and_column(tmp_path: Path) -> None:
     assert len(np.unique(result)) > 50
 
 
-def test_a_part_without_frames_is_a_file(tmp_path: Path) -> None:
-    assert write(tmp_path / "1.nut", settled(), frames=0).stat().st_size > 0
+def test_a_part_without_frames_is_an_empty_file(tmp_path: Path) -> None:
+    assert write(tmp_path / "1.nut", settled(), frames=0).stat().st_size == 0
 
 
 def test_a_full_disk_is_said() -> None:
