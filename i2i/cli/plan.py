@@ -53,8 +53,16 @@ def plan(
     `target` is the name of one. Videos in a folder keep their names, in .mkv where their container cannot be written.
 
     Raises:
-        InputError: as `plan_jobs`; a name of a result that is no video's.
+        InputError: as `plan_jobs`.
     """
+    images, videos = _find_jobs(source, target, suffix=suffix, image_format=image_format)
+    for job in videos:
+        _check_writable(job.target.parent)
+    _check_apart([*images, *videos])
+    return images, videos
+
+
+def _find_jobs(source: str, target: str, *, suffix: str, image_format: str | None) -> tuple[list[Job], list[VideoJob]]:
     place, result = Path(source).expanduser(), Path(target).expanduser()
     to_folder = result.is_dir() or not result.suffix or target.endswith(("/", os.sep))
     if place.is_file() and place.suffix.lower() not in READABLE_SUFFIXES:
@@ -62,6 +70,8 @@ def plan(
             return [], [VideoJob(source=place, target=result, frames=image_format)]
         return [], [VideoJob(source=place, target=_name_video(place, result, suffix) if to_folder else result)]
     if not to_folder and result.suffix.lower() in VIDEO_SUFFIXES:
+        if not place.exists() and GLOB_CHARACTERS.isdisjoint(source) and "%" not in place.name:
+            raise _missing(place)
         return [], [VideoJob(source=place, target=result)]
     if place.is_dir() or not GLOB_CHARACTERS.isdisjoint(source):
         base, videos = _find_files(place, excluded=result.resolve(), suffixes=VIDEO_SUFFIXES)
@@ -169,7 +179,7 @@ def _find_files(place: Path, *, excluded: Path, suffixes: frozenset[str]) -> tup
         base = place
         found = _walk(place, suffixes, above=())
     elif GLOB_CHARACTERS.isdisjoint(str(place)):
-        raise InputError(f"{place} does not exist, or is neither a file nor a folder; check the path")
+        raise _missing(place)
     else:
         base, pattern = _split_pattern(place)
         found = (path for path in sorted(base.glob(pattern)) if _is_meant(path.relative_to(base), path, suffixes))
@@ -182,6 +192,10 @@ def _find_files(place: Path, *, excluded: Path, suffixes: frozenset[str]) -> tup
     if excluded.is_relative_to(base.resolve()):
         found = (path for path in found if not path.resolve().is_relative_to(excluded))
     return base, list(found)
+
+
+def _missing(place: Path) -> InputError:
+    return InputError(f"{place} does not exist, or is neither a file nor a folder; check the path")
 
 
 def _walk(folder: Path, suffixes: frozenset[str], *, above: tuple[Path, ...]) -> Iterator[Path]:
@@ -233,8 +247,8 @@ def _check_writable(folder: Path) -> None:
         raise InputError(f"{existing} may not be written to; give another place for the results, or its permissions")
 
 
-def _check_apart(jobs: list[Job]) -> None:
-    sources = {_identity(job.source): job.source for job in jobs}
+def _check_apart(jobs: Sequence[Job | VideoJob]) -> None:
+    sources = {_identity(job.source): f"{'image' if isinstance(job, Job) else 'video'} {job.source}" for job in jobs}
     first: dict[Path, Path] = {}
     for job in jobs:
         if job.target in first:
@@ -246,8 +260,7 @@ def _check_apart(jobs: list[Job]) -> None:
         there = _identity(job.target)
         if there is not None and there in sources:
             raise InputError(
-                f"the result of {job.source} would overwrite the image {sources[there]}; give another place for the "
-                "results"
+                f"the result of {job.source} would overwrite the {sources[there]}; give another place for the results"
             )
 
 

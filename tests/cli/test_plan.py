@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from i2i.cli.plan import Job, plan_jobs, remove_leftovers
+from i2i.cli.plan import Job, plan, plan_jobs, remove_leftovers
 from i2i.errors import InputError
 from i2i.files import replacing
 
@@ -194,3 +194,91 @@ def test_only_the_leftovers_of_these_results_are_removed() -> None:
     remove_leftovers(jobs)
     assert before - set(Path("out").rglob("*")) == {Path("out") / name}
     remove_leftovers([Job(source=Path("in/a.png"), target=Path("missing/a.png"))])
+
+
+def planned_videos(source: str, target: str, **options: str) -> dict[str, tuple[str, str | None]]:
+    images, videos = plan(source, target, **options)
+    assert not images
+    return {job.source.as_posix(): (job.target.as_posix(), job.frames) for job in videos}
+
+
+def test_a_video_becomes_a_video_or_a_folder_of_frames() -> None:
+    make("a.mp4", "b.webm", "c", "d.avi")
+    Path("there.d").mkdir()
+    assert planned_videos("a.mp4", "deep/b.mkv") == {"a.mp4": ("deep/b.mkv", None)}
+    assert planned_videos("a.mp4", "there.d") == {"a.mp4": ("there.d/a.mp4", None)}
+    assert planned_videos("a.mp4", "out/", suffix="_x4") == {"a.mp4": ("out/a_x4.mp4", None)}
+    assert planned_videos("b.webm", "out") == {"b.webm": ("out/b.mkv", None)}
+    assert planned_videos("d.avi", "out", suffix="_x4") == {"d.avi": ("out/d_x4.mkv", None)}
+    assert planned_videos("c", "out.mp4") == {"c": ("out.mp4", None)}  # whatever it is called
+    assert planned_videos("a.mp4", "out", image_format="png") == {"a.mp4": ("out", "png")}
+    assert planned_videos("a.mp4", "there.d", image_format="tif") == {"a.mp4": ("there.d", "tif")}
+
+
+@pytest.mark.parametrize("source", ["in", "in/%06d.png", "in/*.png"])
+def test_images_become_a_video(source: str) -> None:
+    make("in/000001.png", "in/000002.png")
+    assert planned_videos(source, "out.mkv") == {source: ("out.mkv", None)}
+
+
+def test_videos_of_a_folder_keep_its_structure() -> None:
+    make("in/b.MP4", "in/sub/a.webm", "in/sub/deep/c.d.mov", "in/notes.txt", "in/.hidden.mp4", "in/out/a.mkv")
+    expected = {
+        "in/b.MP4": ("in/out/b_x4.mp4", None),
+        "in/sub/a.webm": ("in/out/sub/a_x4.mkv", None),
+        "in/sub/deep/c.d.mov": ("in/out/sub/deep/c.d_x4.mov", None),
+    }
+    assert planned_videos("in", "in/out", suffix="_x4") == expected
+    assert planned_videos("in/**", "in/out", suffix="_x4") == expected
+    assert planned_videos("in", "in/out", image_format="png") == {
+        "in/b.MP4": ("in/out/b", "png"),
+        "in/sub/a.webm": ("in/out/sub/a", "png"),
+        "in/sub/deep/c.d.mov": ("in/out/sub/deep/c.d", "png"),
+    }
+
+
+def test_images_and_videos_of_one_folder() -> None:
+    make("in/a.png", "in/sub/b.mp4", "in/c.gif")
+    images, videos = plan("in", "out")
+    assert {(job.source.as_posix(), job.target.as_posix()) for job in images} >= {("in/a.png", "out/a.png")}
+    assert [(job.source.as_posix(), job.target.as_posix()) for job in videos][-1] == ("in/sub/b.mp4", "out/sub/b.mp4")
+    named = [job.source for job in (*images, *videos)]
+    assert len(named) == len(set(named)) == 3
+
+
+@pytest.mark.parametrize(
+    ("names", "options"),
+    [(("in/a.webm", "in/a.mkv"), {}), (("in/a.mp4", "in/a.mov"), {"image_format": "png"})],
+)
+def test_two_videos_with_one_result_are_named(names: tuple[str, str], options: dict[str, str]) -> None:
+    make(*names)
+    with pytest.raises(InputError, match=r"would both become out/a"):
+        plan("in", "out", **options)
+
+
+@pytest.mark.parametrize(
+    ("source", "target"), [("a.mp4", "a.mp4"), ("a.mp4", "./"), ("a.mp4", "link.mp4"), ("all/raw", "all")]
+)
+def test_no_video_is_written_over(source: str, target: str) -> None:
+    make("a.mp4", "all/raw/raw/a.mp4", "all/raw/a.mp4")
+    Path("link.mp4").symlink_to("a.mp4")
+    with pytest.raises(InputError, match="would overwrite the video"):
+        plan(source, target)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "message"),
+    [
+        ("nowhere.mp4", "out.mp4", r"nowhere\.mp4 does not exist"),
+        ("nowhere.mp4", "out", r"nowhere\.mp4 does not exist"),
+        ("empty", "out", "empty has no image"),
+        ("in", "in", "holds the"),
+        ("a.mp4", "file/out.mp4", "file is a file"),
+        ("a.mp4", "file/", "file is a file"),
+    ],
+)
+def test_what_cannot_be_done_with_videos_is_said(source: str, target: str, message: str) -> None:
+    make("a.mp4", "file", "in/a.mp4")
+    Path("empty").mkdir()
+    with pytest.raises(InputError, match=message):
+        plan(source, target)
