@@ -8,6 +8,7 @@ from dataclasses import replace
 from fractions import Fraction
 from math import floor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import av
@@ -96,15 +97,7 @@ def in_ms(time: Fraction) -> Fraction:
     return Fraction(floor(1000 * time + Fraction(1, 2)), 1000)
 
 
-LAST_FRAME = pytest.mark.xfail(
-    strict=True,
-    reason="in mp4, packets last until the next one is decoded: the last frame's own duration follows from the track's",
-)
-
-
-@pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=LAST_FRAME if kind in ("variable", "begins-late") else ()) for kind in CLIPS]
-)
+@pytest.mark.parametrize("kind", CLIPS)
 def test_nothing_is_lost(kind: str, tmp_path: Path, translator: Translator) -> None:
     source = clip(tmp_path, kind)
     codec = "vp9" if source.suffix == ".webm" else "x264"
@@ -145,6 +138,32 @@ def test_another_container_holds_the_same(target: str, tmp_path: Path, translato
     assert said["chapters"] == before["chapters"]
     assert said["metadata"]["title"] == "A clip"
     np.testing.assert_allclose(durations(tmp_path / target), durations(source), rtol=0, atol=0.022)
+
+
+@pytest.mark.parametrize("target", ["out.mp4", "out.mkv"])
+def test_broadcasts(target: str, tmp_path: Path, translator: Translator) -> None:
+    """Transport streams begin at any time, and each packet of AAC has a header, which other containers have once."""
+    source = make_clip(tmp_path / "in.ts", rate=Fraction(25), audio=2)
+    run(source, tmp_path / target, translator)
+    wanted = [in_ms(time) if target == "out.mkv" else time for time in times(source)]
+    assert times(tmp_path / target) == wanted
+    assert wanted[0] > 0
+    for number in range(2):
+        assert sound(tmp_path / target, number) == sound(source, number)
+
+
+def sound(path: Path, number: int) -> bytes:
+    """Decoded."""
+    with av.open(str(path)) as container:
+        return b"".join(frame.to_ndarray().tobytes() for frame in container.decode(audio=number))
+
+
+def test_names_may_hold_anything(tmp_path: Path, translator: Translator) -> None:
+    source = make_clip(tmp_path / "100% [ä] http:'%d' *.mp4", audio=1, frames=5)
+    target = tmp_path / 'out: %06d?, "[b]".mp4'
+    run(source, target, translator, segment_frames=2, compare=tmp_path / "-%s;.mkv")
+    assert times(target) == times(source)
+    assert packets(target)[1:] == packets(source)[1:]
 
 
 def test_results_are_the_networks_in_order(tmp_path: Path, translator: Translator) -> None:
@@ -218,10 +237,10 @@ def test_parts_are_as_the_whole(encoding: Encoding, tmp_path: Path, translator: 
         assert psnr(one, other) > 35
 
 
-def test_results_are_the_same_each_time(tmp_path: Path, translator: Translator) -> None:
+def test_results_are_the_same_each_time_with_any_number_of_threads(tmp_path: Path, translator: Translator) -> None:
     source = make_clip(tmp_path / "in.mp4", audio=1)
-    for name in ("one.mp4", "other.mp4"):
-        run(source, tmp_path / name, translator, encoding=Encoding(), segment_frames=10)
+    for name, threads in (("one.mp4", 1), ("other.mp4", 3)):
+        run(source, tmp_path / name, translator, encoding=Encoding(), segment_frames=10, threads=threads)
     assert (tmp_path / "one.mp4").read_bytes() == (tmp_path / "other.mp4").read_bytes()
 
 
@@ -299,6 +318,24 @@ def test_other_weights_are_refused(tmp_path: Path, weights: Path) -> None:
     next(other.generator.parameters()).data[0] += 0.001
     with pytest.raises(InputError, match=r"weights: .* before, .* now"):
         upscale(source, target, weights=other, options=given)
+
+
+@pytest.mark.xfail(strict=True, reason="parts without the file that says how they were made are taken as they are")
+def test_parts_of_unknown_settings_are_not_taken(tmp_path: Path, translator: Translator) -> None:
+    """As after a kill amid the removal of the folder, when what says how parts were made may be the first to go."""
+    source, target = make_clip(tmp_path / "in.mp4"), tmp_path / "out.mp4"
+    run(source, tmp_path / "wanted.mp4", translator, segment_frames=5)
+    with pytest.raises(Stopped):
+        upscale(
+            source,
+            target,
+            weights=translator,
+            options=Options(encoding=FAST, segment_frames=5, stabilise=True),
+            progress=stop_after(12),
+        )
+    (tmp_path / "out.mp4.unfinished" / "job.json").unlink()
+    assert run(source, target, translator, segment_frames=5).found == 0
+    assert target.read_bytes() == (tmp_path / "wanted.mp4").read_bytes()
 
 
 def test_results_are_overwritten_only_if_that_is_wanted(tmp_path: Path, translator: Translator) -> None:
@@ -391,6 +428,15 @@ def test_a_comparison_may_lie_in_a_folder_to_be_made(tmp_path: Path, translator:
     assert len(pictures(tmp_path / "new" / "both.mp4")) == 3
 
 
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="this system has no other file system for everyone")
+@pytest.mark.xfail(strict=True, reason="it is renamed, which works on one disk only, and this is found after all work")
+def test_a_comparison_may_lie_on_another_disk(tmp_path: Path, translator: Translator) -> None:
+    source = make_clip(tmp_path / "in.mp4", frames=3)
+    with TemporaryDirectory(dir="/dev/shm") as folder:
+        run(source, tmp_path / "out.mp4", translator, compare=Path(folder) / "both.mp4")
+        assert len(pictures(Path(folder) / "both.mp4")) == 3
+
+
 @pytest.mark.xfail(strict=True, reason="it is not checked that both results have names of their own")
 def test_a_comparison_of_the_results_own_name_is_refused(tmp_path: Path, translator: Translator) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=3)
@@ -457,10 +503,6 @@ def test_folders_of_images_and_back(
 
 # ---- What goes wrong
 
-COUNTED_TWICE = pytest.mark.xfail(
-    strict=True, reason="damage in frames that only steady those of a segment is counted in their own segment, too"
-)
-
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no file that is always full")
 def test_on_a_full_disk_what_is_done_stays(tmp_path: Path, translator: Translator) -> None:
@@ -521,7 +563,7 @@ def broken(folder: Path, *, places: tuple[int, ...], suffix: str = ".mkv") -> Pa
 
 @pytest.mark.parametrize(
     ("options", "processes"),
-    [({}, 1), ({}, 2), ({"stabilise": True}, 1), pytest.param({"stabilise": True}, 2, marks=COUNTED_TWICE)],
+    [({}, 1), ({}, 2), ({"stabilise": True}, 1), ({"stabilise": True}, 2)],
 )
 def test_for_broken_frames_the_ones_before_stand_in(
     options: dict[str, Any], processes: int, tmp_path: Path, translator: Translator
@@ -550,7 +592,7 @@ def test_for_broken_frames_the_ones_before_stand_in(
         (".mp4", {"stabilise": True}, 1),
         (".mkv", {}, 1),
         (".mkv", {}, 2),
-        pytest.param(".mkv", {"stabilise": True}, 2, marks=COUNTED_TWICE),
+        (".mkv", {"stabilise": True}, 2),
     ],
 )
 def test_of_a_truncated_file_all_is_kept_that_decodes(
