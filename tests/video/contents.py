@@ -57,8 +57,9 @@ def packets(path: Path) -> list[list[tuple[Fraction, Fraction, bytes]]]:
         for packet in container.demux():
             thrown_away = packet.is_discard and packet.stream.type == "video"
             if packet.size and not thrown_away and bytes(packet) != NO_TEXT:
+                # Covers have no time.
                 base = packet.time_base
-                entry = (packet.pts * base, Fraction(packet.duration or 0) * base, bytes(packet))
+                entry = ((packet.pts or 0) * base, Fraction(packet.duration or 0) * base, bytes(packet))
                 found.setdefault(packet.stream_index, []).append(entry)
         for stream in container.streams.audio:
             if stream.codec_context.name.startswith("pcm"):
