@@ -210,7 +210,7 @@ def _progress(*, show: bool, name: str) -> Iterator[Callable[[int, int], None]]:
         now = time.perf_counter()
         speed = done / (now - begun)
         bar.update(task, completed=done, total=max(done, total), fps=f"{speed:.1f}")
-        if show and not console.is_terminal and now - printed >= EVERY_S:
+        if show and not console.is_terminal and done and now - printed >= EVERY_S:
             printed = now
             left = duration(max(0, total - done) / speed)
             print(f"{done}/{total} frames, {speed:.1f} a second, {left} left", flush=True)

@@ -175,7 +175,9 @@ class Job:
             self._results.append(self._settle(options.compare, wide, side_by_side, suffix="-beside.nut"))
         self._segment_frames = options.segment_frames or self._frames_per_segment()
         self._segments = cut(source.timeline, frames=self._segment_frames)
-        self._journal = Journal([result.target for result in self._results], self._identity(), rank=rank)
+        targets = [result.target for result in self._results]
+        _check_apart(source, targets)
+        self._journal = Journal(targets, self._identity(), rank=rank)
         self._looked = -math.inf  # when the last preview was written
         self._redone = treatment.translator.engine.redone
         treatment.translator.engine.study()
@@ -344,7 +346,10 @@ class Job:
         now = time.perf_counter()
         if self._options.preview is not None and now - self._looked >= self._options.preview_every_s:
             self._looked = now
-            write_image(self._options.preview, side_by_side(image, result))
+            picture = side_by_side(image, result)
+            write_image(
+                self._options.preview, picture if picture.dtype == np.uint8 else (picture // 257).astype(np.uint8)
+            )
 
     def _commit(self, segment: Segment, frames: int, end: _End) -> None:
         redone = self._treatment.translator.engine.redone
@@ -376,6 +381,7 @@ class Job:
 
     def _join_one(self, result: "_Result", record: Record) -> Sequence[str]:
         joined = self._journal.joined(result.target)
+        joined.parent.mkdir(parents=True, exist_ok=True)
         parts = [self._journal.part(segment, suffix=result.suffix) for segment in self._segments]
         if result.settled is None:
             return join_images(parts, joined)
@@ -425,6 +431,15 @@ class _Result:
     picture: Picture
     suffix: str
     settled: Settled | None
+
+
+def _check_apart(source: Source, targets: Sequence[Path]) -> None:
+    """Raise InputError where a result would be written over the source, or over another result."""
+    places = [target.resolve() for target in targets]
+    if len(set(places)) < len(places):
+        raise InputError(f"{targets[0]} is the name of two results; give the comparison another")
+    if source.file is not None and source.file.resolve() in places:
+        raise InputError(f"{source.file} would be written over by its own result; give the result another name")
 
 
 def _resized(format: Format, height: int, width: int) -> Format:

@@ -112,7 +112,7 @@ class Journal:
         self._check_alone()
         if self._rank == 0:
             self._prepare(overwrite=overwrite)
-        elif not self._wait_for_first():
+        elif not self._wait_for_first(overwrite=overwrite):
             return False
         with replacing(self._file(f"process-{self._rank}")) as temporary:
             temporary.write_text(json.dumps(_this_process()))
@@ -122,6 +122,23 @@ class Journal:
         differences = self._differences()
         if self.finished and not differences:
             return
+        self._check_free(differences, overwrite=overwrite)
+        if self.folder.exists() and (differences or not self._file("job").exists()):
+            self.throw_away()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with replacing(self._file("job")) as temporary:
+            temporary.write_text(json.dumps(dict(self._identity), indent=1))
+
+    def _wait_for_first(self, *, overwrite: bool) -> bool:
+        begun = psutil.Process().create_time()
+        while (differences := self._differences()) or not self._file("job").exists():
+            if all(target.exists() and target.stat().st_mtime >= begun for target in self._targets):
+                return False
+            self._check_free(differences, overwrite=overwrite)  # as the first one does, which then does not begin
+            time.sleep(WAIT_S)
+        return True
+
+    def _check_free(self, differences: Sequence[str], *, overwrite: bool) -> None:
         for target in self._targets:
             if target.is_dir() and any(target.iterdir()):
                 raise InputError(f"{target} is a folder and not empty; give another name for the results")
@@ -134,19 +151,6 @@ class Journal:
                 + "\nGive the same settings to go on with it, another name for the result, or --overwrite to begin "
                 "anew."
             )
-        if differences:
-            self.throw_away()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with replacing(self._file("job")) as temporary:
-            temporary.write_text(json.dumps(dict(self._identity), indent=1))
-
-    def _wait_for_first(self) -> bool:
-        begun = psutil.Process().create_time()
-        while not self._file("job").exists() or self._differences():
-            if all(target.exists() and target.stat().st_mtime >= begun for target in self._targets):
-                return False
-            time.sleep(WAIT_S)
-        return True
 
     def _check_alone(self) -> None:
         """Two programs that write the same parts would spoil them."""
@@ -207,8 +211,10 @@ class Journal:
         return Record(**{**found, "reasons": tuple(found["reasons"])})
 
     def joined(self, target: Path) -> Path:
-        """Where a result lies until all are whole."""
-        return self.folder / f"joined-{target.name}"
+        """Where a result lies until all are whole: on the disk that it is to lie on."""
+        if target.parent == self.folder.parent:
+            return self.folder / f"joined-{target.name}"
+        return target.with_name(f"unfinished-{target.name}")
 
     def finish(self, record: Record) -> None:
         """Put what was joined in its place, and remove the folder.
