@@ -28,6 +28,7 @@ from i2i.cli import video
 from i2i.cli.entry import exit_code, parse
 from i2i.data.image_io import write_image
 from i2i.generators import CompactGenerator, ResNetGenerator
+from i2i.video.journal import Journal, Segment
 
 CHILD = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 QUICK = ("--preset", "ultrafast", "--crf", "1")
@@ -254,7 +255,6 @@ def test_two_processes_share_a_video(launched: bool, clip: Path) -> None:
 # ---- Bad input
 
 
-@pytest.mark.xfail(strict=True, reason="no frame a second is no time left, by division")
 def test_progress_before_the_first_frame_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where frames are steadied: those before the first are computed for it alone."""
     monkeypatch.setattr(video, "EVERY_S", 0.0)
@@ -406,19 +406,23 @@ def test_no_source_is_overwritten(clip: Path, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no file that is always full")
-def test_a_full_disk(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    full = Path("out.mp4.unfinished/under-way-000002.nut")
-    full.parent.mkdir()
-    full.symlink_to("/dev/full")
-    assert upscale(clip, "out.mp4", "--segment-frames", "5", *QUICK) == 2
+def test_a_full_disk(clip: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def under_way(self: Journal, segment: Segment, *, suffix: str) -> Path:
+        path = self.folder / f"under-way-{segment.number:06}{suffix}"
+        if segment.number == 2:
+            path.symlink_to("/dev/full")
+        return path
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "under_way", under_way)
+        assert upscale(clip, "out.mp4", "--segment-frames", "5", *QUICK) == 2
     assert "No space left on device" in capsys.readouterr().err
-    full.unlink()
+    Path("out.mp4.unfinished/under-way-000002.nut").unlink()
     assert upscale(clip, "out.mp4", "--segment-frames", "5", *QUICK) == 0
     assert "36 frames upscaled, 10 of them by an earlier run" in capsys.readouterr().out
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="it waits for ever")
 def test_the_second_process_gives_up_where_the_first_cannot_start(clip: Path) -> None:
     """Nobody else ends it where no launcher watches over both."""
     Path("out.mp4").write_text("precious")
