@@ -22,7 +22,7 @@ SIDE_BY_SIDE = 3
 class SegmentWriter:
     """Encodes frames into a file that `i2i.video.joining.join` takes, by an encoder that has seen nothing before.
 
-    The same frames give the same bytes.
+    The same frames give the same bytes (not always by x265 where a side is 64 px or less).
 
     Args:
         path: where to, a NUT file.

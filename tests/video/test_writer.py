@@ -76,8 +76,9 @@ def test_times_are_kept_even_before_zero(tmp_path: Path, codec: Codec) -> None:
 
 @pytest.mark.parametrize("codec", ["x264", "x265", "av1", "vp9", "ffv1"])
 def test_the_same_frames_give_the_same_bytes(tmp_path: Path, codec: Codec) -> None:
-    how = settled(Encoding(codec=codec))
-    files = {write(tmp_path / "1.nut", how, frames=30).read_bytes() for _ in range(4)}
+    # Blocks of 16 px that are no multiple of 8, which x264 needs care with; x265 fails at 64 px.
+    how = settled(Encoding(codec=codec), width=96, height=72)
+    files = {write(tmp_path / "1.nut", how, frames=30, size=(96, 72)).read_bytes() for _ in range(4)}
     assert len(files) == 1
 
 
