@@ -6,6 +6,7 @@
     python tools/benchmark.py memory --method spade --size-px 256
     python tools/benchmark.py inference
     python tools/benchmark.py degrade --batch-size 4 --crop-px 256 --threads 2
+    python tools/benchmark.py video
 
 Readings of all variants alternate, in an order that rotates, so that whatever else the machine does meets all alike.
 """
@@ -19,9 +20,10 @@ import sys
 import time
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from itertools import count, cycle
+from itertools import count, cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal, get_args
@@ -40,6 +42,17 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 from training_work import IMAGES_ON_DISK, MethodName, TrainingWork, arithmetic, autocast
+from video_work import (
+    LONGER,
+    SHOWN,
+    VideoWork,
+    call_by_workers,
+    call_in_a_loop,
+    count_different_frames,
+    end_to_end,
+    make_clip,
+    resident_memory,
+)
 
 from i2i.checkpoints.store import GeneratorSpec, ImageSide
 from i2i.data.degrade import Degradation, degrade, sharpen
@@ -47,16 +60,19 @@ from i2i.data.sampler import DrawSampler, worker_init
 from i2i.errors import InputError
 from i2i.generators import ResNetGenerator, RRDBGenerator
 from i2i.inference.translator import Translator
+from i2i.inference.upscale import Upscaler
 from i2i.layers.recompute import recompute_activations
 from i2i.layers.resample import Upsampling
 from i2i.training.config import Precision, TrainingSettings
 from i2i.training.loop import make_accelerator
 from i2i.training.monitor import Monitor
+from i2i.video import Options, Summary, VideoFile, upscaling
+from i2i.video.job import Job
 
 Variant = Literal["plain PyTorch", "plain PyTorch, fused Adam", "i2i", "i2i with EMA"]
 PLAIN: Variant = "plain PyTorch"
 PRECISIONS: tuple[Precision, ...] = ("bf16", "fp32")
-GIB = 2**30
+GIB, MIB = 2**30, 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -577,6 +593,107 @@ def degradation(work: DegradationWork) -> None:
     console().print(table)
 
 
+def video(work: VideoWork) -> None:
+    """Time a video from file to file next to its network alone; weigh it; and skip what repeats."""
+    # First of all, because a child's resident peak starts at what its parent holds.
+    short, long = (resident_memory(work, frames=n * work.memory_frames) for n in (1, LONGER))
+    if work.threads is not None:
+        torch.set_num_threads(work.threads)
+    translator = work.translator()
+    with TemporaryDirectory() as folder:
+        print_speed_of_video(work, translator, Path(folder))
+        console().print(
+            f"At most {short.peak / MIB:.0f} MiB are resident with {work.memory_frames} frames and a tiny network, "
+            f"{long.peak / MIB:.0f} MiB with {LONGER} times as many, which grow by {long.growth / MIB:.0f} MiB over "
+            "the second half of these. Each in a process of its own."
+        )
+        print_speed_of_repeats(work, translator, Path(folder))
+
+
+def print_speed_of_video(work: VideoWork, translator: Translator, folder: Path) -> None:
+    """A table of the network alone, called in two ways, and of all that becomes of a clip."""
+    clip = make_clip(folder / "clip.mp4", frames=work.frames, height=work.height, width=work.width)
+    with closing(VideoFile(clip)) as source:
+        images = [frame.image for frame in islice(source.read(source.timeline[0]), work.frames_alone)]
+        job = Job(
+            source=source,
+            target=folder / "never.mp4",
+            treatment=upscaling(Upscaler(translator)),
+            options=Options(),
+        )
+    tensors = [torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255 for image in images]
+    summaries: list[Summary] = []
+    loop, workers, whole = "network in a loop", "network by workers", "end to end"
+    frames = {loop: len(images), workers: len(images), whole: work.frames}
+    steps: dict[str, Step] = {
+        loop: partial(call_in_a_loop, translator, tensors),
+        workers: partial(call_by_workers, job, images),
+        whole: lambda: summaries.append(end_to_end(translator, clip, folder / "enlarged.mp4")),
+    }
+    call_in_a_loop(translator, tensors[:1])
+    call_by_workers(job, images[: torch.get_num_threads()])
+    spent: dict[str, list[float]] = {name: [] for name in steps}
+    seconds = time_in_turns(
+        {name: partial(count_processor_time, step, spent[name]) for name, step in steps.items()},
+        readings=work.readings,
+        device=torch.device("cpu"),  # all of them wait for their results
+    )
+
+    network = "compact network" if work.weights is None else str(work.weights)
+    table = Table(
+        title=f"{network} on {translator.device.type}: {work.frames} frames of {work.width} x {work.height} px",
+        caption=f"median (least - most) of {work.readings} readings in turns; {machine(translator.device)}",
+    )
+    for column in ("", "frames/s", "against the loop", "against the workers", "processor s/frame"):
+        table.add_column(column, justify="right" if column else "left")
+    rates = {name: [frames[name] / reading for reading in seconds[name]] for name in steps}
+    processor = {name: statistics.median(spent[name]) / frames[name] for name in steps}
+    for name, mine in rates.items():
+        ratios = [[a / b for a, b in zip(mine, rates[other], strict=True)] for other in (loop, workers)]
+        table.add_row(name, spread(mine, digits=2), *(spread(r, digits=3) for r in ratios), f"{processor[name]:.3f}")
+    console().print(table)
+    waiting = statistics.median(summary.load.waiting for summary in summaries)
+    beside = 1 - processor[workers] / processor[whole]
+    console().print(
+        f"End to end the network waits for {waiting:.1%} of the time, and decoding, colours and encoding take "
+        f"{beside:.1%} of the processor's."
+    )
+
+
+def print_speed_of_repeats(work: VideoWork, translator: Translator, folder: Path) -> None:
+    """How much faster a clip is in which most frames repeat the one before, and whether the results are equal."""
+    clip = make_clip(folder / "repeats.mp4", frames=work.frames, height=work.height, width=work.width, shown=SHOWN)
+    results = {skip: folder / f"repeats-{skip}.mp4" for skip in (False, True)}
+    seconds = time_in_turns(
+        {
+            str(skip): partial(end_to_end, translator, clip, target, skip_duplicates=skip)
+            for skip, target in results.items()
+        },
+        readings=work.skip_readings,
+        device=torch.device("cpu"),
+    )
+    ratios = [a / b for a, b in zip(seconds["False"], seconds["True"], strict=True)]
+    plain, skipping = (statistics.median(seconds[str(skip)]) for skip in results)
+    console().print(
+        f"Where {SHOWN - 1} of {SHOWN} frames repeat the one before, --skip-duplicates takes {skipping:.1f} s in place "
+        f"of {plain:.1f} s: {spread(ratios, digits=2)} times as fast; {work.skip_readings} readings in turns. "
+        f"{count_different_frames(*results.values())} of {work.frames} decoded frames differ."
+    )
+
+
+def count_processor_time(step: Step, spent: list[float]) -> None:
+    """Take a step, and note the seconds that all threads of this process computed for it."""
+    begun = time.process_time()
+    step()
+    spent.append(time.process_time() - begun)
+
+
+def spread(readings: list[float], *, digits: int) -> str:
+    """The median, the least and the most of some readings."""
+    middle, least, most = (f"{f(readings):.{digits}f}" for f in (statistics.median, min, max))
+    return f"{middle} ({least}-{most})"
+
+
 def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 120, soft_wrap=True, highlight=False)
 
@@ -606,7 +723,7 @@ def machine(device: torch.device) -> str:
 
 if __name__ == "__main__":
     try:
-        commands = {"train": train, "memory": memory, "inference": inference, "degrade": degradation}
+        commands = {"train": train, "memory": memory, "inference": inference, "degrade": degradation, "video": video}
         tyro.extras.subcommand_cli_from_dict(commands, description=__doc__, config=(tyro.conf.OmitArgPrefixes,))
     except InputError as error:
         sys.exit(str(error))

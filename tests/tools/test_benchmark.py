@@ -4,13 +4,21 @@ import importlib
 import re
 import subprocess
 import sys
+from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
 
+import av
+import numpy as np
 import pytest
 import torch
 from torch import nn
+
+from i2i.inference.upscale import Upscaler
+from i2i.video import Options, VideoFile, upscaling
+from i2i.video.job import Job
 
 TOOLS = Path(__file__).parents[2] / "tools"
 TINY: dict[str, dict[str, Any]] = {
@@ -206,3 +214,108 @@ def test_degrade_prints_every_figure(benchmark: ModuleType, capsys: pytest.Captu
     step = re.search(r"training step\s+│\s+([\d.]+)", printed)
     assert row and step, printed
     assert float(row[2]) == pytest.approx(100 * float(row[1]) / float(step[1]), rel=0.1)
+
+
+@pytest.fixture
+def video_work(benchmark: ModuleType) -> ModuleType:
+    return importlib.import_module("video_work")
+
+
+TINY_VIDEO: dict[str, Any] = {"device": "cpu", "frames": 9, "height": 48, "width": 64, "channels": 4, "convs": 1}
+
+
+def test_speed_of_video_prints_every_figure(
+    benchmark: ModuleType, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    work = benchmark.VideoWork(**TINY_VIDEO, readings=2)
+    benchmark.print_speed_of_video(work, work.translator(), tmp_path)
+    printed = capsys.readouterr().out
+    number = r"[\d.]+"
+    spread = rf"{number} \({number}-{number}\)"
+    for way in ("network in a loop", "network by workers", "end to end"):
+        assert re.search(rf"{way}\s+│\s+{spread} │\s+{spread} │\s+{spread} │\s+{number} │", printed), printed
+    assert "9 frames of 64 x 48 px" in printed
+    assert re.search(rf"the network waits for {number}% of the time, .* take -?{number}% of the processor's", printed)
+
+
+def test_repeats_are_skipped_with_the_same_result(
+    benchmark: ModuleType, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    work = benchmark.VideoWork(**TINY_VIDEO)
+    benchmark.print_speed_of_repeats(work, work.translator(), tmp_path)
+    printed = capsys.readouterr().out
+    assert re.search(r"Where 2 of 3 frames repeat .* [\d.]+ \([\d.]+-[\d.]+\) times as fast; 1 readings", printed)
+    assert "0 of 9 decoded frames differ" in printed
+
+
+@pytest.mark.slow
+def test_video_prints_memory(benchmark: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    benchmark.video(benchmark.VideoWork(**TINY_VIDEO, readings=2, memory_frames=2))
+    printed = capsys.readouterr().out
+    found = re.search(
+        r"At most (\d+) MiB are resident with 2 frames .*, (\d+) MiB with 20 times as many.* by -?\d+ MiB", printed
+    )
+    assert found, printed
+    assert all(100 < int(mib) < 10_000 for mib in found.groups()), printed
+
+
+def test_every_way_sees_every_frame(video_work: ModuleType, tmp_path: Path) -> None:
+    """Those of the clip with repeats once each, where these are skipped."""
+    clip = video_work.make_clip(tmp_path / "clip.mp4", frames=9, height=48, width=64, shown=3)
+    translator = video_work.compact(channels=4, convs=1)
+    seen: list[torch.Tensor] = []
+    translator.generator.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs[0]))
+    with closing(VideoFile(clip)) as source:
+        images = [frame.image for frame in source.read(0)]
+        job = Job(
+            source=source,
+            target=tmp_path / "never.mp4",
+            treatment=upscaling(Upscaler(translator)),
+            options=Options(threads=1),
+        )
+    tensors = [torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255 for image in images]
+
+    def frames_seen() -> torch.Tensor:
+        frames = torch.stack(seen)
+        seen.clear()
+        return frames
+
+    seen.clear()
+    video_work.call_in_a_loop(translator, tensors)
+    in_a_loop = frames_seen()
+    video_work.call_by_workers(job, images)
+    by_workers = frames_seen()
+    assert len(in_a_loop) == 9
+    torch.testing.assert_close(by_workers, in_a_loop)
+    video_work.end_to_end(translator, clip, tmp_path / "all.mp4")
+    assert len(frames_seen()) == 9
+    video_work.end_to_end(translator, clip, tmp_path / "skipped.mp4", skip_duplicates=True)
+    assert len(frames_seen()) == 3
+
+
+def test_clip_repeats_exactly_what_it_repeats(video_work: ModuleType, tmp_path: Path) -> None:
+    clip = video_work.make_clip(tmp_path / "clip.mp4", frames=8, height=48, width=64, shown=3)
+    with av.open(str(clip)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert [np.array_equal(one, other) for one, other in pairwise(frames)] == [True, True, False] * 2 + [True]
+
+
+def test_different_frames_are_counted(video_work: ModuleType, tmp_path: Path) -> None:
+    size = {"height": 48, "width": 64}
+    clip = video_work.make_clip(tmp_path / "clip.mp4", frames=4, **size, shown=4)
+    longer = video_work.make_clip(tmp_path / "longer.mp4", frames=6, **size, shown=2)
+    assert video_work.count_different_frames(clip, clip) == 0
+    # Two that show another picture, and two that the first has not.
+    assert video_work.count_different_frames(clip, longer) == 4
+
+
+def test_growth_is_that_of_the_second_half(video_work: ModuleType) -> None:
+    rising = [3.0 * n for n in range(101)]
+    assert video_work.growth(rising) == pytest.approx(150)
+    assert video_work.growth([*range(50), *[50] * 51]) == pytest.approx(0)
+    assert video_work.growth([5, 5]) == 0
+
+
+def test_too_few_readings_of_video(benchmark: ModuleType) -> None:
+    with pytest.raises(benchmark.InputError, match="at least 2 --readings and 1 of --skip-readings, got 1 and 1"):
+        benchmark.VideoWork(readings=1)
