@@ -65,6 +65,8 @@ def plan(
 def _find_jobs(source: str, target: str, *, suffix: str, image_format: str | None) -> tuple[list[Job], list[VideoJob]]:
     place, result = Path(source).expanduser(), Path(target).expanduser()
     to_folder = result.is_dir() or not result.suffix or target.endswith(("/", os.sep))
+    if suffix and not to_folder and result.suffix.lower() in VIDEO_SUFFIXES:
+        raise InputError(f"{target} is a file name, which says all; leave --suffix out, or give a folder")
     if place.is_file() and place.suffix.lower() not in READABLE_SUFFIXES:
         if to_folder and image_format is not None:
             return [], [VideoJob(source=place, target=result, frames=image_format)]

@@ -145,6 +145,8 @@ def stream_metadata(stream: Any) -> dict[str, str]:
 
 
 def _add_video(out: Any, settled: Settled) -> None:
+    if settled.encoder == "ffv1" and out.format.name == "mp4":
+        raise ValueError("few programs look for it there, and mp4 does not keep its colours")
     configure(out.add_stream(settled.encoder).codec_context, settled)
 
 
@@ -171,7 +173,7 @@ def _refusal(target: Path, source: Any, refused: list[Any]) -> str:
     what = " and ".join(_described(stream) for stream in refused)
     fitting = [suffix for suffix, muxer in MUXERS.items() if all(holds(muxer, stream) for stream in refused)]
     remedy = f"{_either(fitting)} does" if fitting else "no other does that i2i writes"
-    return f"{target}: {target.suffix} does not hold {what} of {source.name}; {remedy}, or leave out what does not fit"
+    return f"{target}: {target.suffix} does not hold {what} of {source.name}; {remedy}, or --drop-streams leaves it out"
 
 
 def _described(stream: Any) -> str:

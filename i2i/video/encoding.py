@@ -13,7 +13,7 @@ from av.codec.context import Flags
 
 from i2i.errors import InputError
 from i2i.video.frames import Chroma, Colour, Format
-from i2i.video.pixels import bits_of, chroma_of, from_rgb
+from i2i.video.pixels import LIMITED, bits_of, chroma_of, from_rgb
 
 Codec = Literal[
     "x264",
@@ -153,8 +153,11 @@ def configure(context: av.VideoCodecContext, settled: Settled) -> None:
     context.bit_rate = 0  # quality decides
     context.thread_count = settled.threads
     context.options = dict(settled.options)
-    if settled.encoder == "libx264" and cv2.checkHardwareSupport(_AVX_512F):
-        context.options = {**settled.options, "x264-params": f"asm={_BEFORE_AVX_512}"}
+    if settled.encoder == "libx264":
+        parameters = [f"asm={_BEFORE_AVX_512}"] if cv2.checkHardwareSupport(_AVX_512F) else []
+        if settled.format.colour.range == LIMITED:  # which x264 leaves unsaid unless it has something else to say
+            parameters.append("videoformat=component")
+        context.options = {**settled.options, "x264-params": ":".join(parameters)}
     # Headers apart from the frames, as mp4 and Matroska want them, and no reference across key frames.
     context.flags |= Flags.global_header | Flags.closed_gop
     mark(context, settled.format.colour)

@@ -282,7 +282,7 @@ class Job:
         for segment in segments:
             if planner is not None:
                 planner.forget()
-            reasons = len(self._source.damage.reasons)
+            reasons = 0 if segment.first is None else len(self._source.damage.reasons)
             before_px = planner.reuse.computed_px if planner is not None else 0
             pixels = repeated = 0
             for frame in self._source.read(*self._reading(segment)):

@@ -47,6 +47,7 @@ _PLACES_IN_MP4 = frozenset(
     )
 )
 _LARGEST_SCALE = 2**31 - 1
+_MOST_WAITING = 32  # packets, for the first time of decoding
 
 
 def join(
@@ -268,6 +269,7 @@ def _other_packets(source: Any, copies: Mapping[int, Any], notes: list[str]) -> 
     for stream in source.streams:
         stream.discard = Discard.default if stream.index in copies else Discard.all
     time, more, damaged = 0.0, True, False
+    waiting: dict[int, list[av.Packet]] = {index: [] for index in copies}
     while more:  # after errors, too, as long as something comes
         more = False
         try:
@@ -275,22 +277,42 @@ def _other_packets(source: Any, copies: Mapping[int, Any], notes: list[str]) -> 
                 # Empty ones of mov_text are the time between texts, which is filled anew.
                 if packet.size and not (copies[packet.stream_index].name == "mov_text" and bytes(packet) == b"\0\0"):
                     more = True
-                    _complete_times(packet)
-                    time = max(time, _decoding_time(packet))
-                    packet.stream = copies[packet.stream_index]
-                    yield packet
+                    for ready in _timed(packet, waiting[packet.stream_index]):
+                        time = max(time, _decoding_time(ready))
+                        ready.stream = copies[ready.stream_index]
+                        yield ready
         except av.FFmpegError:
             damaged = True
+    for index, packets in waiting.items():
+        for number, packet in enumerate(packets):
+            packet.dts = min(packet.pts for packet in packets) + number - len(packets) + 1
+            packet.stream = copies[index]
+            yield packet
     if damaged:
         notes.append(f"{source.name} is damaged: of its other streams, what can be read is kept, up to {time:.3f} s.")
 
 
-def _complete_times(packet: av.Packet) -> None:
-    """Some containers give only one of both times, and covers have none."""
+def _timed(packet: av.Packet, waiting: list[av.Packet]) -> list[av.Packet]:
+    """What can go on now that this packet has come, with both its times.
+
+    Matroska says only when frames are shown. FFmpeg tells from these when they are decoded, save for the first few.
+
+    Args:
+        packet: the next of its stream.
+        waiting: those of the stream that came before one of which it is known.
+    """
+    if packet.dts is None and packet.pts is not None and packet.stream.type == "video":
+        waiting.append(packet)
+        return []
     packet.dts = packet.pts if packet.dts is None else packet.dts
     packet.pts = packet.dts if packet.pts is None else packet.pts
     if packet.dts is None:
-        packet.pts = packet.dts = 0
+        packet.pts = packet.dts = 0  # a cover
+    ready = [*waiting, packet]
+    for number, early in enumerate(waiting):
+        early.dts = packet.dts - (len(waiting) - number) * max(1, early.duration or 0)
+    waiting.clear()
+    return ready
 
 
 def _decoding_time(packet: av.Packet) -> float:

@@ -20,12 +20,16 @@ from typing import TypeAlias
 
 import psutil
 
-from i2i.errors import InputError
+from i2i.errors import InputError, RunStopped
 from i2i.files import replacing
 
 Identity: TypeAlias = Mapping[str, str | int | float | bool | None]
 
 WAIT_S = 0.5
+# For the first process to begin, which may have to fetch or compile its network.
+PATIENCE_S = 600.0
+# Process start times are known no better.
+CLOCK_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +112,7 @@ class Journal:
         Raises:
             InputError: results or such parts are there without it, a result's name is that of a folder with something
                 in it, or another program is at work on them.
+            RunStopped: the first process did not begin.
         """
         self._check_alone()
         if self._rank == 0:
@@ -130,11 +135,14 @@ class Journal:
             temporary.write_text(json.dumps(dict(self._identity), indent=1))
 
     def _wait_for_first(self, *, overwrite: bool) -> bool:
-        begun = psutil.Process().create_time()
+        begun = psutil.Process().create_time() + CLOCK_S
+        waiting_since = time.monotonic()
         while (differences := self._differences()) or not self._file("job").exists():
             if all(target.exists() and target.stat().st_mtime >= begun for target in self._targets):
                 return False
             self._check_free(differences, overwrite=overwrite)  # as the first one does, which then does not begin
+            if time.monotonic() - waiting_since > PATIENCE_S:
+                raise RunStopped(f"{self.folder}: the first process has not begun for {PATIENCE_S / 60:.0f} minutes")
             time.sleep(WAIT_S)
         return True
 
@@ -243,7 +251,9 @@ class Journal:
                 shutil.rmtree(path)
             elif path not in last:
                 path.unlink()
-        shutil.rmtree(self.folder)
+        for path in last:
+            path.unlink(missing_ok=True)
+        self.folder.rmdir()
 
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}.json"
