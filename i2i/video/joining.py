@@ -301,7 +301,8 @@ def _timed(packet: av.Packet, waiting: list[av.Packet]) -> list[av.Packet]:
         packet: the next of its stream.
         waiting: those of the stream that came before one of which it is known.
     """
-    if packet.dts is None and packet.pts is not None and packet.stream.type == "video":
+    unknown = packet.dts is None and packet.pts is not None and packet.stream.type == "video"
+    if unknown and len(waiting) < _MOST_WAITING:
         waiting.append(packet)
         return []
     packet.dts = packet.pts if packet.dts is None else packet.dts
