@@ -139,7 +139,7 @@ def call_in_a_loop(translator: Translator, images: list[Tensor]) -> None:
 
 def call_by_workers(job: Job, images: list[np.ndarray]) -> None:
     """As i2i calls it: the workers that the job would hire, on frames that lie in memory, (H, W, 3) uint8."""
-    with job._hire() as workers:
+    with job.hire() as workers:
         for _ in run_in_order((Task(item=None, images=[image]) for image in images), workers):
             pass
 

@@ -103,6 +103,7 @@ class Source(Protocol):
         interlaced: whether its frames are woven of two fields each (and are not to be deinterlaced).
         notes: what a person should know, in sentences.
         file: whose other streams, chapters and metadata go along; None for a sequence of images.
+        files: all that is read.
         damage: found by `read` so far.
         fingerprint: of what is read, and how; another one means other frames.
     """
@@ -114,6 +115,7 @@ class Source(Protocol):
     interlaced: bool
     notes: tuple[str, ...]
     file: Path | None
+    files: Sequence[Path]
 
     @property
     def damage(self) -> Damage: ...

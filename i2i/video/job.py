@@ -2,7 +2,6 @@
 
 import math
 import time
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -23,11 +22,12 @@ from i2i.video.duplicates import Planner
 from i2i.video.encoding import Encoding, Settled, settle
 from i2i.video.frames import Colour, Damage, Format, Source
 from i2i.video.joining import join, join_images
-from i2i.video.journal import Identity, Journal, Record, Segment, cut
+from i2i.video.journal import Identity, Journal, Record
 from i2i.video.networks import Treatment
 from i2i.video.parts import Part, Picture, Shown, result_alone, side_by_side
 from i2i.video.pipeline import Load, Task, Workers, run_in_order
 from i2i.video.pixels import resolved
+from i2i.video.segments import Segment, SegmentReader, cut, share
 from i2i.video.stabilise import Stabiliser
 from i2i.video.writer import SegmentWriter, SequenceWriter
 
@@ -39,11 +39,13 @@ FEWEST_FRAMES, MOST_FRAMES = 24, 240
 SHARE_OF_MEMORY = 0.5
 # Whole frames' work that parts of frames must have been able to save before it is found out whether they may be used.
 CHECK_AFTER = 16
+# Results that are on their way at the same time, for each worker: computed, steadied, converted, encoded.
+RESULTS_HELD = 6
+PREVIEWS = (".png", ".jpg", ".webp")
 UNSAID_MATRIX = (
     "The source does not say its colour matrix, nor does the result. Players that go by the size take small pictures "
     "for BT.601 and large ones for BT.709; --tag-matrix lets the result say what the source was taken for."
 )
-START = -(2**62)  # before any timestamp
 
 Progress = Callable[[int, int], None]
 
@@ -80,8 +82,8 @@ class Options:
     skip_duplicates: bool = False
     threshold: float = 0.0
     stabilise: bool = False
-    compare: Path | None = None
-    preview: Path | None = None
+    compare: str | Path | None = None
+    preview: str | Path | None = None
     preview_every_s: float = 10.0
     overwrite: bool = False
     threads: int | None = None
@@ -93,8 +95,12 @@ class Options:
                 raise InputError(f"{name}: expected at least 1, got {value}")
         if not self.preview_every_s > 0:
             raise InputError(f"preview_every_s: expected seconds above 0, got {self.preview_every_s}")
+        if not 0 <= self.threshold < 255:
+            raise InputError(f"threshold: expected levels of 8 bits, from 0 (exact) to below 255, got {self.threshold}")
         if self.threshold and not self.skip_duplicates:
             raise InputError("threshold: says what skip_duplicates takes for unchanged; ask for that, too")
+        if self.preview is not None and Path(self.preview).suffix.lower() not in PREVIEWS:
+            raise InputError(f"preview: expected a name that ends in {', '.join(PREVIEWS)}, got {self.preview}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,21 +169,22 @@ class Job:
         world_size: int = 1,
     ) -> None:
         self._source = source
-        self._target = target
+        self._target = target = target.expanduser().resolve()  # links are followed
         self._treatment = treatment
         self._options = options
         self._rank, self._world_size = rank, world_size
-        self._notes = [*source.notes, *treatment.notes]
-        size = treatment.size(source.format.height, source.format.width)
+        self._notes = [*treatment.notes]
+        self._size = size = treatment.size(source.format.height, source.format.width)
         self._results = [self._settle(target, size, result_alone, suffix=".nut" if options.frames is None else "")]
         if options.compare is not None:
             wide = size[0], 2 * size[1]
-            self._results.append(self._settle(options.compare, wide, side_by_side, suffix="-beside.nut"))
+            compare = Path(options.compare).expanduser().resolve()
+            self._results.append(self._settle(compare, wide, side_by_side, suffix="-beside.nut"))
         self._segment_frames = options.segment_frames or self._frames_per_segment()
         self._segments = cut(source.timeline, frames=self._segment_frames)
-        targets = [result.target for result in self._results]
-        _check_apart(source, targets)
-        self._journal = Journal(targets, self._identity(), rank=rank)
+        self._preview = None if options.preview is None else Path(options.preview).expanduser().resolve()
+        _refuse_overwriting(source, [result.target for result in self._results], preview=self._preview)
+        self._journal = Journal([result.target for result in self._results], self._identity(), rank=rank)
         self._looked = -math.inf  # when the last preview was written
         self._redone = treatment.translator.engine.redone
         treatment.translator.engine.study()
@@ -206,38 +213,39 @@ class Job:
             OSError: the disk is full, for instance; what is done stays.
         """
         begun = time.perf_counter()
-        mine = (
-            self._segments[self._rank :: self._world_size]
-            if self._journal.open(overwrite=self._options.overwrite)
-            else []
-        )
-        records = [self._journal.record(segment) for segment in mine]
-        found = sum((record for record in records if record is not None), Record())
+        needed = self._journal.open(overwrite=self._options.overwrite)
+        mine = share(self._segments, rank=self._rank, world_size=self._world_size) if needed else []
+        records = {segment: record for segment in mine if (record := self._journal.record(segment)) is not None}
+        found = sum(record.frames for record in records.values())
+        missing = [segment for segment in mine if segment not in records]
         load = Load()
-        if self._journal.finished is None and self._journal.folder.exists():
-            missing = [segment for segment, record in zip(mine, records, strict=True) if record is None]
-            load = self._compute(missing, progress) if missing else load
-        if self._rank == 0:
-            record = self._join()
-        else:
-            record = sum((self._journal.record(segment) or Record() for segment in mine), Record())
+        if missing and self._journal.finished is None and self._journal.folder.exists():
+            load = self._compute(missing, records, progress)
+        record = self._join() if self._rank == 0 else sum(records.values(), Record())
         return Summary(
             target=self._target,
             record=record,
-            found=found.frames,
+            found=found,
             load=load,
             seconds=time.perf_counter() - begun,
-            notes=tuple(dict.fromkeys(self._notes)),
+            notes=tuple(dict.fromkeys((*self._source.notes, *self._notes))),
         )
 
-    def _compute(self, segments: list[Segment], progress: Progress | None) -> Load:
-        """Compute and write the parts that are missing."""
-        done, total = 0, sum(map(self._count, segments))
+    def _compute(self, segments: list[Segment], records: dict[Segment, Record], progress: Progress | None) -> Load:
+        """Compute and write parts, and note what became of each."""
+        done, total = 0, sum(end - first for first, end in (s.places(self._source.timeline) for s in segments))
         part: Part | None = None
         closing: Future[None] | None = None
-        with self._hire() as workers, ThreadPoolExecutor(1, "close") as closer:
+
+        def close(part: Part, segment: Segment, end: _End) -> None:
+            part.close()
+            records[segment] = self._commit(segment, part.frames, end)
+
+        with self.hire() as workers, ThreadPoolExecutor(1, "close") as closer:
             try:
                 for (segment, step), results in run_in_order(self._steps(segments, workers), workers):
+                    if closing is not None and (closing.done() or isinstance(step, _End)):
+                        closing.result()
                     part = part or self._open_part(segment)
                     if isinstance(step, Shown):
                         part.add(step, results)
@@ -245,11 +253,12 @@ class Job:
                         if progress is not None:
                             progress(done, total)
                     else:
-                        if closing is not None:
-                            closing.result()
-                        # Encoders hold many frames back; the last ones are encoded while the next segment begins.
-                        closing = closer.submit(self._close, part, segment, step)
+                        # Encoders hold many frames back. An accelerator shall not wait until they are encoded; on a CPU
+                        # tasks enough are under way, and one encoder at a time takes less memory.
+                        closing = closer.submit(close, part, segment, step)
                         part = None
+                        if workers.device.type == "cpu":
+                            closing.result()
                 if closing is not None:
                     closing.result()
             finally:
@@ -257,14 +266,12 @@ class Job:
                     part.give_up()
         return workers.load
 
-    def _close(self, part: Part, segment: Segment, end: _End) -> None:
-        part.close()
-        self._commit(segment, part.frames, end)
-
-    def _hire(self) -> Workers:
+    def hire(self) -> Workers:
+        """The threads that call the network, as many as cores and memory allow."""
         translator, given = self._treatment.translator, self._source.format
         threads = self._options.threads or torch.get_num_threads()
         needed = translator.engine.bytes_needed(given.height, given.width)
+        needed += RESULTS_HELD * 3 * math.prod(self._size) * np.dtype(given.dtype).itemsize
         count = max(1, min(threads, int(SHARE_OF_MEMORY * available_bytes() / needed)))
         if translator.device.type == "cuda":  # the order in which its convolutions are fastest, as frames come in
             translator.generator.to(memory_format=torch.channels_last)
@@ -279,13 +286,14 @@ class Job:
     def _steps(self, segments: list[Segment], workers: Workers) -> Iterator[Task[_Step]]:
         """All that happens to the segments, in order."""
         planner = self._make_planner(workers)
+        reader = SegmentReader(self._source, reach=Stabiliser.REACH if self._options.stabilise else 0)
         for segment in segments:
             if planner is not None:
                 planner.forget()
             reasons = 0 if segment.first is None else len(self._source.damage.reasons)
             before_px = planner.reuse.computed_px if planner is not None else 0
             pixels = repeated = 0
-            for frame in self._source.read(*self._reading(segment)):
+            for frame in reader.read(segment):
                 pixels += math.prod(frame.image.shape[:2])
                 plan = None if planner is None else planner.plan(frame.image)
                 shown = Shown(frame=frame, plan=plan, context=frame.pts not in segment)
@@ -311,21 +319,9 @@ class Job:
             reach_px=self._treatment.reach_px,
             size_multiple=self._treatment.translator.codec.size_multiple,
             threshold=self._options.threshold,
-            check_after=CHECK_AFTER,
+            # Where parts may give something else, it must not depend on what came before whether they are used.
+            check_after=CHECK_AFTER if self._options.threshold == 0 else 0,
         )
-
-    def _reading(self, segment: Segment) -> tuple[int, int | None]:
-        """From when to when frames are read: those that steady a segment's first and last ones lie outside it."""
-        timeline = self._source.timeline
-        reach = Stabiliser.REACH if self._options.stabilise else 0
-        first, end = START, None
-        if segment.first is not None:
-            place = bisect_left(timeline, segment.first) - reach
-            first = timeline[place] if place > 0 else START
-        if segment.end is not None:
-            place = bisect_left(timeline, segment.end) + reach
-            end = timeline[place] if place < len(timeline) else None
-        return first, end
 
     def _open_part(self, segment: Segment) -> Part:
         return Part(
@@ -344,14 +340,12 @@ class Job:
     def _look(self, image: np.ndarray, result: np.ndarray) -> None:
         """Write the preview, if it is time."""
         now = time.perf_counter()
-        if self._options.preview is not None and now - self._looked >= self._options.preview_every_s:
+        if self._preview is not None and now - self._looked >= self._options.preview_every_s:
             self._looked = now
             picture = side_by_side(image, result)
-            write_image(
-                self._options.preview, picture if picture.dtype == np.uint8 else (picture // 257).astype(np.uint8)
-            )
+            write_image(self._preview, picture if picture.dtype == np.uint8 else (picture // 257).astype(np.uint8))
 
-    def _commit(self, segment: Segment, frames: int, end: _End) -> None:
+    def _commit(self, segment: Segment, frames: int, end: _End) -> Record:
         redone = self._treatment.translator.engine.redone
         record = Record(
             frames=frames,
@@ -364,13 +358,17 @@ class Job:
         )
         self._redone = redone
         self._journal.commit(segment, record, suffixes=[result.suffix for result in self._results])
+        return record
 
     def _join(self) -> Record:
         """Put the parts of all processes together, and the results in their places."""
         if self._journal.finished is not None:
             record = self._journal.finished
         else:
-            record = self._journal.wait_for(self._segments)
+            record = Record()
+            for rank in range(self._world_size):
+                for segment in share(self._segments, rank=rank, world_size=self._world_size):
+                    record += self._journal.wait_for(segment, rank=rank)
             if record.frames == 0:
                 self._journal.throw_away()
                 raise InputError(f"{self._source.name}: not one frame could be decoded; {'; '.join(record.reasons)}")
@@ -388,32 +386,35 @@ class Job:
         end = None if record.missing else self._source.end
         return join(parts, joined, settled=result.settled, end=end, source=self._source.file)
 
-    def _count(self, segment: Segment) -> int:
-        """Frames that are announced for a segment."""
-        timeline = self._source.timeline
-        first = 0 if segment.first is None else bisect_left(timeline, segment.first)
-        end = len(timeline) if segment.end is None else bisect_left(timeline, segment.end)
-        return end - first
-
     def _frames_per_segment(self) -> int:
         given = self._source.format
         weights = sum(weight.numel() for weight in self._treatment.translator.generator.parameters())
-        operations = 2 * weights * given.width * given.height
+        operations = max(1, 2 * weights * given.width * given.height)
         return int(min(max(OPERATIONS_PER_SEGMENT / operations, FEWEST_FRAMES), MOST_FRAMES))
 
     def _identity(self) -> Identity:
         options = self._options
-        return {
+        identity: dict[str, str | int | float | bool | None] = {
             "source": self._source.fingerprint,
             **self._treatment.identity,
-            **{f"{result.target.suffix} result": repr(result.settled) for result in self._results},
             "frames": options.frames,
+            "compare": len(self._results) > 1,
             "skip_duplicates": options.skip_duplicates,
             "threshold": options.threshold,
             "stabilise": options.stabilise,
             "segment_frames": self._segment_frames,
-            "PyAV": f"{av.__version__}, {av.library_versions}",
+            "versions": f"torch {torch.__version__}, PyAV {av.__version__}, {av.library_versions}",
         }
+        settled = self._results[0].settled
+        if settled is not None:
+            identity |= {
+                "encoder": settled.encoder,
+                **settled.options,
+                "pix_fmt": settled.pix_fmt,
+                "size": f"{settled.format.width} x {settled.format.height}",
+                "colour": repr(tuple(settled.format.colour)),
+            }
+        return identity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -433,13 +434,19 @@ class _Result:
     settled: Settled | None
 
 
-def _check_apart(source: Source, targets: Sequence[Path]) -> None:
-    """Raise InputError where a result would be written over the source, or over another result."""
-    places = [target.resolve() for target in targets]
-    if len(set(places)) < len(places):
-        raise InputError(f"{targets[0]} is the name of two results; give the comparison another")
-    if source.file is not None and source.file.resolve() in places:
-        raise InputError(f"{source.file} would be written over by its own result; give the result another name")
+def _refuse_overwriting(source: Source, targets: Sequence[Path], *, preview: Path | None) -> None:
+    """Raise InputError where something would be written over the source, or over something else that is written."""
+    written = [*targets, *([] if preview is None else [preview])]
+    if len(set(written)) < len(written):
+        raise InputError(f"{written[-1]} is the name of two results; give one of them another")
+    for path in written:
+        for read in source.files:
+            if path == read.resolve() or (path.exists() and read.exists() and path.samefile(read)):
+                raise InputError(f"{read} would be written over; give what is written to {path} another name")
+    if preview is not None and targets[0] in preview.parents:
+        raise InputError(
+            f"{preview} lies in the folder of the result, which is to hold frames alone; give another place"
+        )
 
 
 def _resized(format: Format, height: int, width: int) -> Format:

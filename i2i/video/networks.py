@@ -113,4 +113,5 @@ def _identity(translator: Translator) -> Identity:
         "precision": translator.engine.precision,
         "tile_px": translator.options.tile_px,
         "exact": translator.options.exact,
+        "device": translator.device.type,
     }

@@ -78,7 +78,7 @@ class Part:
         """Close the files as they are."""
         for _, writer in self._writers:
             with suppress(Exception):  # it is told already why there is nothing to be finished
-                writer.close()
+                writer.abort()
 
     def _write(self, shown: Shown, result: np.ndarray) -> None:
         if shown.context:

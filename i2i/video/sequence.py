@@ -40,6 +40,7 @@ class ImageSequence:
         self._paths = sorted(paths, key=natural_order)
         self.name = str(self._paths[0].parent)
         self.file: Path | None = None
+        self.files: Sequence[Path] = self._paths
         self.interlaced = False
         self.timeline: Sequence[int] = range(len(paths))
         self.end = len(paths)

@@ -1,7 +1,7 @@
 """Video files, read frame by frame from any time on, and what becomes of them where they are damaged."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, dropwhile, islice, pairwise
 from pathlib import Path
 from statistics import median
@@ -64,6 +64,7 @@ class VideoFile:
     def __init__(self, path: Path | str, *, deinterlace: bool = False) -> None:
         self._path = Path(path)
         self.file: Path | None = self._path
+        self.files: Sequence[Path] = (self._path,)
         self.name = str(path)
         self._index = read_index(self._path)
         self.timeline = self._index.timeline

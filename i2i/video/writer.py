@@ -83,8 +83,12 @@ class SegmentWriter:
         if error is None:
             self.close()
         else:
-            self._pool.shutdown(cancel_futures=True)
-            self._container.close()
+            self.abort()
+
+    def abort(self) -> None:
+        """Leave the file as it is."""
+        self._pool.shutdown(cancel_futures=True)
+        self._container.close()
 
     def _encode_next(self) -> None:
         moment = self._waiting.popleft()
@@ -161,7 +165,11 @@ class SequenceWriter:
             while self._waiting:
                 self._waiting.popleft().result()
         finally:
-            self._pool.shutdown(cancel_futures=True)
+            self.abort()
+
+    def abort(self) -> None:
+        """Leave the folder as it is."""
+        self._pool.shutdown(cancel_futures=True)
 
     def __enter__(self) -> Self:
         return self

@@ -394,7 +394,7 @@ def test_several_processes_share_the_parts(tmp_path: Path, translator: Translato
     upscale(source, tmp_path / "wanted.mp4", weights=translator, options=options)
     with ThreadPoolExecutor() as pool:
         shares = [pool.submit(share, source, tmp_path / "out.mp4", translator, options, rank) for rank in range(3)]
-    assert [share.result().record.frames for share in shares] == [24, 9, 5]
+    assert [share.result().record.frames for share in shares] == [24, 10, 9]
     assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "wanted.mp4").read_bytes()
     assert names(tmp_path) == {"in.mp4", "wanted.mp4", "out.mp4"}
 
@@ -534,7 +534,7 @@ def test_on_a_full_disk_what_is_done_stays(tmp_path: Path, translator: Translato
     with pytest.raises(Stopped):
         upscale(source, target, weights=translator, options=given, progress=stop_after(6))
     full = tmp_path / "out.mp4.unfinished" / "under-way-000001.nut"
-    full.unlink()
+    full.unlink(missing_ok=True)
     full.symlink_to("/dev/full")
     with pytest.raises(OSError) as error:
         upscale(source, target, weights=translator, options=given)

@@ -1,6 +1,8 @@
 """The journal of a long job: what is done stays done, and nothing else passes for it."""
 
+import json
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -9,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from i2i.errors import InputError
-from i2i.video.journal import Journal, Record, Segment, cut
+from i2i.errors import InputError, RunStopped
+from i2i.video.journal import Journal, Record
+from i2i.video.segments import Segment, cut
 
 IDENTITY = {"source": "a", "crf": 17}
 
@@ -29,15 +32,6 @@ def opened(target: Path, *, overwrite: bool = False, **changes: object) -> Journ
 def commit(journal: Journal, segment: Segment, text: str, *, frames: int = 10) -> None:
     journal.under_way(segment, suffix=".nut").write_text(text)
     journal.commit(segment, Record(frames=frames), suffixes=[".nut"])
-
-
-def test_segments_cover_the_timeline_and_what_lies_around_it() -> None:
-    timeline = [0, 3, 7, 8, 20, 21, 30]
-    segments = cut(timeline, frames=3)
-    assert [(segment.first, segment.end) for segment in segments] == [(None, 8), (8, 30), (30, None)]
-    for pts in range(-5, 40):
-        assert sum(pts in segment for segment in segments) == 1
-    assert cut([5], frames=3) == [Segment(number=0, first=None, end=None)]
 
 
 def test_what_is_done_is_found_again(target: Path) -> None:
@@ -72,6 +66,44 @@ def test_folders_under_way_begin_empty_and_take_the_place_of_older_ones(target: 
             folder.rename(journal.part(segment, suffix=""))
     journal.commit(segment, Record(frames=1), suffixes=[""])
     assert [file.name for file in journal.part(segment, suffix="").iterdir()] == ["again"]
+
+
+@pytest.mark.parametrize("name", ["000000.nut", "000000.json", "process-0.json"])
+def test_what_a_power_cut_has_emptied_is_not_done(target: Path, name: str) -> None:
+    segment = cut(range(5), frames=10)[0]
+    journal = opened(target)
+    commit(journal, segment, "whole")
+    (journal.folder / name).write_text("")
+    again = opened(target)
+    assert (again.record(segment) is None) == (name != "process-0.json")
+
+
+def test_a_folder_of_somebody_else_is_left_alone(target: Path) -> None:
+    folder = target.with_name("out.mp4.unfinished")
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"something else: thesis\.txt"):
+        opened(target, overwrite=True)
+    assert (folder / "thesis.txt").read_text() == "mine"
+
+
+def test_settings_with_which_nothing_was_done_do_not_count(target: Path) -> None:
+    opened(target, crf=51)
+    opened(target, crf=17)
+
+
+def test_a_process_that_has_ended_is_not_waited_for(target: Path) -> None:
+    first, second = cut(range(20), frames=10)
+    journal = opened(target)
+    commit(journal, first, "first")
+    assert journal.wait_for(first, rank=1) == Record(frames=10)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    (journal.folder / "process-1.json").write_text(
+        json.dumps({"host": platform.node(), "pid": gone.pid, "begun": time.time()})
+    )
+    with pytest.raises(RunStopped, match="process 1"):
+        journal.wait_for(second, rank=1)
 
 
 def test_parts_made_otherwise_are_listed_and_kept(target: Path) -> None:
