@@ -23,14 +23,14 @@ KEPT_CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv")
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One image file to read and the one to write."""
+    """One image file to read and the one to write; see `VideoJob` for others."""
 
     source: Path
     target: Path
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoJob:
+class VideoJob(Job):
     """One video to make.
 
     Attributes:
@@ -39,8 +39,6 @@ class VideoJob:
         frames: the format of these, such as "png"; None for a video.
     """
 
-    source: Path
-    target: Path
     frames: str | None = None
 
 
@@ -53,8 +51,9 @@ def plan(
     `target` is the name of one. Videos in a folder keep their names, in .mkv where their container cannot be written.
 
     Raises:
-        InputError: as `plan_jobs`.
+        InputError: as `plan_jobs`; or the source is the address of a stream, or a pipe.
     """
+    _check_readable(source)
     images, videos = _find_jobs(source, target, suffix=suffix, image_format=image_format)
     for job in videos:
         _check_writable(job.target.parent)
@@ -65,10 +64,12 @@ def plan(
 def _find_jobs(source: str, target: str, *, suffix: str, image_format: str | None) -> tuple[list[Job], list[VideoJob]]:
     place, result = Path(source).expanduser(), Path(target).expanduser()
     to_folder = result.is_dir() or not result.suffix or target.endswith(("/", os.sep))
-    if suffix and not to_folder and result.suffix.lower() in VIDEO_SUFFIXES:
-        raise InputError(f"{target} is a file name, which says all; leave --suffix out, or give a folder")
+    if (suffix or image_format) and not to_folder and result.suffix.lower() in VIDEO_SUFFIXES:
+        raise _says_all(target)
     if place.is_file() and place.suffix.lower() not in READABLE_SUFFIXES:
         if to_folder and image_format is not None:
+            if suffix:
+                raise InputError(f"--suffix: the frames in {target} are numbered; leave it out")
             return [], [VideoJob(source=place, target=result, frames=image_format)]
         return [], [VideoJob(source=place, target=_name_video(place, result, suffix) if to_folder else result)]
     if not to_folder and result.suffix.lower() in VIDEO_SUFFIXES:
@@ -80,7 +81,11 @@ def _find_jobs(source: str, target: str, *, suffix: str, image_format: str | Non
         jobs = [
             VideoJob(source=video, target=_name_video(video, result / video.relative_to(base).parent, suffix))
             if image_format is None
-            else VideoJob(source=video, target=result / video.relative_to(base).with_suffix(""), frames=image_format)
+            else VideoJob(
+                source=video,
+                target=result / video.relative_to(base).with_name(f"{video.stem}{suffix}"),
+                frames=image_format,
+            )
             for video in videos
         ]
         if videos and not _find_files(place, excluded=result.resolve(), suffixes=READABLE_SUFFIXES)[1]:
@@ -112,10 +117,7 @@ def plan_jobs(source: str, target: str, *, suffix: str = "", image_format: str |
     folder = Path(target).expanduser()
     if place.is_file() and folder.suffix and not (folder.is_dir() or target.endswith(("/", os.sep))):
         if suffix or image_format:
-            raise InputError(
-                f"{target} is a file name, which says all; --suffix and --format are for results in a folder: "
-                f"leave them out, or give {target}/"
-            )
+            raise _says_all(target)
         if folder.suffix.lower() not in READABLE_SUFFIXES:
             raise InputError(
                 f"{target} names no image format: expected a file name that ends in one of "
@@ -196,6 +198,21 @@ def _find_files(place: Path, *, excluded: Path, suffixes: frozenset[str]) -> tup
     return base, list(found)
 
 
+def _check_readable(source: str) -> None:
+    if "://" in source:
+        raise InputError(f"{source} is no file; streams are taken from Python: i2i.video.upscale_live")
+    place = Path(source).expanduser()
+    if source == "-" or (place.exists() and not place.is_file() and not place.is_dir()):
+        raise InputError(f"{source}: expected a file that can be read twice, got a pipe or a device; save it as a file")
+
+
+def _says_all(target: str) -> InputError:
+    return InputError(
+        f"{target} is a file name, which says all; --suffix and --format are for results in a folder: leave them out, "
+        f"or give {target}/"
+    )
+
+
 def _missing(place: Path) -> InputError:
     return InputError(f"{place} does not exist, or is neither a file nor a folder; check the path")
 
@@ -249,14 +266,20 @@ def _check_writable(folder: Path) -> None:
         raise InputError(f"{existing} may not be written to; give another place for the results, or its permissions")
 
 
-def _check_apart(jobs: Sequence[Job | VideoJob]) -> None:
-    sources = {_identity(job.source): f"{'image' if isinstance(job, Job) else 'video'} {job.source}" for job in jobs}
+def _check_apart(jobs: Sequence[Job]) -> None:
+    sources = {
+        _identity(job.source): f"{'video' if isinstance(job, VideoJob) else 'image'} {job.source}" for job in jobs
+    }
     first: dict[Path, Path] = {}
     for job in jobs:
         if job.target in first:
+            advice = (
+                "each with a name of its own for the result"
+                if isinstance(job, VideoJob)
+                else "or keep their formats apart by leaving --format out"
+            )
             raise InputError(
-                f"{first[job.target]} and {job.source} would both become {job.target}; take them one by one, "
-                "or keep their formats apart by leaving --format out"
+                f"{first[job.target]} and {job.source} would both become {job.target}; take them one by one, {advice}"
             )
         first[job.target] = job.source
         there = _identity(job.target)

@@ -252,8 +252,24 @@ def test_images_and_videos_of_one_folder() -> None:
 )
 def test_two_videos_with_one_result_are_named(names: tuple[str, str], options: dict[str, str]) -> None:
     make(*names)
-    with pytest.raises(InputError, match=r"would both become out/a"):
+    with pytest.raises(InputError, match=r"would both become out/a.*each with a name of its own"):
         plan("in", "out", **options)
+
+
+@pytest.mark.parametrize("options", [{"suffix": "_x4"}, {"image_format": "png"}])
+@pytest.mark.parametrize("source", ["in", "a.mp4"])
+def test_the_name_of_a_video_says_all(source: str, options: dict[str, str]) -> None:
+    make("in/a.png", "a.mp4")
+    with pytest.raises(InputError, match=r"out\.mp4 is a file name, which says all"):
+        plan(source, "out.mp4", **options)
+
+
+def test_a_suffix_for_folders_of_frames() -> None:
+    make("in/sub/a.mp4")
+    frames = planned_videos("in", "out", image_format="png", suffix="_x4")
+    assert frames == {"in/sub/a.mp4": ("out/sub/a_x4", "png")}
+    with pytest.raises(InputError, match="--suffix: the frames in out are numbered"):
+        plan("in/sub/a.mp4", "out", image_format="png", suffix="_x4")
 
 
 @pytest.mark.parametrize(
@@ -271,6 +287,9 @@ def test_no_video_is_written_over(source: str, target: str) -> None:
     [
         ("nowhere.mp4", "out.mp4", r"nowhere\.mp4 does not exist"),
         ("nowhere.mp4", "out", r"nowhere\.mp4 does not exist"),
+        ("rtsp://host/a", "out.mp4", "rtsp://host/a is no file; .* i2i.video.upscale_live"),
+        ("pipe", "out.mp4", "pipe: expected a file that can be read twice"),
+        ("-", "out.mp4", "-: expected a file that can be read twice"),
         ("empty", "out", "empty has no image"),
         ("in", "in", "holds the"),
         ("a.mp4", "file/out.mp4", "file is a file"),
@@ -279,6 +298,7 @@ def test_no_video_is_written_over(source: str, target: str) -> None:
 )
 def test_what_cannot_be_done_with_videos_is_said(source: str, target: str, message: str) -> None:
     make("a.mp4", "file", "in/a.mp4")
+    os.mkfifo("pipe")
     Path("empty").mkdir()
     with pytest.raises(InputError, match=message):
         plan(source, target)
