@@ -28,7 +28,7 @@ from i2i.cli.jobs import Result, Steps, check_formats, check_large_result, run_j
 from i2i.cli.overrides import parse_overrides
 from i2i.cli.plan import Job, match_by_stem, plan
 from i2i.cli.share import Share
-from i2i.cli.video import VideoSettings, run_videos
+from i2i.cli.video import VideoSettings, check_videos, refuse, run_videos
 from i2i.data.image_io import ImageFile, read_image_file
 from i2i.errors import InputError
 from i2i.inference.engine import Progress
@@ -124,6 +124,13 @@ def main(settings: Settings) -> int:
     if settings.batch_size is not None and settings.batch_size < 1:
         raise InputError(f"--batch-size: expected at least 1, got {settings.batch_size}")
     images, videos = plan(settings.input, settings.output, suffix=settings.suffix, image_format=settings.format)
+    check_videos(videos, settings.video)
+    if not images:
+        refuse(
+            settings,
+            ("style", "seed", "instances", "style_encoder", "batch_size"),
+            why="for images, of which there are none here",
+        )
     code = 0
     if images:
         code = run_jobs(

@@ -30,7 +30,7 @@ from i2i.cli.jobs import Result, Steps, check_formats, check_large_result, run_j
 from i2i.cli.overrides import parse_overrides
 from i2i.cli.plan import Job, plan
 from i2i.cli.share import Share
-from i2i.cli.video import VideoSettings, run_videos
+from i2i.cli.video import VideoSettings, check_videos, refuse, run_videos
 from i2i.data.image_io import ImageFile, read_image_file
 from i2i.errors import InputError
 from i2i.inference.engine import SMALLEST_TILE_PX, Progress
@@ -123,6 +123,9 @@ def main(settings: Settings) -> int:
     target = _one_of(settings.output, settings.output_option, name="OUTPUT", flag="-o")
     image_format = None if settings.format == "auto" else settings.format
     images, videos = plan(source, target, suffix=settings.suffix, image_format=image_format)
+    check_videos(videos, settings.video)
+    if not images:
+        refuse(settings, ("alpha_upsampler",), why="for images, of which there are none here")
     code = 0
     if images:
         code = run_jobs(

@@ -2,9 +2,9 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from tyro.conf import DisallowNone
 
+from i2i.cli.jobs import Tally
 from i2i.cli.plan import VideoJob
 from i2i.cli.progress import duration
 from i2i.cli.share import Share, find_share
@@ -46,7 +47,8 @@ class VideoSettings:
         preview_every_s: seconds between two of them.
         drop_streams: leave out what the result's container cannot hold.
         tag_matrix: where the source does not say its colour matrix, let the result say the one that was assumed.
-        overwrite: the result may be there; it is replaced once the new one is whole.
+        overwrite: the result may be there; it is replaced once the new one is whole. A folder of frames is not: one
+            with something in it stays as it is.
         fps: frames a second of a sequence of images: 24, 23.976, 30000/1001.
         threads: cores that the network may use on a CPU; all unless given.
         segment_frames: frames of a part, which is what a killed job loses at most; some twenty seconds of work on four
@@ -95,6 +97,39 @@ class VideoSettings:
         )
 
 
+def check_videos(jobs: Sequence[VideoJob], settings: VideoSettings) -> None:
+    """Find out before any work whether the settings suit the videos.
+
+    Raises:
+        InputError: they cannot be, or some would be without effect.
+    """
+    if not jobs:
+        refuse(settings, [field.name for field in fields(settings)], why="for videos, of which there are none here")
+        return
+    if len(jobs) > 1 and (settings.compare or settings.preview):
+        raise InputError("--compare and --preview are for one video; take the videos one by one")
+    for job in jobs:
+        settings.options(job.frames)
+    if settings.preview is None:
+        refuse(settings, ("preview_every_s",), why="for --preview, which is not asked for")
+    if settings.compare is None and all(job.frames is not None for job in jobs):
+        names = ("codec", "crf", "preset", "pix_fmt", "drop_streams", "tag_matrix")
+        refuse(settings, names, why="for results that are videos; these are images")
+    if any(job.source.is_file() for job in jobs):
+        refuse(settings, ("fps",), why="for sequences of images; the frames of a video keep their own times")
+    else:
+        refuse(settings, ("deinterlace", "drop_streams", "tag_matrix"), why="for sources that are videos, not images")
+
+
+def refuse(settings: object, names: Iterable[str], *, why: str) -> None:
+    """Raise InputError where such fields of a dataclass are not as by default, and would be without effect."""
+    defaults = {field.name: field.default for field in fields(settings)}  # type: ignore[arg-type]
+    given = [f"--{name.replace('_', '-')}" for name in names if getattr(settings, name) != defaults[name]]
+    if given:
+        are, them = ("is", "it") if len(given) == 1 else ("are", "them")
+        raise InputError(f"{', '.join(given)} {are} {why}; leave {them} out")
+
+
 def run_videos(
     jobs: Sequence[VideoJob],
     prepare: Callable[[Share], Treatment],
@@ -106,7 +141,7 @@ def run_videos(
     """Make the videos one after another, each together with the other processes, and say what became of them.
 
     Args:
-        jobs: the videos.
+        jobs: the videos, for which `check_videos` has been called.
         prepare: loads the network, and says how it is used.
         settings: how they are read and written.
         skip_existing: leave out those whose result is there.
@@ -117,30 +152,36 @@ def run_videos(
 
     Raises:
         InputError: nothing could start, or the only video failed.
+        RunStopped: the disk is full or may not be written to.
     """
     share = find_share()
-    if len(jobs) > 1 and (settings.compare or settings.preview):
-        raise InputError("--compare and --preview are for one video; take the videos one by one")
-    treatment = prepare(share)
-    code = 0
-    for job in jobs:
-        if skip_existing and job.target.exists():
-            continue
+    waiting = [job for job in jobs if not (skip_existing and _is_there(job.target))]
+    tally = Tally(skipped=len(jobs) - len(waiting))
+    cut_off = False
+    with share.beside_others() as wait_for_others:
+        treatment = prepare(share)
         try:
-            summary = _make(job, treatment, settings, share)
+            for job in waiting:
+                with tally.attempt(job) if len(jobs) > 1 else nullcontext():
+                    summary = _make(job, treatment, settings, share)
+                    tally.done += 1
+                    cut_off = cut_off or (summary.record.missing > 0 and share.rank == 0)
+                    _say(job, summary, share, done=done)
         except KeyboardInterrupt:
             print("Interrupted. The same command goes on where it stopped.", file=sys.stderr)
             return 130
-        except InputError as error:
-            if len(jobs) == 1:
-                raise
-            print(error, file=sys.stderr)
-            code = 1
-            continue
-        _say(summary, share, done=done)
-        if summary.record.missing and share.rank == 0:
-            code = 1
-    return code
+        finally:
+            if len(jobs) > 1 or tally.skipped:
+                _say_of_all(tally, share, done=done)
+        if tally.failures or cut_off:
+            wait_for_others()
+            return 1
+    return 0
+
+
+def _is_there(target: Path) -> bool:
+    """An empty folder is no result."""
+    return any(target.iterdir()) if target.is_dir() else target.exists()
 
 
 def _make(job: VideoJob, treatment: Treatment, settings: VideoSettings, share: Share) -> Summary:
@@ -161,14 +202,12 @@ def _make(job: VideoJob, treatment: Treatment, settings: VideoSettings, share: S
                 "--deinterlace makes whole frames.",
                 file=sys.stderr,
             )
-        with _progress(show=share.rank == 0, name=str(job.target)) as progress:
+        with _progress(share, name=str(job.target)) as progress:
             return work.run(progress)
 
 
 def _open(place: Path, settings: VideoSettings) -> Source:
     if place.is_file():
-        if settings.fps is not None:
-            raise InputError(f"--fps is for sequences of images; the frames of {place} keep their own times")
         return VideoFile(place, deinterlace=settings.deinterlace)
     paths = find_sequence(place)
     if settings.fps is None:
@@ -189,43 +228,56 @@ def _rate(text: str) -> Fraction:
 
 
 @contextmanager
-def _progress(*, show: bool, name: str) -> Iterator[Callable[[int, int], None]]:
+def _progress(share: Share, *, name: str) -> Iterator[Callable[[int, int], None]]:
     """Shows frames, frames a second and the time left: a live line on a terminal, a line now and then elsewhere."""
     console = Console()
-    begun = printed = time.perf_counter()
+    shows = share.rank == 0
+    prints = shows and not console.is_terminal
     bar = Progress(
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TextColumn("frames, {task.fields[fps]} a second,"),
         TimeRemainingColumn(),
-        TextColumn("left"),
+        TextColumn("{task.fields[left]}"),
         console=console,
-        disable=not (show and console.is_terminal),
+        disable=not (shows and console.is_terminal),
         speed_estimate_period=120,
     )
-    task = bar.add_task(name, total=None, fps="0")
+    task = bar.add_task(name, total=None, fps="?", left="left")
+    # All that is slow in the beginning lies before the first frame.
+    first: tuple[float, int] | None = None
+    printed = time.perf_counter()
+    through = False
 
     def update(done: int, total: int) -> None:
-        nonlocal printed
+        nonlocal first, printed, through
         now = time.perf_counter()
-        speed = done / (now - begun)
-        bar.update(task, completed=done, total=max(done, total), fps=f"{speed:.1f}")
-        if show and not console.is_terminal and done and now - printed >= EVERY_S:
-            printed = now
-            left = duration(max(0, total - done) / speed)
-            print(f"{done}/{total} frames, {speed:.1f} a second, {left} left", flush=True)
+        bar.update(task, completed=done, total=max(done, total))
+        if done and first is None:
+            first = now, done
+        if first is not None and done > first[1]:
+            speed = (done - first[1]) / (now - first[0])
+            bar.update(task, fps=f"{speed:.1f}")
+            if prints and now - printed >= EVERY_S:
+                printed = now
+                left = duration(max(0, total - done) / speed)
+                print(f"{done}/{total} frames, {speed:.1f} a second, {left} left", flush=True)
+        if done >= total and share.world_size > 1 and not through:
+            through = True
+            bar.update(task, left="left, waiting for the other processes")
+            if prints:
+                print(f"all {done} frames of this process are done; waiting for the other processes", flush=True)
 
     with bar:
         yield update
 
 
-def _say(summary: Summary, share: Share, *, done: str) -> None:
+def _say(job: VideoJob, summary: Summary, share: Share, *, done: str) -> None:
     record, load = summary.record, summary.load
-    who = f"process {share.rank} of {share.world_size}: " if share.world_size > 1 else ""
     computed = record.frames - summary.found
     speed = f", {computed / summary.seconds:.2f} a second" if computed > 0 and share.world_size == 1 else ""
     found = f", {summary.found} of them by an earlier run" if summary.found else ""
-    lines = [f"{who}{summary.target}: {record.frames} frames {done}{found}, in {duration(summary.seconds)}{speed}"]
+    lines = [f"{_who(share)}{job.target}: {record.frames} frames {done}{found}, in {duration(summary.seconds)}{speed}"]
     if load.wall_s:
         lines.append(f"  the network waited for {load.waiting:.0%} of the time")
     if record.computed < record.pixels:
@@ -234,9 +286,26 @@ def _say(summary: Summary, share: Share, *, done: str) -> None:
         )
     if record.redone:
         lines.append(f"  {record.redone} images came out as NaN or infinity and were computed again, more widely")
-    if record.repeated:
-        lines.append(f"  {record.repeated} frames could not be decoded; the one before stands in their place")
-    if record.missing:
-        lines.append(f"  {record.missing} frames are missing at the end, where the video is cut off")
-    lines += [f"  {reason}" for reason in (*record.reasons, *(summary.notes if share.rank == 0 else ()))]
+    damage = ((record.repeated, "repeated"), (record.missing, "missing at the end"))
+    counts = [f"{_counted(number, 'frame')} {what}" for number, what in damage if number]
+    if counts:
+        lines.append(f"  {' and '.join(counts)}{':' if record.reasons else ''}")
+    lines += [f"  {'  ' if counts else ''}{reason}" for reason in record.reasons]
+    lines += [f"  {note}" for note in (summary.notes if share.rank == 0 else ())]
     print("\n".join(lines), flush=True)
+
+
+def _say_of_all(tally: Tally, share: Share, *, done: str) -> None:
+    skipped = f", {tally.skipped} skipped, for their results are there" if tally.skipped else ""
+    failed = f", {len(tally.failures)} failed" if tally.failures else ""
+    lines = [f"{_who(share)}{_counted(tally.done, 'video')} {done}{skipped}{failed}"]
+    lines += [f"  failed: {reason}" for reason in tally.failures.values()]
+    print("\n".join(lines), flush=True)
+
+
+def _who(share: Share) -> str:
+    return f"process {share.rank} of {share.world_size}: " if share.world_size > 1 else ""
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"

@@ -1,5 +1,6 @@
 """`i2i upscale` and `i2i translate` on videos: kills, several processes, bad input, and what people are told."""
 
+import errno
 import os
 import random
 import re
@@ -26,9 +27,13 @@ from i2i.cli import translate as translate_command
 from i2i.cli import upscale as upscale_command
 from i2i.cli import video
 from i2i.cli.entry import exit_code, parse
+from i2i.cli.plan import VideoJob
+from i2i.cli.share import Share
 from i2i.data.image_io import write_image
 from i2i.generators import CompactGenerator, ResNetGenerator
-from i2i.video.journal import Journal, Segment
+from i2i.video.job import Summary
+from i2i.video.journal import Journal, Record, Segment
+from i2i.video.pipeline import Load
 
 CHILD = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 QUICK = ("--preset", "ultrafast", "--crf", "1")
@@ -121,8 +126,10 @@ def test_a_folder_of_videos_and_images(clip: Path, here: Path, capsys: pytest.Ca
     assert upscale("all", "out", "--suffix", "_x2") == 0
     made = {path.relative_to("out").as_posix() for path in Path("out").rglob("*") if path.is_file()}
     assert made == {"a_x2.mp4", "deep/b_x2.mov", "c_x2.png"}
+    assert "2 videos upscaled\n" in capsys.readouterr().out
     before = {name: Path("out", name).stat().st_mtime_ns for name in made}
     assert upscale("all", "out", "--suffix", "_x2", "--skip-existing") == 0
+    assert "0 videos upscaled, 2 skipped, for their results are there" in capsys.readouterr().out
     assert {name: Path("out", name).stat().st_mtime_ns for name in made} == before
 
 
@@ -131,8 +138,54 @@ def test_one_bad_video_does_not_stop_the_rest(here: Path, capsys: pytest.Capture
     (here / "all" / "a.mp4").write_bytes(b"nothing of use")
     make_clip(here / "all" / "b.mp4", frames=5)
     assert upscale("all", "out") == 1
-    assert "a.mp4" in capsys.readouterr().err
+    output = capsys.readouterr()
+    assert "a.mp4" in output.err
+    assert "1 video upscaled, 1 failed\n  failed: all/a.mp4" in output.out
     assert len(times(Path("out/b.mp4"))) == 5
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(RuntimeError("it is broken"), "RuntimeError: it is broken"), (PermissionError(errno.EACCES, "No"), "No")],
+)
+def test_an_error_of_any_kind_does_not_stop_the_rest(
+    error: Exception, told: str, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_for_the_first(error, here, monkeypatch)
+    assert upscale("all", "out") == 1
+    assert re.search(rf"all/a\.mp4.*{told}|out/a\.mp4.*{told}", capsys.readouterr().err)
+    assert len(times(Path("out/b.mp4"))) == 5
+
+
+def test_a_full_disk_stops_the_rest(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_for_the_first(OSError(errno.ENOSPC, "No space left on device"), here, monkeypatch)
+    assert upscale("all", "out") == 1
+    assert "out/a.mp4: No space left on device" in capsys.readouterr().err
+    assert not Path("out/b.mp4").exists()
+
+
+def fail_for_the_first(error: Exception, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two videos in the folder "all"."""
+    for name in ("all/a.mp4", "all/b.mp4"):
+        (here / name).parent.mkdir(exist_ok=True)
+        make_clip(here / name, frames=5)
+    make = video._make
+
+    def make_or_fail(job: VideoJob, *others: Any) -> Summary:
+        if job.source.name == "a.mp4":
+            raise error
+        return make(job, *others)
+
+    monkeypatch.setattr(video, "_make", make_or_fail)
+
+
+def test_an_empty_folder_is_no_result(clip: Path) -> None:
+    Path("frames").mkdir()
+    for _ in range(2):
+        assert upscale(clip, "frames", "--format", "png", "--skip-existing") == 0
+        assert len(list(Path("frames").iterdir())) == 36
 
 
 def test_frames_in_a_folder_and_back(clip: Path) -> None:
@@ -255,11 +308,59 @@ def test_two_processes_share_a_video(launched: bool, clip: Path) -> None:
 # ---- Bad input
 
 
-def test_progress_before_the_first_frame_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where frames are steadied: those before the first are computed for it alone."""
-    monkeypatch.setattr(video, "EVERY_S", 0.0)
-    with video._progress(show=True, name="out.mp4") as progress:
-        progress(0, 10)
+def test_progress_is_measured_from_the_first_frame_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """None before it: where frames are steadied, some are computed for the first alone. At last others are awaited."""
+    now = [0]
+    monkeypatch.setattr(video.time, "perf_counter", lambda: now[0])
+    with video._progress(Share(rank=0, world_size=2, local_rank=0), name="out.mp4") as progress:
+        for now[0], done in ((100, 0), (100, 4), (104, 12), (109, 22), (114, 32), (134, 72), (135, 72)):
+            progress(done, 72)
+    assert capsys.readouterr().out.splitlines() == [
+        "12/72 frames, 2.0 a second, 30 s left",
+        "32/72 frames, 2.0 a second, 20 s left",
+        "72/72 frames, 2.0 a second, 0 s left",
+        "all 72 frames of this process are done; waiting for the other processes",
+    ]
+
+
+def test_damage_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    record = Record(frames=90, repeated=1, missing=12, reasons=("some would not decode", "the file is cut off"))
+    summary = Summary(target=Path("out.mp4"), record=record, found=90, load=Load(), seconds=1, notes=("A note.",))
+    video._say(
+        VideoJob(source=Path("in.mp4"), target=Path("out.mp4")),
+        summary,
+        Share(rank=0, world_size=1, local_rank=0),
+        done="upscaled",
+    )
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "  1 frame repeated and 12 frames missing at the end:",
+        "    some would not decode",
+        "    the file is cut off",
+        "  A note.",
+    ]
+
+
+def test_options_without_effect_are_refused(clip: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before anything is loaded: there are no such weights."""
+    write_image(here / "images" / "1.png", np.zeros((5, 6, 3), np.uint8))
+    for source, target, options, told in (
+        ("images", "out", ("--stabilise", "--crf", "3"), "--crf, --stabilise are for videos"),
+        ("images", "out.mp4", ("--fps", "9", "--deinterlace"), "--deinterlace is for sources that are videos"),
+        ("images", "out.mp4", ("--fps", "9", "--drop-streams"), "--drop-streams is for sources that are videos"),
+        (clip, "out", ("--format", "png", "--codec", "av1", "--crf", "9"), "--codec, --crf are for results that"),
+        (clip, "out.mp4", ("--format", "png"), "out.mp4 is a file name"),
+        (clip, "out.mp4", ("--preview-every-s", "9"), "--preview-every-s is for --preview"),
+        (clip, "out.mp4", ("--alpha-upsampler", "bicubic"), "--alpha-upsampler is for images"),
+        (clip, "out.mp4", ("--threads", "0"), "threads: expected at least 1"),
+        (".", "out", ("--format", "jpg"), "png or tif"),
+    ):
+        assert told in refused(capsys, source, target, "--weights", "nowhere", *options)
+    assert not Path("out").exists()
+    for options in (("--style", "a.png"), ("--seed", "0"), ("--instances", "a"), ("--batch-size", "2")):
+        assert run(translate_command, clip, "out.mp4", "--weights", "nowhere", *options) == 2
+        assert f"{options[0]} is for images" in capsys.readouterr().err
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 2) -> str:
@@ -340,7 +441,7 @@ def test_of_a_truncated_video_the_beginning_is_kept(
     cut_off(here / f"in{suffix}")
     assert upscale(f"in{suffix}", f"out{suffix}", *QUICK) == 1
     output = capsys.readouterr().out
-    count = int(re.search(r"(\d+) frames are missing at the end, where the video is cut off", output)[1])
+    count = int(re.search(r"(\d+) frames missing at the end:", output)[1])
     made = times(Path(f"out{suffix}"))
     assert abs(len(made) + count - 30) <= (suffix == ".mkv")
     assert made == times(here / f"whole{suffix}")[: len(made)]
@@ -420,6 +521,21 @@ def test_a_full_disk(clip: Path, capsys: pytest.CaptureFixture[str], monkeypatch
     Path("out.mp4.unfinished/under-way-000002.nut").unlink()
     assert upscale(clip, "out.mp4", "--segment-frames", "5", *QUICK) == 0
     assert "36 frames upscaled, 10 of them by an earlier run" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_one_bad_video_does_not_end_the_others_under_torchrun(here: Path) -> None:
+    (here / "all").mkdir()
+    (here / "all" / "a.mp4").write_bytes(b"nothing of use")
+    make_clip(here / "all" / "b.mp4", frames=40)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    options = ("--weights", "weights", "--segment-frames", "5", "--preset", "veryslow")
+    process = start("all", "out", *options, launcher=launcher)
+    output, error = process.communicate(timeout=100)
+    assert process.returncode == 1, error
+    assert len(times(Path("out/b.mp4"))) == 40
+    for rank in range(2):
+        assert f"process {rank} of 2: 1 video upscaled, 1 failed" in output
 
 
 @pytest.mark.slow
