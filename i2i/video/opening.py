@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from statistics import median_low
 
 import av
 from av.container import InputContainer
@@ -16,6 +17,7 @@ from i2i.errors import InputError
 from i2i.video.containers import is_cover
 from i2i.video.truncated import bytes_announced, lacks_index
 
+_MOSTLY = 0.9
 _USUAL_RATE = Fraction(25)  # FFmpeg's guess, too, where nothing is said
 _MOST_OFF = 4  # times: a rate that a container claims, from the mean; half or double is right where fields are counted
 
@@ -109,8 +111,8 @@ def read_index(path: Path) -> Index:
     times, keys = array("q"), array("q")
     timeless = 0
     last = duration = 0
-    incomplete = False
-    with opened(path) as (container, stream):
+    incomplete = damaged = False
+    with _errors() as errors, opened(path) as (container, stream):
         codec = stream.codec_context.name
         aspect = stream.sample_aspect_ratio or Fraction(1)
         for packet in packets_of(container, stream):
@@ -125,6 +127,7 @@ def read_index(path: Path) -> Index:
                 last, duration = packet.pts, packet.duration or 0
             times.append(packet.pts)
             incomplete = packet.is_corrupt
+            damaged = damaged or incomplete
         if not times and not timeless:
             raise InputError(f"{path}: expected a video, got one without a single frame")
         jumps = any(later < earlier for earlier, later in pairwise(keys))
@@ -136,6 +139,8 @@ def read_index(path: Path) -> Index:
         else:
             time_base = Fraction(stream.time_base or 0)
             timeline = array("q", sorted(set(times)))
+            if damaged or errors:
+                timeline = _without_holes(timeline)
             rate = stream.average_rate or stream.guessed_rate or _USUAL_RATE
             if len(timeline) > 1:
                 mean = (len(timeline) - 1) / ((timeline[-1] - timeline[0]) * time_base)
@@ -162,6 +167,32 @@ def read_index(path: Path) -> Index:
         cut_off=cut_off,
         notes=("Its timestamps jump back, so frames are timed by their rate.",) if jumps else (),
     )
+
+
+@contextmanager
+def _errors() -> Iterator[list[tuple[int, str, str]]]:
+    """What FFmpeg says of errors while it reads, which it does not raise."""
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture() as said:
+            yield said
+    finally:
+        av.logging.set_level(level)
+
+
+def _without_holes(timeline: array) -> array:
+    """The timestamps, and those of frames whose packets were not even found, where frames come at even distances."""
+    steps = [later - earlier for earlier, later in pairwise(timeline)]
+    usual = median_low(steps) if steps else 0
+    even = sum(abs(step - usual) <= usual / 10 for step in steps)
+    if even < _MOSTLY * len(steps):
+        return timeline
+    whole = array("q", timeline[:1])
+    for earlier, later in pairwise(timeline):
+        count = max(1, round((later - earlier) / usual))
+        whole.extend(earlier + (later - earlier) * number // count for number in range(1, count + 1))
+    return whole
 
 
 def _missing(
