@@ -70,6 +70,7 @@ def check_container(target: Path, settled: Settled, *, source: Path | None, drop
         ]
         raise InputError(
             f"{target}: {target.suffix} does not hold {settled.encoder} ({reason}); {_either(fitting)} does"
+            + (", or choose --codec vp9 or av1" if muxer == "webm" else "")
         )
     notes = []
     if muxer in ("matroska", "webm") and (1000 * settled.format.time_base).denominator != 1:

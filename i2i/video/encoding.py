@@ -287,7 +287,8 @@ def _notes(encoding: Encoding, format: Format, written: Format) -> Iterator[str]
         yield f"{encoding.codec} stores colour at half the size, unlike the source; x264, x265 and ffv1 need not."
     if encoding.codec == "x264" and (written.bits, written.chroma) != (8, "420"):
         sampling = ":".join(written.chroma)
-        yield f"Few browsers and televisions play H.264 of {written.bits} bits and {sampling}: --pix-fmt yuv420p."
+        other = "--pix-fmt yuv420p" if written.chroma != "420" else "--codec x265, or --pix-fmt yuv420p for 8 bits"
+        yield f"Few browsers and televisions play H.264 of {written.bits} bits and {sampling}; more play {other}."
 
 
 class _Encoder(NamedTuple):

@@ -42,6 +42,11 @@ CHECK_AFTER = 16
 # Results that are on their way at the same time, for each worker: computed, steadied, converted, encoded.
 RESULTS_HELD = 6
 PREVIEWS = (".png", ".jpg", ".webp")
+IMAGES_ALONE = "Images hold neither sound nor subtitles nor the times of frames."
+CHROMA_FOR_PLAYERS = (
+    "Colour is stored at half the size, as players want it; --pix-fmt yuv444p keeps it whole, and ffv1 all of it."
+)
+BT709 = Colour(range=1, matrix=1, primaries=1, transfer=1)
 UNSAID_MATRIX = (
     "The source does not say its colour matrix, nor does the result. Players that go by the size take small pictures "
     "for BT.601 and large ones for BT.709; --tag-matrix lets the result say what the source was taken for."
@@ -189,18 +194,32 @@ class Job:
         self._redone = treatment.translator.engine.redone
         treatment.translator.engine.study()
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know, in sentences; after `run` there may be more."""
+        return tuple(dict.fromkeys((*self._source.notes, *self._notes)))
+
     def _settle(self, target: Path, size: tuple[int, int], picture: Picture, *, suffix: str) -> "_Result":
         settled = None
         if suffix:
-            format = _resized(self._source.format, *size)
-            if self._options.tag_matrix:
-                format = replace(format, colour=_assumed(format))
-            elif format.chroma != "rgb" and _assumed(format) != _assumed(replace(format, lines=format.height)):
-                self._notes.append(UNSAID_MATRIX)
-            settled = settle(self._options.encoding, format=format)
+            settled = settle(self._options.encoding, format=self._format(size))
             left_out = check_container(target, settled, source=self._source.file, drop=self._options.drop_streams)
             self._notes += [*settled.notes, *left_out]
+        elif self._source.file is not None:
+            self._notes.append(IMAGES_ALONE)
         return _Result(target=target, picture=picture, suffix=suffix, settled=settled)
+
+    def _format(self, size: tuple[int, int]) -> Format:
+        """What the encoder is asked for."""
+        format, encoding = _resized(self._source.format, *size), self._options.encoding
+        if self._source.file is None and encoding.pix_fmt is None and encoding.codec != "ffv1":
+            self._notes.append(CHROMA_FOR_PLAYERS)
+            return replace(format, chroma="420", colour=BT709)
+        if self._options.tag_matrix:
+            return replace(format, colour=_assumed(format))
+        if format.chroma != "rgb" and _assumed(format) != _assumed(replace(format, lines=format.height)):
+            self._notes.append(UNSAID_MATRIX)
+        return format
 
     def run(self, progress: Progress | None = None) -> Summary:
         """Do this process's share and, in the first one, join the result.
@@ -220,7 +239,11 @@ class Job:
         missing = [segment for segment in mine if segment not in records]
         load = Load()
         if missing and self._journal.finished is None and self._journal.folder.exists():
-            load = self._compute(missing, records, progress)
+            try:
+                load = self._compute(missing, records, progress)
+            except BaseException:
+                self._journal.leave()
+                raise
         record = self._join() if self._rank == 0 else sum(records.values(), Record())
         return Summary(
             target=self._target,
@@ -228,7 +251,7 @@ class Job:
             found=found,
             load=load,
             seconds=time.perf_counter() - begun,
-            notes=tuple(dict.fromkeys((*self._source.notes, *self._notes))),
+            notes=self.notes,
         )
 
     def _compute(self, segments: list[Segment], records: dict[Segment, Record], progress: Progress | None) -> Load:

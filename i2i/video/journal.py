@@ -167,6 +167,11 @@ class Journal:
                 f"{self._targets[0]} is being made already, by the process {other['pid']}; wait for it, or end it"
             )
 
+    def leave(self) -> None:
+        """Tell the other processes that this one gives up."""
+        with suppress(OSError):
+            self._write(self._process(self._rank), {**_this_process(), "gone": True})
+
     def under_way(self, segment: Segment, *, suffix: str) -> Path:
         """Where a part is written to: a file, or a folder. What a killed run left there is gone."""
         path = self.folder / f"under-way-{segment.number:06}{suffix}"
@@ -312,6 +317,8 @@ def _this_process() -> dict[str, str | int | float]:
 
 def _runs(noted: Mapping[str, Any], *, elsewhere: bool) -> bool:
     """Whether this very process, and not a later one with its number, still runs; `elsewhere` on another machine."""
+    if noted.get("gone"):
+        return False
     if noted["host"] != platform.node():
         return elsewhere
     try:

@@ -104,6 +104,11 @@ def test_a_process_that_has_ended_is_not_waited_for(target: Path) -> None:
     )
     with pytest.raises(RunStopped, match="process 1"):
         journal.wait_for(second, rank=1)
+    other = Journal([target], IDENTITY, rank=1)
+    assert other.open(overwrite=False)
+    other.leave()
+    with pytest.raises(RunStopped, match="process 1"):
+        journal.wait_for(second, rank=1)
 
 
 def test_parts_made_otherwise_are_listed_and_kept(target: Path) -> None:
