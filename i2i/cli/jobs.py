@@ -70,7 +70,7 @@ class Tally:
         try:
             yield
         except Exception as error:  # whatever it is, it is told, and a long job must not end at one file
-            reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+            reason = str(error) if isinstance(error, (InputError, RunStopped)) else f"{type(error).__name__}: {error}"
             if isinstance(error, OSError):
                 reason = f"{error.filename or job.target}: {error.strerror or error}"
                 if error.errno in FATAL:
@@ -115,7 +115,7 @@ def run_jobs(jobs: Sequence[Job], prepare: Callable[[Share], Steps[Reading]], *,
     waiting = [job for job in mine if not (skip_existing and job.target.exists())]
     tally = Tally(skipped=len(mine) - len(waiting))
     begun = time.perf_counter()
-    with share.beside_others() as wait_for_others:
+    with share.beside_others("images") as wait_for_others:
         steps = prepare(share)
         try:
             with FileProgress(total=len(waiting), show=share.rank == 0 and bool(waiting)) as progress:

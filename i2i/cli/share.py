@@ -42,11 +42,14 @@ class Share:
         return f"{accelerator.type}:{self.local_rank % torch.accelerator.device_count()}"
 
     @contextmanager
-    def beside_others(self) -> Iterator[Callable[[], None]]:
+    def beside_others(self, work: str) -> Iterator[Callable[[], None]]:
         """Give a function that waits until all other processes have left this block.
 
         torchrun, which `accelerate launch` uses too, stops every process as soon as one exits with an error, so one
         with bad news waits before it leaves. Under other launchers, which let the others go on, nothing waits.
+
+        Args:
+            work: what is done in the block, by which it is told apart from others.
         """
         if self.world_size == 1 or "TORCHELASTIC_RUN_ID" not in os.environ:
             yield lambda: None
@@ -54,20 +57,21 @@ class Share:
         from torch.distributed import TCPStore
 
         store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+        key = f"{_THROUGH}/{work}"
         through = False
 
         def wait() -> None:
             nonlocal through
             through = True
-            store.add(_THROUGH, 1)
-            while store.add(_THROUGH, 0) < self.world_size:
+            store.add(key, 1)
+            while store.add(key, 0) < self.world_size:
                 time.sleep(0.2)
 
         try:
             yield wait
         finally:
             if not through:
-                store.add(_THROUGH, 1)
+                store.add(key, 1)
 
 
 def find_share(environment: Mapping[str, str] = os.environ) -> Share:

@@ -140,14 +140,14 @@ def main(settings: Settings) -> int:
             done="translated",
         )
     if videos and code != 130:
-        later = run_videos(
+        code = run_videos(
             videos,
             lambda share: translation(_load(settings, share)),
             settings.video,
             skip_existing=settings.skip_existing,
             done="translated",
+            code=code,
         )
-        code = max(code, later)
     return code
 
 

@@ -135,14 +135,14 @@ def main(settings: Settings) -> int:
             done="upscaled",
         )
     if videos and code != 130:
-        later = run_videos(
+        code = run_videos(
             videos,
             lambda share: upscaling(_load(settings, share)),
             settings.video,
             skip_existing=settings.skip_existing,
             done="upscaled",
+            code=code,
         )
-        code = max(code, later)
     return code
 
 

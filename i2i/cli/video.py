@@ -138,6 +138,7 @@ def run_videos(
     *,
     skip_existing: bool,
     done: str,
+    code: int = 0,
 ) -> int:
     """Make the videos one after another, each together with the other processes, and say what became of them.
 
@@ -147,9 +148,10 @@ def run_videos(
         settings: how they are read and written.
         skip_existing: leave out those whose result is there.
         done: what happens to frames, in a word for the summary: "upscaled".
+        code: the exit code of what was done before.
 
     Returns:
-        The exit code: 0; 1 where a video failed or is cut off; 130 when interrupted.
+        The exit code: 0, or `code`; 1 where a video failed or is cut off; 130 when interrupted.
 
     Raises:
         InputError: nothing could start, or the only video failed.
@@ -160,7 +162,7 @@ def run_videos(
     waiting = [job for job in jobs if not (skip_existing and _is_there(job.target))]
     tally = Tally(skipped=len(jobs) - len(waiting))
     cut_off = False
-    with share.beside_others() as wait_for_others:
+    with share.beside_others("videos") as wait_for_others:
         treatment = prepare(share)
         try:
             for job in waiting:
@@ -176,9 +178,10 @@ def run_videos(
             if len(jobs) > 1 or tally.skipped:
                 _say_of_all(tally, share, done=done)
         if tally.failures or cut_off:
+            code = 1
+        if code:
             wait_for_others()
-            return 1
-    return 0
+    return code
 
 
 def _is_there(target: Path) -> bool:

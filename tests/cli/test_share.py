@@ -66,7 +66,7 @@ from i2i.cli.share import Share
 rank, folder, slow = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "slow"
 while slow and not (folder / "go").exists():
     time.sleep(0.01)
-with Share(rank=rank, world_size=2, local_rank=rank).beside_others() as wait:
+with Share(rank=rank, world_size=2, local_rank=rank).beside_others("images") as wait:
     if not slow:
         (folder / f"waits{rank}").touch()
         wait()
@@ -99,5 +99,5 @@ def test_who_has_bad_news_waits_for_the_others_even_before_they_begin(tmp_path: 
 
 
 def test_a_process_alone_does_not_wait() -> None:
-    with Share(rank=0, world_size=1, local_rank=0).beside_others() as wait:
+    with Share(rank=0, world_size=1, local_rank=0).beside_others("images") as wait:
         wait()

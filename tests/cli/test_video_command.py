@@ -333,6 +333,7 @@ def test_damage_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
         summary,
         Share(rank=0, world_size=1, local_rank=0),
         done="upscaled",
+        skips=False,
     )
     assert capsys.readouterr().out.splitlines()[1:] == [
         "  1 frame repeated and 12 frames missing at the end:",
@@ -470,13 +471,13 @@ def test_a_container_that_cannot_hold_it_all(clip: Path, here: Path, capsys: pyt
     make_clip(here / "in.mkv", attachments=True, frames=3)
     assert "attachment" in refused(capsys, "in.mkv", "out.mp4")
     assert upscale("in.mkv", "out.mp4", "--drop-streams") == 0
-    assert "left out" in capsys.readouterr().out
+    assert "left out" in capsys.readouterr().err
 
 
 def test_odd_sizes(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_clip(here / "in.mp4", width=31, height=21, pix_fmt="yuv444p", frames=3)
     assert upscale("in.mp4", "out.mp4", "--scale", "3", "--pix-fmt", "yuv420p") == 0
-    assert "93 x 63 px became 94 x 64" in capsys.readouterr().out
+    assert "93 x 63 px became 94 x 64" in capsys.readouterr().err
     assert pictures(Path("out.mp4"))[0].shape == (64, 94, 3)
     assert upscale("in.mp4", "444.mp4", "--scale", "3") == 0
     assert pictures(Path("444.mp4"))[0].shape == (63, 93, 3)
