@@ -25,6 +25,7 @@ FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 HOLDS_ANYTHING = (".tif", ".tiff", ".npy")
 LARGE = 2**22  # values in an image
 CORNER_PX = 64
+INTERRUPTED = 130  # the exit code
 
 Reading = TypeVar("Reading")
 
@@ -122,7 +123,7 @@ def run_jobs(jobs: Sequence[Job], prepare: Callable[[Share], Steps[Reading]], *,
                 work_through(waiting, steps, tally=tally, progress=progress)
         except KeyboardInterrupt:
             print("Interrupted. The same command with --skip-existing goes on.", file=sys.stderr)
-            return 130
+            return INTERRUPTED
         finally:
             _summarise(tally, share, done=done, seconds=time.perf_counter() - begun)
         if tally.failures:

@@ -24,11 +24,11 @@ from typing import Annotated, Literal, NamedTuple
 import tyro
 
 import i2i
-from i2i.cli.jobs import Result, Steps, check_formats, check_large_result, run_jobs
+from i2i.cli.jobs import Result, Steps, check_formats, check_large_result
 from i2i.cli.overrides import parse_overrides
 from i2i.cli.plan import Job, match_by_stem, plan
 from i2i.cli.share import Share
-from i2i.cli.video import VideoSettings, check_videos, refuse, run_videos
+from i2i.cli.video import VideoSettings, check_videos, refuse, run_all
 from i2i.data.image_io import ImageFile, read_image_file
 from i2i.errors import InputError
 from i2i.inference.engine import Progress
@@ -131,24 +131,15 @@ def main(settings: Settings) -> int:
             ("style", "seed", "instances", "style_encoder", "batch_size"),
             why="for images, of which there are none here",
         )
-    code = 0
-    if images:
-        code = run_jobs(
-            images,
-            lambda share: _prepare(settings, share, images),
-            skip_existing=settings.skip_existing,
-            done="translated",
-        )
-    if videos and code != 130:
-        code = run_videos(
-            videos,
-            lambda share: translation(_load(settings, share)),
-            settings.video,
-            skip_existing=settings.skip_existing,
-            done="translated",
-            code=code,
-        )
-    return code
+    return run_all(
+        images,
+        videos,
+        prepare=lambda share: _prepare(settings, share, images),
+        treat=lambda share: translation(_load(settings, share)),
+        settings=settings.video,
+        skip_existing=settings.skip_existing,
+        done="translated",
+    )
 
 
 def _prepare(settings: Settings, share: Share, jobs: Sequence[Job]) -> Steps[Reading]:

@@ -26,11 +26,11 @@ import i2i
 from i2i.checkpoints.blend import blend
 from i2i.checkpoints.catalogue import find_weights
 from i2i.checkpoints.foreign import Checkpoint, open_checkpoint
-from i2i.cli.jobs import Result, Steps, check_formats, check_large_result, run_jobs
+from i2i.cli.jobs import Result, Steps, check_formats, check_large_result
 from i2i.cli.overrides import parse_overrides
 from i2i.cli.plan import Job, plan
 from i2i.cli.share import Share
-from i2i.cli.video import VideoSettings, check_videos, refuse, run_videos
+from i2i.cli.video import VideoSettings, check_videos, refuse, run_all
 from i2i.data.image_io import ImageFile, read_image_file
 from i2i.errors import InputError
 from i2i.inference.engine import SMALLEST_TILE_PX, Progress
@@ -126,24 +126,15 @@ def main(settings: Settings) -> int:
     check_videos(videos, settings.video)
     if not images:
         refuse(settings, ("alpha_upsampler",), why="for images, of which there are none here")
-    code = 0
-    if images:
-        code = run_jobs(
-            images,
-            lambda share: _prepare(settings, share, images),
-            skip_existing=settings.skip_existing,
-            done="upscaled",
-        )
-    if videos and code != 130:
-        code = run_videos(
-            videos,
-            lambda share: upscaling(_load(settings, share)),
-            settings.video,
-            skip_existing=settings.skip_existing,
-            done="upscaled",
-            code=code,
-        )
-    return code
+    return run_all(
+        images,
+        videos,
+        prepare=lambda share: _prepare(settings, share, images),
+        treat=lambda share: upscaling(_load(settings, share)),
+        settings=settings.video,
+        skip_existing=settings.skip_existing,
+        done="upscaled",
+    )
 
 
 def _one_of(positional: str | None, option: str | None, *, name: str, flag: str) -> str:

@@ -13,14 +13,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tyro.conf import DisallowNone
 
 from i2i.cli.allocation import keep_freed_memory
-from i2i.cli.jobs import Tally
-from i2i.cli.plan import VideoJob
+from i2i.cli.jobs import INTERRUPTED, Reading, Steps, Tally, run_jobs
+from i2i.cli.plan import Job, VideoJob
 from i2i.cli.progress import duration
 from i2i.cli.share import Share, find_share
 from i2i.errors import InputError
 from i2i.video.encoding import Codec, Encoding
 from i2i.video.frames import Source
-from i2i.video.job import Job, Options, Summary
+from i2i.video.job import Job as Work
+from i2i.video.job import Options, Summary
 from i2i.video.networks import Treatment
 from i2i.video.sequence import ImageSequence, find_sequence
 from i2i.video.source import VideoFile
@@ -131,6 +132,23 @@ def refuse(settings: object, names: Iterable[str], *, why: str) -> None:
         raise InputError(f"{', '.join(given)} {are} {why}; leave {them} out")
 
 
+def run_all(
+    images: Sequence[Job],
+    videos: Sequence[VideoJob],
+    *,
+    prepare: Callable[[Share], Steps[Reading]],
+    treat: Callable[[Share], Treatment],
+    settings: VideoSettings,
+    skip_existing: bool,
+    done: str,
+) -> int:
+    """Do the images, then the videos; see `run_jobs` and `run_videos`."""
+    code = run_jobs(images, prepare, skip_existing=skip_existing, done=done) if images else 0
+    if not videos or code == INTERRUPTED:
+        return code
+    return run_videos(videos, treat, settings, skip_existing=skip_existing, done=done, code=code)
+
+
 def run_videos(
     jobs: Sequence[VideoJob],
     prepare: Callable[[Share], Treatment],
@@ -173,7 +191,7 @@ def run_videos(
                     _say(job, summary, share, done=done, skips=settings.skip_duplicates)
         except KeyboardInterrupt:
             print("Interrupted. The same command goes on where it stopped.", file=sys.stderr)
-            return 130
+            return INTERRUPTED
         finally:
             if len(jobs) > 1 or tally.skipped:
                 _say_of_all(tally, share, done=done)
@@ -193,7 +211,7 @@ def _make(job: VideoJob, treatment: Treatment, settings: VideoSettings, share: S
     options = settings.options(job.frames)
     job.target.parent.mkdir(parents=True, exist_ok=True)
     with closing(_open(job.source, settings)) as source:
-        work = Job(
+        work = Work(
             source=source,
             target=job.target,
             treatment=treatment,
