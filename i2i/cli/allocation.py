@@ -13,7 +13,7 @@ def keep_freed_memory() -> None:
 
     By itself glibc gives maps as large as a network's back to the system, which then has to empty tens of thousands of
     pages for every frame; and it keeps a store for each thread, so that memory grows until all of them have held the
-    largest maps. To be called before threads begin.
+    largest maps. To be called before torch is imported, whose threads have stores already.
     """
     if platform.libc_ver()[0] != "glibc":
         return

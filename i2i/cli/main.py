@@ -5,6 +5,7 @@ import importlib
 import sys
 
 from i2i import __version__
+from i2i.cli.allocation import keep_freed_memory
 from i2i.cli.entry import DEBUG, exit_code, parse
 
 # A command's file holds a dataclass `Settings` and a function `main(settings) -> int | None`; its docstring is the
@@ -52,6 +53,7 @@ def main() -> None:
 
 
 def _start(command: str, arguments: list[str]) -> int | None:
+    keep_freed_memory()
     module = importlib.import_module(f"i2i.cli.{command}")
     settings = parse(module.Settings, arguments, description=module.__doc__ or "", program=f"i2i {command}")
     return module.main(settings)

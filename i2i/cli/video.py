@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from tyro.conf import DisallowNone
 
-from i2i.cli.allocation import keep_freed_memory
 from i2i.cli.jobs import INTERRUPTED, Reading, Steps, Tally, run_jobs
 from i2i.cli.plan import Job, VideoJob
 from i2i.cli.progress import duration
@@ -175,7 +174,6 @@ def run_videos(
         InputError: nothing could start, or the only video failed.
         RunStopped: the disk is full or may not be written to.
     """
-    keep_freed_memory()
     share = find_share()
     waiting = [job for job in jobs if not (skip_existing and _is_there(job.target))]
     tally = Tally(skipped=len(jobs) - len(waiting))

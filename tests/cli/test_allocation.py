@@ -8,11 +8,12 @@ import pytest
 
 COUNT = """
 import resource, threading
-import torch
 from i2i.cli.allocation import keep_freed_memory
 
 if {kept}:
     keep_freed_memory()
+
+import torch
 
 def work():
     for _ in range(20):
