@@ -41,4 +41,4 @@ def test_the_same_pages_are_used_again() -> None:
         )
         return int(done.stdout)
 
-    assert 10 * faults(True) < faults(False)
+    assert 2 * faults(True) < faults(False)
