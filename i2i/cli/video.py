@@ -35,7 +35,7 @@ class VideoSettings:
     Args:
         codec: x264 plays everywhere; x265 and av1 take less space and more time; ffv1 loses nothing; those named after
             a maker (nvenc, qsv, amf, videotoolbox) are fast and need the hardware.
-        crf: how much may be lost; smaller is better and larger on disk. Unless given, 17 of x264, 19 of x265, 21 of av1
+        crf: how much may be lost; smaller is better and larger on disk. Unless given, 16 of x264, 19 of x265, 21 of av1
             and vp9, near what can be told from the original.
         preset: time against space, in the encoder's own words: ultrafast … veryslow of x264 and x265.
         pix_fmt: such as yuv420p, or yuv420p10le for 10 bits; depth and chroma of the source unless given.

@@ -58,10 +58,11 @@ class Encoding:
             NVIDIA, qsv of Intel, amf of AMD, videotoolbox of Apple) are fast, take more space, and need the hardware.
         crf: how much may be lost; smaller loses less, 0 is the best there is. Up to 63 in AV1 and VP9, up to 51 in the
             others. By default what is hard to tell from the original when the picture is stopped, for work that took
-            hours deserves more than the codecs' own defaults: 17 of x264, 19 of x265, 21 of SVT-AV1 and VP9 and 19 of
+            hours deserves more than the codecs' own defaults: 16 of x264, 19 of x265, 21 of SVT-AV1 and VP9 and 19 of
             engines.
-        preset: time against space, in the encoder's own words: "ultrafast" … "veryslow" of x264 and x265 (default
-            "medium"), "0" … "13" of SVT-AV1 (6), "0" … "8" of VP9 (its cpu-used; 2), "p1" … "p7" of nvenc.
+        preset: time against space, in the encoder's own words: "ultrafast" … "veryslow" of x264 (default "veryfast",
+            which leaves a CPU's time to the network and takes no more space for it) and x265 ("medium"), "0" … "13" of
+            SVT-AV1 (6), "0" … "8" of VP9 (its cpu-used; 2), "p1" … "p7" of nvenc.
         pix_fmt: FFmpeg's name of a pixel format, such as "yuv420p" (8 bits) or "yuv420p10le" (10); by default the depth
             and chroma of the source, as near as the encoder has them.
 
@@ -309,7 +310,7 @@ class _Encoder(NamedTuple):
 def _encoder(codec: Codec) -> _Encoder:
     match codec:
         case "x264":
-            return _Encoder("libx264", 17, 51, "medium")
+            return _Encoder("libx264", 16, 51, "veryfast")
         case "x265":
             return _Encoder("libx265", 19, 51, "medium")
         case "av1":

@@ -132,8 +132,9 @@ def run_in_order(tasks: Iterable[Task[Item]], workers: Workers) -> Iterator[tupl
     Tasks are drawn in a thread of their own, a few ahead.
     """
     under_way: deque[_Batch[Item]] = deque()
-    # While the oldest is waited for, and what came of it written, the others have something to do.
-    most = 2 * workers.load.workers
+    # While the oldest is waited for, and what came of it written, the workers have something to do. Where frames
+    # repeat, most tasks are none for them.
+    most, most_of_all = 2 * workers.load.workers, 8 * workers.load.workers
     batch = _Batch[Item](workers.batch_size)
     with ReadAhead(tasks, count=most * workers.batch_size) as reading:
         for task in reading:
@@ -142,7 +143,7 @@ def run_in_order(tasks: Iterable[Task[Item]], workers: Workers) -> Iterator[tupl
                 batch.submit(workers)
                 under_way.append(batch)
                 batch = _Batch(workers.batch_size)
-                while len(under_way) > most:
+                while sum(one.computes for one in under_way) > most or len(under_way) > most_of_all:
                     yield from under_way.popleft().results()
         batch.submit(workers)
         for last in (*under_way, batch):
@@ -164,6 +165,11 @@ class _Batch(Generic[Item]):
     def full(self) -> bool:
         # Tasks without images count too, lest a still picture keep its results back for long.
         return sum(max(1, len(task.images)) for task in self._tasks) >= self._size
+
+    @property
+    def computes(self) -> bool:
+        """Whether the network has something to do with it."""
+        return bool(self._computed)
 
     def submit(self, workers: Workers) -> None:
         images = [image for task in self._tasks for image in task.images]

@@ -131,7 +131,7 @@ def test_settings_that_cannot_be_are_refused(arguments: dict[str, object], messa
 def test_crf_decides_how_much_is_kept() -> None:
     """By default more than x264 itself would keep."""
     options = [dict(settle(Encoding(crf=crf), format=a_format()).options)["crf"] for crf in (None, 0, 23.5)]
-    assert options == ["17", "0", "23.5"]
+    assert options == ["16", "0", "23.5"]
 
 
 def test_ffmpegs_log_is_left_as_it_was() -> None:

@@ -81,7 +81,29 @@ def test_only_a_few_tasks_are_under_way(batch_size: int) -> None:
         for _ in run_in_order(tasks(), workers):
             written += 1
     assert written == 300
-    assert most <= 12 * batch_size + 8
+    assert most <= 24 * batch_size + 8
+
+
+def test_workers_are_kept_busy_where_most_tasks_are_none() -> None:
+    """As with frames of which two of three repeat."""
+    at_once = most = 0
+    counting = threading.Lock()
+
+    def network(images: Tensor) -> Tensor:
+        nonlocal at_once, most
+        with counting:
+            at_once += 1
+            most = max(most, at_once)
+        time.sleep(0.02)
+        with counting:
+            at_once -= 1
+        return images
+
+    tasks = [Task(item=number, images=[image(0)] if number % 3 == 0 else []) for number in range(120)]
+    with hire(network, count=4) as workers:
+        list(run_in_order(tasks, workers))
+    assert most == 4
+    assert workers.load.waiting < 0.4
 
 
 def test_an_error_of_the_reader_comes_after_what_was_read() -> None:
