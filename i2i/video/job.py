@@ -18,7 +18,7 @@ from i2i.errors import InputError
 from i2i.inference.engine import PIXELS_PER_BATCH
 from i2i.inference.memory import available_bytes
 from i2i.video.containers import check_container
-from i2i.video.duplicates import Planner
+from i2i.video.duplicates import Assembler, Planner
 from i2i.video.encoding import Encoding, Settled, settle
 from i2i.video.frames import Colour, Damage, Format, Source
 from i2i.video.joining import join, join_images
@@ -259,6 +259,7 @@ class Job:
         done, total = 0, sum(end - first for first, end in (s.places(self._source.timeline) for s in segments))
         part: Part | None = None
         closing: Future[None] | None = None
+        assembler = Assembler()
 
         def close(part: Part, segment: Segment, end: _End) -> None:
             part.close()
@@ -269,7 +270,7 @@ class Job:
                 for (segment, step), results in run_in_order(self._steps(segments, workers), workers):
                     if closing is not None and (closing.done() or isinstance(step, _End)):
                         closing.result()
-                    part = part or self._open_part(segment)
+                    part = part or self._open_part(segment, assembler)
                     if isinstance(step, Shown):
                         part.add(step, results)
                         done += not step.context
@@ -311,8 +312,8 @@ class Job:
         planner = self._make_planner(workers)
         reader = SegmentReader(self._source, reach=Stabiliser.REACH if self._options.stabilise else 0)
         for segment in segments:
-            if planner is not None:
-                planner.forget()
+            if planner is not None and self._options.threshold > 0:
+                planner.forget()  # or results would depend on where this run began
             reasons = 0 if segment.first is None else len(self._source.damage.reasons)
             before_px = planner.reuse.computed_px if planner is not None else 0
             pixels = repeated = 0
@@ -346,9 +347,10 @@ class Job:
             check_after=CHECK_AFTER if self._options.threshold == 0 else 0,
         )
 
-    def _open_part(self, segment: Segment) -> Part:
+    def _open_part(self, segment: Segment, assembler: Assembler) -> Part:
         return Part(
             writers=[(result.picture, self._open_writer(segment, result)) for result in self._results],
+            assembler=assembler,
             stabiliser=Stabiliser() if self._options.stabilise else None,
             look=self._look,
         )

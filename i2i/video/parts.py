@@ -36,6 +36,7 @@ class Part:
 
     Args:
         writers: each with what it writes, of a frame's image and its result.
+        assembler: makes results of what was computed, through all segments.
         stabiliser: steadies results, if that is wanted.
         look: shown each frame's image and its result.
 
@@ -47,13 +48,14 @@ class Part:
         self,
         *,
         writers: Sequence[tuple[Picture, SegmentWriter | SequenceWriter]],
+        assembler: Assembler,
         stabiliser: Stabiliser | None,
         look: Callable[[np.ndarray, np.ndarray], None],
     ) -> None:
         self._writers = writers
         self._stabiliser = stabiliser
         self._look = look
-        self._assembler = Assembler()
+        self._assembler = assembler
         self._steadied: deque[Shown] = deque()
         self.frames = 0
 
