@@ -12,6 +12,7 @@ from typing import Literal
 import av
 import numpy as np
 import torch
+from av import library_versions
 
 from i2i.data.image_io import write_image
 from i2i.errors import InputError
@@ -428,7 +429,7 @@ class Job:
             "threshold": options.threshold,
             "stabilise": options.stabilise,
             "segment_frames": self._segment_frames,
-            "versions": f"torch {torch.__version__}, PyAV {av.__version__}, {av.library_versions}",
+            "versions": f"torch {torch.__version__}, PyAV {av.__version__}, {library_versions}",
         }
         settled = self._results[0].settled
         if settled is not None:
