@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from i2i.errors import InputError
 from i2i.layers.checks import check_images, constructor_arguments
+from i2i.layers.classes import append_classes
 from i2i.layers.conv import add_spectral_norm, conv_block
 from i2i.layers.init import init_weights
 from i2i.layers.norm import Norm
@@ -12,12 +13,15 @@ from i2i.layers.norm import Norm
 class DCGANDiscriminator(nn.Module):
     """(N, in_channels, size, size), usually in [-1, 1], → (N,) raw scores. Other sizes raise InputError.
 
+    With classes it also takes the class id of each image, (N,) int64, whose one-hot form is joined to every pixel.
+
     Args:
         width: channels after the first convolution; they double with each halving of the size, down to 4×4.
         size: side of the image in pixels, a power of two from 8 on.
         norm: used everywhere but in the first and last convolution; take "none" or "instance" with a
             gradient penalty, which batch norm breaks by mixing the images of a batch.
         spectral: normalise every weight by its largest singular value.
+        classes: number of classes; 0: none.
     """
 
     out_channels = 1
@@ -30,6 +34,7 @@ class DCGANDiscriminator(nn.Module):
         size: int = 64,
         norm: Norm = "batch",
         spectral: bool = False,
+        classes: int = 0,
     ) -> None:
         super().__init__()
         self.arguments = constructor_arguments(locals())
@@ -37,11 +42,12 @@ class DCGANDiscriminator(nn.Module):
             raise InputError(f"expected size to be a power of two of at least 8 px, got {size}")
         self.in_channels = in_channels
         self.size = size
+        self.classes = classes
 
         def block(inputs: int, outputs: int, norm: Norm) -> nn.Sequential:
             return conv_block(inputs, outputs, kernel_size=4, stride=2, padding=1, norm=norm, activation="leaky_relu")
 
-        self.blocks = nn.Sequential(block(in_channels, width, "none"))
+        self.blocks = nn.Sequential(block(in_channels + classes, width, "none"))
         channels = width
         while channels < width * size // 8:
             self.blocks.append(block(channels, 2 * channels, norm))
@@ -51,10 +57,10 @@ class DCGANDiscriminator(nn.Module):
         if spectral:
             add_spectral_norm(self)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         check_images(images, channels=self.in_channels)
         if tuple(images.shape[2:]) != (self.size, self.size):
             raise InputError(
                 f"expected images of {self.size} x {self.size} px, got {images.shape[2]} x {images.shape[3]}"
             )
-        return self.head(self.blocks(images)).flatten()
+        return self.head(self.blocks(append_classes(images, labels, classes=self.classes))).flatten()

@@ -3,7 +3,8 @@
 from torch import Tensor, nn
 
 from i2i.errors import InputError
-from i2i.layers.checks import constructor_arguments
+from i2i.layers.checks import check_latents, constructor_arguments
+from i2i.layers.classes import append_classes
 from i2i.layers.init import init_weights
 from i2i.layers.norm import make_norm
 
@@ -11,33 +12,45 @@ from i2i.layers.norm import make_norm
 class DCGANGenerator(nn.Module):
     """Latent vectors (N, latent_channels), usually from N(0, 1), → (N, out_channels, size, size) in [-1, 1].
 
+    With classes it also takes the class id of each image, (N,) int64, whose one-hot form is joined to the vector.
+
     Args:
         width: channels of the last hidden map; they double with each halving of the size, down to 4×4.
         size: side of the image in pixels, a power of two from 8 on.
+        classes: number of classes to choose from; 0: none.
     """
 
     output_range = (-1.0, 1.0)
 
-    def __init__(self, *, latent_channels: int = 100, out_channels: int = 3, width: int = 64, size: int = 64) -> None:
+    def __init__(
+        self,
+        *,
+        latent_channels: int = 100,
+        out_channels: int = 3,
+        width: int = 64,
+        size: int = 64,
+        classes: int = 0,
+    ) -> None:
         super().__init__()
         self.arguments = constructor_arguments(locals())
         if size < 8 or size.bit_count() != 1:
             raise InputError(f"expected size to be a power of two of at least 8 px, got {size}")
-        self.in_channels = latent_channels
+        self.latent_channels = latent_channels
+        self.classes = classes
         self.out_channels = out_channels
 
         channels = width * size // 8
-        self.blocks = nn.Sequential(_up_block(latent_channels, channels, stride=1, padding=0))
+        self.blocks = nn.Sequential(_up_block(latent_channels + classes, channels, stride=1, padding=0))
         while channels > width:
             self.blocks.append(_up_block(channels, channels // 2, stride=2, padding=1))
             channels //= 2
         self.head = nn.Sequential(nn.ConvTranspose2d(width, out_channels, 4, stride=2, padding=1), nn.Tanh())
         init_weights(self)
 
-    def forward(self, latents: Tensor) -> Tensor:
-        if latents.ndim != 2 or latents.shape[1] != self.in_channels:
-            raise InputError(f"expected latent vectors of shape (N, {self.in_channels}), got {tuple(latents.shape)}")
-        return self.head(self.blocks(latents[:, :, None, None]))
+    def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        check_latents(latents, channels=self.latent_channels)
+        inputs = append_classes(latents, labels, classes=self.classes)
+        return self.head(self.blocks(inputs[:, :, None, None]))
 
 
 def _up_block(in_channels: int, out_channels: int, *, stride: int, padding: int) -> nn.Sequential:

@@ -15,6 +15,12 @@ def constructor_arguments(scope: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in scope.items() if name not in ("self", "__class__")}
 
 
+def check_latents(latents: Tensor, *, channels: int) -> None:
+    """Raise InputError unless `latents` is (N, channels)."""
+    if latents.ndim != 2 or latents.shape[1] != channels:
+        raise InputError(f"expected latent vectors of shape (N, {channels}), got {tuple(latents.shape)}")
+
+
 def check_images(images: Tensor, *, channels: int, multiple: int = 1, minimum: int = 1) -> None:
     """Raise InputError unless `images` is (N, channels, H, W) with sides that the network can take.
 

@@ -7,6 +7,7 @@ switches autocast on in its own forward, as accelerate's wrapper does, must be h
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,6 +15,41 @@ from torch import Tensor
 from i2i.errors import InputError
 
 Critic = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Penalties:
+    """Which penalties are added to a discriminator's loss, and how much they weigh; 0: not at all.
+
+    Attributes:
+        gradient_penalty: λ of WGAN-GP; the paper's is 10.
+        dragan: λ of DRAGAN; the paper's is 10.
+        r1, r2: γ of R1 and R2.
+        every_steps: they are computed at every so many steps only, and weigh as much more there (lazy regularisation:
+            Karras et al. 2020, arXiv:1912.04958, section 4).
+    """
+
+    gradient_penalty: float = 0.0
+    dragan: float = 0.0
+    r1: float = 0.0
+    r2: float = 0.0
+    every_steps: int = 1
+
+    @property
+    def any(self) -> bool:
+        return any((self.gradient_penalty, self.dragan, self.r1, self.r2))
+
+    def terms(self, critic: Critic, *, real: Tensor, fake: Tensor, step: int) -> dict[str, Tensor]:
+        """The weighted penalties of a step, by name; `real` and `fake` are (N, …) as the discriminator sees them."""
+        if step % self.every_steps:
+            return {}
+        penalties: dict[str, tuple[float, Callable[[], Tensor]]] = {
+            "gradient_penalty": (self.gradient_penalty, lambda: gradient_penalty(critic, real, fake)),
+            "dragan": (self.dragan, lambda: dragan_penalty(critic, real)),
+            "r1": (self.r1, lambda: r1_penalty(critic, real)),
+            "r2": (self.r2, lambda: r2_penalty(critic, fake)),
+        }
+        return {name: weight * self.every_steps * penalty() for name, (weight, penalty) in penalties.items() if weight}
 
 
 def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, *, target: float = 1.0) -> Tensor:
@@ -28,6 +64,17 @@ def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, *, target: floa
     real, fake = _widen(real), _widen(fake)
     share = torch.rand(len(real), *[1] * (real.ndim - 1), dtype=real.dtype, device=real.device)
     gradient = _input_gradient(critic, share * real + (1 - share) * fake)
+    return (gradient.flatten(1).norm(dim=1) - target).square().mean()
+
+
+def dragan_penalty(critic: Critic, real: Tensor, *, target: float = 1.0) -> Tensor:
+    """E (‖∇ critic(x + δ)‖₂ − target)² near real samples (N, …) (Kodali et al. 2017, arXiv:1705.07215, section 2.3).
+
+    δ is uniform in [0, ½ s), s being the deviation of all values in `real`, as in the authors' code. Without the
+    paper's weight λ.
+    """
+    real = _widen(real)
+    gradient = _input_gradient(critic, real + 0.5 * real.std() * torch.rand_like(real))
     return (gradient.flatten(1).norm(dim=1) - target).square().mean()
 
 

@@ -93,6 +93,14 @@ class Method:
         """The discriminators' side; `out` arrives detached. Gradient penalties belong here."""
         raise NotImplementedError
 
+    def stepped(self, step: int, *, critic_only: bool) -> None:
+        """The optimisers have stepped: constrain weights in place, or follow them. Called without gradients.
+
+        Not called after a round that was skipped. All processes' weights are alike here, and must stay so.
+
+        critic_only: only the discriminators have stepped, in one of the rounds before the generators' own.
+        """
+
     def preview(self, batch: Batch) -> dict[str, Tensor]:
         """Named pictures (N, C, H, W) in [-1, 1] for a person to look at, one column each."""
         raise NotImplementedError
@@ -128,7 +136,7 @@ def unwrapped(network: nn.Module) -> nn.Module:
     return network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
 
 
-def in_full_precision(network: nn.Module) -> Callable[[Tensor], Tensor]:
+def in_full_precision(network: nn.Module) -> Callable[..., Tensor]:
     """`network` as a function that computes in fp32 (or wider) under any mixed precision.
 
     Gradient penalties need it: the gradient of a gradient loses too much in 16 bits. An outer
@@ -138,9 +146,9 @@ def in_full_precision(network: nn.Module) -> Callable[[Tensor], Tensor]:
     inner = unwrapped(network)
     forward = getattr(inner, "_original_forward", inner.forward)
 
-    def call(inputs: Tensor) -> Tensor:
-        wide = inputs.float() if inputs.dtype in (torch.float16, torch.bfloat16) else inputs
-        with torch.autocast(inputs.device.type, enabled=False):
-            return forward(wide)
+    def call(*inputs: Tensor) -> Tensor:
+        wide = [value.float() if value.dtype in (torch.float16, torch.bfloat16) else value for value in inputs]
+        with torch.autocast(inputs[0].device.type, enabled=False):
+            return forward(*wide)
 
     return call

@@ -1,36 +1,35 @@
-"""The plain GAN: noise to samples, with any objective, with or without labels.
+"""The plain GAN: noise to samples, with any objective, with or without classes.
 
-Goodfellow et al. 2014 (arXiv:1406.2661); conditioned on labels by concatenation as in Mirza and Osindero 2014
-(arXiv:1411.1784); gradient penalty of Gulrajani et al. 2017 (arXiv:1704.00028); R1 of Mescheder et al. 2018
-(arXiv:1801.04406), at some steps only where Karras et al. 2020 (arXiv:1912.04958, section 4) have it so.
+Goodfellow et al. 2014 (arXiv:1406.2661). How classes are told to the networks is the networks' business: by concatenation
+(Mirza & Osindero 2014, arXiv:1411.1784), class-conditional norm, or projection (Miyato & Koyama 2018,
+arXiv:1802.05637).
 """
+
+from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from i2i.errors import InputError
 from i2i.losses.adversarial import AdversarialLoss, NonSaturating, Wasserstein
-from i2i.losses.penalties import gradient_penalty, r1_penalty
+from i2i.losses.penalties import Penalties
 from i2i.methods.base import Batch, Losses, Method, Outputs, in_full_precision
+
+NO_PENALTIES = Penalties()
 
 
 class GAN(Method):
     """Draws samples that look like the data.
 
     Batches hold "real" (N, …) float samples, images in [-1, 1] or points (N, C), and "label" (N,) int64 class
-    ids where `classes` is not 0.
+    ids where the networks have classes.
 
     Args:
-        generator: (N, latent_channels + classes) to samples.
-        discriminator: samples to scores; with labels it sees `classes` more channels, which hold the one-hot
-            label at every position.
-        latent_channels: length of the noise vector, drawn from the standard normal distribution.
-        classes: number of labels; 0: none.
+        generator: latent vectors (N, latent_channels) from N(0, 1) to samples; with classes, and the class ids.
+        discriminator: samples to scores; with classes, as many as the generator's, and the class ids.
         objective: the adversarial loss.
-        gradient_penalty_weight: λ of WGAN-GP (the paper's is 10); 0: no penalty.
+        penalties: on the discriminator's gradient, at samples as it sees them.
         augment: is applied to all samples that the discriminator sees, real and fake, (N, …) to the same.
-        r1_weight: γ of R1, on real samples as the discriminator sees them; 0: no penalty.
-        r1_every_steps: the penalty is computed at every so many steps only, and weighs as much more there.
     """
 
     def __init__(
@@ -38,51 +37,40 @@ class GAN(Method):
         *,
         generator: nn.Module,
         discriminator: nn.Module,
-        latent_channels: int,
-        classes: int = 0,
         objective: AdversarialLoss | None = None,
-        gradient_penalty_weight: float = 0.0,
+        penalties: Penalties = NO_PENALTIES,
         augment: nn.Module | None = None,
-        r1_weight: float = 0.0,
-        r1_every_steps: int = 1,
     ) -> None:
         super().__init__(generators={"generator": generator}, discriminators={"discriminator": discriminator})
-        self.latent_channels = latent_channels
-        self.classes = classes
+        if generator.classes != discriminator.classes:
+            raise InputError(
+                "expected generator and discriminator of equally many classes, got "
+                f"{generator.classes} and {discriminator.classes}"
+            )
+        self.latent_channels = cast(int, generator.latent_channels)
+        self.classes = cast(int, generator.classes)
         self.objective = objective or NonSaturating()
-        self.gradient_penalty_weight = gradient_penalty_weight
+        self.penalties = penalties
         self.augment = augment or nn.Identity()
-        self.r1_weight = r1_weight
-        self.r1_every_steps = r1_every_steps
 
-    def sample(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
-        """Samples for latent vectors (N, latent_channels) and, with classes, labels (N,)."""
-        if self.classes:
-            assert label is not None
-            latent = torch.cat([latent, F.one_hot(label, self.classes).to(latent.dtype)], dim=1)
-        return self.generators["generator"](latent)
+    def sample(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Samples for latent vectors (N, latent_channels) and, with classes, class ids (N,)."""
+        return self.generators["generator"](latents, *self._labels(labels))
 
     def translate(self, batch: Batch, step: int) -> Outputs:
-        return {"sample": self.sample(self._latent(batch["real"]), batch.get("label"))}
+        return {"sample": self.sample(self._latents(batch["real"]), batch.get("label"))}
 
     def generator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
-        judge = self.discriminators["discriminator"]
-        fake = judge(self._seen(out["sample"], batch))
-        real = judge(self._seen(batch["real"], batch)) if self.objective.generator_needs_real else None
+        fake = self._judge(self.augment(out["sample"]), batch)
+        real = self._judge(self.augment(batch["real"]), batch) if self.objective.generator_needs_real else None
         return Losses(terms={"adversarial": self.objective.generator_loss(fake, real)})
 
     def discriminator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
-        judge = self.discriminators["discriminator"]
-        real_inputs, fake_inputs = self._seen(batch["real"], batch), self._seen(out["sample"], batch)
-        real, fake = judge(real_inputs), judge(fake_inputs)
+        real_seen, fake_seen = self.augment(batch["real"]), self.augment(out["sample"])
+        real, fake = self._judge(real_seen, batch), self._judge(fake_seen, batch)
         terms = {"discriminator": self.objective.discriminator_loss(real, fake)}
-        if self.gradient_penalty_weight:
-            terms["gradient_penalty"] = self.gradient_penalty_weight * gradient_penalty(
-                in_full_precision(judge), real_inputs, fake_inputs
-            )
-        if self.r1_weight and step % self.r1_every_steps == 0:
-            weight = self.r1_weight * self.r1_every_steps
-            terms["r1"] = weight * r1_penalty(in_full_precision(judge), real_inputs)
+        critic, labels = in_full_precision(self.discriminators["discriminator"]), self._labels(batch.get("label"))
+        terms |= self.penalties.terms(lambda x: critic(x, *labels), real=real_seen, fake=fake_seen, step=step)
         if isinstance(self.objective, Wasserstein):
             return Losses(terms=terms)  # a critic's score is no judgement
         return Losses(terms=terms, real_scores=[real], fake_scores=[fake])
@@ -90,7 +78,7 @@ class GAN(Method):
     def preview(self, batch: Batch) -> dict[str, Tensor]:
         """Samples beside real ones; points are drawn as a density over the square that holds the real ones."""
         real = batch["real"]
-        sample = self.sample(self._latent(real), batch.get("label"))
+        sample = self.sample(self._latents(real), batch.get("label"))
         if real.ndim == 2:
             reach = 1.1 * real.abs().max()
             return {
@@ -99,17 +87,19 @@ class GAN(Method):
             }
         return {"sample": sample, "real": real}
 
-    def _latent(self, real: Tensor) -> Tensor:
+    def _latents(self, real: Tensor) -> Tensor:
         return torch.randn(len(real), self.latent_channels, device=real.device, dtype=real.dtype)
 
-    def _seen(self, samples: Tensor, batch: Batch) -> Tensor:
-        """What the discriminator sees of samples: augmented, and labelled where there are labels."""
-        samples = self.augment(samples)
+    def _judge(self, samples: Tensor, batch: Batch) -> Tensor:
+        return self.discriminators["discriminator"](samples, *self._labels(batch.get("label")))
+
+    def _labels(self, labels: Tensor | None) -> tuple[Tensor, ...]:
+        """What networks get beside their first input: class ids, where they have classes."""
         if not self.classes:
-            return samples
-        label = F.one_hot(batch["label"], self.classes).to(samples.dtype)
-        label = label.reshape(*label.shape, *(1,) * (samples.ndim - 2))
-        return torch.cat([samples, label.expand(-1, -1, *samples.shape[2:])], dim=1)
+            return ()
+        if labels is None:
+            raise InputError(f'the networks have {self.classes} classes: expected batches with "label" beside "real"')
+        return (labels,)
 
 
 def density_picture(points: Tensor, *, reach: float | Tensor, size: int = 128) -> Tensor:

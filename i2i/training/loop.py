@@ -362,8 +362,11 @@ class Trainer:
             if not finite:
                 self._restore(before)
                 skipped = True
-            elif self.ema and not critic_only:
-                self.ema.update(self.generators)
+            else:
+                with torch.no_grad():
+                    self.method.stepped(step, critic_only=critic_only)
+                if self.ema and not critic_only:
+                    self.ema.update(self.generators)
 
         return StepResult(
             accuracy=losses.pop("accuracy", None),

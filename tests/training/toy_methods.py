@@ -21,6 +21,7 @@ from i2i.data.sampler import Draw
 from i2i.discriminators import MLPDiscriminator
 from i2i.generators import MLPGenerator
 from i2i.losses.adversarial import NonSaturating, RelativisticAverage, Wasserstein
+from i2i.losses.penalties import Penalties
 from i2i.methods.base import Batch, Losses, Method, Outputs, unwrapped
 from i2i.methods.gan import GAN
 from i2i.methods.pool import ImagePool
@@ -57,7 +58,7 @@ class ToyGAN(GAN):
     """The plain GAN on points, with held-out metrics that the networks have no part in."""
 
     def __init__(self, **arguments: Any) -> None:
-        super().__init__(latent_channels=2, **networks(), **arguments)
+        super().__init__(**networks(), **arguments)
 
     def validate(self, batch: Batch) -> dict[str, float | Tensor]:
         return {"x": batch["real"][:, 0].mean().item(), "points": batch["real"]}
@@ -151,8 +152,8 @@ TOYS: dict[str, Callable[[], Method]] = {
     "unrolled": Unrolled,
     "frozen": Perceptual,
     "auxiliary": Projected,
-    "critic": lambda: ToyGAN(objective=Wasserstein(), gradient_penalty_weight=1.0),
-    "smoothed_r1": lambda: ToyGAN(objective=NonSaturating(real_label=0.9), r1_weight=1.0),
+    "critic": lambda: ToyGAN(objective=Wasserstein(), penalties=Penalties(gradient_penalty=1.0)),
+    "smoothed_r1": lambda: ToyGAN(objective=NonSaturating(real_label=0.9), penalties=Penalties(r1=1.0)),
     "regression": Regression,
 }
 
