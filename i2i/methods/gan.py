@@ -1,7 +1,8 @@
 """The plain GAN: noise to samples, with any objective, with or without classes.
 
-Goodfellow et al. 2014 (arXiv:1406.2661). How classes are told to the networks is their business: by concatenation (Mirza
-and Osindero 2014, arXiv:1411.1784), class-conditional norm, or projection (Miyato and Koyama 2018, arXiv:1802.05637).
+Goodfellow et al. 2014 (arXiv:1406.2661). How classes are told to the networks is their business: by concatenation
+(Mirza and Osindero 2014, arXiv:1411.1784), class-conditional norm, or projection (Miyato and Koyama 2018,
+arXiv:1802.05637).
 """
 
 from typing import cast
