@@ -1,7 +1,7 @@
 """The built-in data set with a class an image: procedural shapes, one a picture.
 
-A seed decides everything. The class is the outline's form alone: place, size, tilt, colours, background, rim, shadow and
-shading vary alike for all classes, so that colour says nothing about the class and a generator has variety to lose.
+A seed decides everything. The class is the form alone: place, size, tilt, colours, background, rim, shadow and shading
+vary alike for all classes, so that colour says nothing about the class and a generator has variety to lose.
 """
 
 import hashlib
@@ -64,9 +64,9 @@ def draw_shape(seed: int, *, size: int) -> Drawing:
     random = np.random.default_rng(seed)
     label = seed % len(CLASSES)
 
-    radius = random.uniform(0.24, 0.4)
+    radius = random.uniform(0.26, 0.4)
     rounding = radius * random.uniform(0.02, 0.12)
-    rim = radius * random.uniform(0.08, 0.16) if random.random() < 0.5 else 0.0
+    rim = radius * random.uniform(0.06, 0.13) if random.random() < 0.5 else 0.0
     contours = _placed(_contours(CLASSES[label]), radius, reach=rounding + rim, random=random)
     inside = _coverage(contours, size, grown=rounding)
     coverage = _coverage(contours, size, grown=rounding + rim) if rim else inside
@@ -135,11 +135,12 @@ def _contours(name: str) -> Contours:
 
     What lies in two of them lies outside of the shape, so that a ring is two circles.
     """
+    corners: list[tuple[float, float]]
     match name:
         case "disc":
             return (_arc(0, 2 * math.pi),)
         case "ring":
-            return _arc(0, 2 * math.pi), 0.52 * _arc(0, 2 * math.pi)
+            return _arc(0, 2 * math.pi), 0.62 * _arc(0, 2 * math.pi)
         case "square":
             corners = [(-1, -1), (1, -1), (1, 1), (-1, 1)]
             return (0.82 * np.array(corners),)
@@ -150,7 +151,7 @@ def _contours(name: str) -> Contours:
             spokes[1::2] *= 0.42
             return (1.1 * spokes,)
         case "cross":
-            a = 0.32
+            a = 0.28
             corners = [(-a, -1), (a, -1), (a, -a), (1, -a), (1, a), (a, a)]
             return (np.array([*corners, *((-x, -y) for x, y in corners)]),)
         case "crescent":
@@ -165,10 +166,10 @@ def _contours(name: str) -> Contours:
             y = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
             return (np.stack([16 * np.sin(t) ** 3, -2.5 - y], axis=1) / 15.5,)
         case "arrow":
-            half = [(-1, -0.26), (0.05, -0.26), (0.05, -0.78), (1, 0)]
-            return (np.array([*half, *((x, -y) for x, y in half[-2::-1])]),)
+            corners = [(-1, -0.26), (0.05, -0.26), (0.05, -0.78), (1, 0)]
+            return (1.1 * np.array([*corners, *((x, -y) for x, y in corners[-2::-1])]),)
         case "bolt":
-            corners = [(-0.2, -1), (0.5, -1), (0.2, -0.3), (0.65, -0.3), (-0.35, 1), (-0.08, 0.1), (-0.6, 0.1)]
+            corners = [(-0.15, -1), (0.5, -1), (0.18, -0.28), (0.65, -0.28), (-0.45, 1), (-0.12, 0.06), (-0.62, 0.06)]
             return (1.05 * np.array(corners),)
     raise AssertionError(name)
 
@@ -219,7 +220,7 @@ def _colours(
 
     One of shape and background is darker than the other, whatever their hues; ends lie away from each other.
     """
-    dark = random.uniform(0.3, 0.58)
+    dark = random.uniform(0.34, 0.58)
     bright = random.uniform(dark + SMALLEST_GAP, 0.95)
     darker, brighter = dark - random.uniform(0.02, 0.14), bright + random.uniform(0.02, 0.1)
     hue, ground_hue, turn = random.uniform(0, 2 * math.pi, 3)
