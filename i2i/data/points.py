@@ -1,40 +1,73 @@
-"""Mixtures of Gaussians in the plane: the small data on which mode collapse shows (Metz et al. 2017)."""
+"""Mixtures of Gaussians in the plane: the small data on which mode collapse shows.
+
+The ring is that of Metz et al. 2017 (Unrolled GANs, arXiv:1611.02163, appendix A), the grid that of Srivastava et al.
+2017 (VEEGAN, arXiv:1705.07761, section 4.1) and Lin et al. 2018 (PacGAN, arXiv:1712.04086, section 4.1), both scaled
+so that they fill [-1, 1]².
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from i2i.data.sampler import Draw
+from i2i.errors import InputError
 
 
-class GaussianGrid(Dataset[dict[str, Tensor]]):
-    """Points around the nodes of a square grid.
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """What points tell about a mixture they should have been drawn from (Lin et al. 2018, section 4.1).
 
-    Items are {"real": (2,) float32, "label": int64 number of the node}.
+    Attributes:
+        modes: how many modes have at least one good point, that is, one within three standard deviations.
+        good: the share of points that are good.
+        reverse_kl: Σ q log(q / p) in nats, where q is the share of points to which a mode is the nearest, and p is
+            the mixture's own share, the same for all. 0: all modes are alike, as they should be; log(modes): all
+            points are at one. A mode without points adds nothing: q log q → 0.
+    """
+
+    modes: int
+    good: float
+    reverse_kl: float
+
+
+class Gaussians(Dataset[dict[str, Tensor]]):
+    """Points of a mixture of equally likely, round Gaussians.
+
+    Items are {"real": (2,) float32, "label": int64 number of the Gaussian}.
 
     Args:
-        side: nodes per side; 5 gives the grid of 25.
-        spacing: distance between neighbouring nodes.
-        deviation: standard deviation around each node.
+        centres: (modes, 2).
+        deviation: standard deviation around each centre.
         length: number of points.
         seed: decides the points; give held-out ones another.
     """
 
-    def __init__(
-        self,
-        *,
-        side: int = 5,
-        spacing: float = 0.5,
-        deviation: float = 0.0125,
-        length: int = 100_000,
-        seed: int = 0,
-    ) -> None:
-        places = spacing * (torch.arange(side) - (side - 1) / 2)
-        self.centres = torch.cartesian_prod(places, places)
+    def __init__(self, *, centres: Tensor, deviation: float, length: int = 100_000, seed: int = 0) -> None:
+        self.centres = centres
         self.deviation = deviation
-        random = torch.Generator().manual_seed(seed)
-        self.labels = torch.randint(len(self.centres), (length,), generator=random)
-        self.points = self.centres[self.labels] + deviation * torch.randn(length, 2, generator=random)
+        self.points, self.labels = self.draw(length, random=torch.Generator().manual_seed(seed))
+
+    @classmethod
+    def ring(cls, *, modes: int = 8, deviation: float = 0.01, length: int = 100_000, seed: int = 0) -> Self:
+        """Around the unit circle, at even distances: radius 2 and deviation 0.02 in the paper."""
+        angles = 2 * math.pi * torch.arange(modes) / modes
+        centres = torch.stack([angles.cos(), angles.sin()], dim=1)
+        return cls(centres=centres, deviation=deviation, length=length, seed=seed)
+
+    @classmethod
+    def grid(cls, *, side: int = 5, deviation: float = 0.0125, length: int = 100_000, seed: int = 0) -> Self:
+        """At the nodes of a square grid over [-1, 1]²: spacing 2 and deviation 0.05 in the papers."""
+        places = torch.linspace(-1, 1, side)
+        return cls(centres=torch.cartesian_prod(places, places), deviation=deviation, length=length, seed=seed)
+
+    def draw(self, count: int, *, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """New points (count, 2) and the numbers of their Gaussians (count,)."""
+        labels = torch.randint(len(self.centres), (count,), generator=random)
+        return self.centres[labels] + self.deviation * torch.randn(count, 2, generator=random), labels
 
     def __len__(self) -> int:
         return len(self.points)
@@ -43,12 +76,16 @@ class GaussianGrid(Dataset[dict[str, Tensor]]):
         index = draw.index if isinstance(draw, Draw) else draw
         return {"real": self.points[index], "label": self.labels[index]}
 
-    def coverage(self, points: Tensor) -> tuple[int, float]:
-        """How many nodes points (N, 2) cover, and the share of good points.
-
-        A point is good within three standard deviations of its nearest node; a node is covered by at least one
-        good point, as PacGAN (Lin et al. 2018, section 4.1) counts them.
-        """
-        distance, nearest = torch.cdist(points.cpu().float(), self.centres).min(dim=1)
+    def coverage(self, points: Tensor) -> Coverage:
+        """How well points (N, 2) cover the mixture. InputError if there are none, or if one is not a number."""
+        points = points.detach().cpu().float()
+        if points.ndim != 2 or points.shape[1] != 2 or len(points) == 0 or not points.isfinite().all():
+            raise InputError(f"expected at least one point (N, 2), all of them finite, got {tuple(points.shape)}")
+        distance, nearest = torch.cdist(points, self.centres).min(dim=1)
         good = distance <= 3 * self.deviation
-        return int(nearest[good].unique().numel()), float(good.float().mean())
+        shares = torch.bincount(nearest, minlength=len(self.centres)).double() / len(points)
+        return Coverage(
+            modes=len(nearest[good].unique()),
+            good=good.double().mean().item(),
+            reverse_kl=torch.xlogy(shares, shares * len(self.centres)).sum().item(),
+        )

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from i2i.checkpoints import GeneratorSpec, ImageSide, load_generator
-from i2i.data.points import GaussianGrid
+from i2i.data.points import Gaussians
 from i2i.discriminators import MLPDiscriminator
 from i2i.generators import MLPGenerator
 from i2i.losses.adversarial import Wasserstein
+from i2i.losses.penalties import Penalties
 from i2i.methods.gan import GAN
 from i2i.training.config import TrainingSettings
 from i2i.training.loop import train
@@ -18,17 +19,16 @@ from i2i.training.report import RunFacts
 
 @pytest.mark.slow
 def test_at_least_23_of_25_modes(tmp_path: Path) -> None:
-    grid = GaussianGrid()
+    grid = Gaussians.grid()
     train(
         method=GAN(
             generator=MLPGenerator(latent_channels=2, out_channels=2, width=64),
             discriminator=MLPDiscriminator(in_channels=2, width=64),
-            latent_channels=2,
             objective=Wasserstein(),
-            gradient_penalty_weight=0.1,
+            penalties=Penalties(gradient_penalty=0.1),
         ),
         training_data=grid,
-        validation_data=GaussianGrid(length=2000, seed=1),
+        validation_data=Gaussians.grid(length=2000, seed=1),
         specs={
             "generator": GeneratorSpec(input=None, output=ImageSide(channels=2, dtype="float32", data_range=(-1, 1)))
         },
@@ -50,7 +50,7 @@ def test_at_least_23_of_25_modes(tmp_path: Path) -> None:
     )
     generator, _ = load_generator(tmp_path / "run" / "generator")
     with torch.no_grad():
-        modes, good = grid.coverage(generator(torch.randn(10_000, 2)))
-    assert modes >= 23
+        found = grid.coverage(generator(torch.randn(10_000, 2)))
+    assert found.modes >= 23
     # Points spread evenly over the square would hit a node's surroundings with 2 %.
-    assert good > 0.25
+    assert found.good > 0.25
