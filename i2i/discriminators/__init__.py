@@ -6,6 +6,7 @@ from i2i.discriminators.dcgan import DCGANDiscriminator
 from i2i.discriminators.mlp import MLPDiscriminator
 from i2i.discriminators.multiscale import MultiscaleDiscriminator
 from i2i.discriminators.patch import PatchDiscriminator, PixelDiscriminator
+from i2i.discriminators.sngan import SNGANDiscriminator
 from i2i.discriminators.unet import UNetDiscriminator
 from i2i.discriminators.vgg import VGGDiscriminator
 
@@ -16,6 +17,7 @@ __all__ = [
     "MultiscaleDiscriminator",
     "PatchDiscriminator",
     "PixelDiscriminator",
+    "SNGANDiscriminator",
     "UNetDiscriminator",
     "VGGDiscriminator",
 ]
@@ -28,4 +30,5 @@ DISCRIMINATORS: dict[str, type[nn.Module]] = {
     "unet": UNetDiscriminator,
     "dcgan": DCGANDiscriminator,
     "mlp": MLPDiscriminator,
+    "sngan": SNGANDiscriminator,
 }

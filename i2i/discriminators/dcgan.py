@@ -7,6 +7,7 @@ from i2i.layers.checks import check_images, constructor_arguments
 from i2i.layers.classes import append_classes
 from i2i.layers.conv import add_spectral_norm, conv_block
 from i2i.layers.init import init_weights
+from i2i.layers.minibatch import Minibatch, make_minibatch
 from i2i.layers.norm import Norm
 
 
@@ -22,6 +23,7 @@ class DCGANDiscriminator(nn.Module):
             gradient penalty, which batch norm breaks by mixing the images of a batch.
         spectral: normalise every weight by its largest singular value.
         classes: number of classes; 0: none.
+        minibatch: statistics of the batch that are joined to the last map, 4×4.
     """
 
     out_channels = 1
@@ -35,6 +37,7 @@ class DCGANDiscriminator(nn.Module):
         norm: Norm = "batch",
         spectral: bool = False,
         classes: int = 0,
+        minibatch: Minibatch = "none",
     ) -> None:
         super().__init__()
         self.arguments = constructor_arguments(locals())
@@ -52,8 +55,10 @@ class DCGANDiscriminator(nn.Module):
         while channels < width * size // 8:
             self.blocks.append(block(channels, 2 * channels, norm))
             channels *= 2
+        self.minibatch, channels = make_minibatch(minibatch, channels, places=4 * 4)
         self.head = nn.Conv2d(channels, 1, 4)
-        init_weights(self)
+        init_weights(self.blocks)
+        init_weights(self.head)
         if spectral:
             add_spectral_norm(self)
 
@@ -63,4 +68,5 @@ class DCGANDiscriminator(nn.Module):
             raise InputError(
                 f"expected images of {self.size} x {self.size} px, got {images.shape[2]} x {images.shape[3]}"
             )
-        return self.head(self.blocks(append_classes(images, labels, classes=self.classes))).flatten()
+        features = self.blocks(append_classes(images, labels, classes=self.classes))
+        return self.head(self.minibatch(features)).flatten()

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from i2i.layers.checks import constructor_arguments
 from i2i.layers.classes import append_classes
+from i2i.layers.minibatch import Minibatch, make_minibatch
 
 
 class MLPDiscriminator(nn.Module):
@@ -17,13 +18,22 @@ class MLPDiscriminator(nn.Module):
         width: units of each hidden layer.
         layers: how many hidden layers, each followed by a leaky ReLU.
         classes: number of classes; 0: none.
+        minibatch: statistics of the batch that are joined to the last hidden layer's features.
 
     Weights keep PyTorch's own initialisation: N(0, 0.02²) would all but silence so narrow a network.
     """
 
     out_channels = 1
 
-    def __init__(self, *, in_channels: int, width: int = 128, layers: int = 3, classes: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        width: int = 128,
+        layers: int = 3,
+        classes: int = 0,
+        minibatch: Minibatch = "none",
+    ) -> None:
         super().__init__()
         self.arguments = constructor_arguments(locals())
         self.in_channels = in_channels
@@ -31,7 +41,9 @@ class MLPDiscriminator(nn.Module):
         self.hidden = nn.Sequential()
         for inputs, outputs in pairwise([in_channels + classes] + [width] * layers):
             self.hidden.extend([nn.Linear(inputs, outputs), nn.LeakyReLU(0.2, inplace=True)])
-        self.head = nn.Linear(width, 1)
+        self.minibatch, features = make_minibatch(minibatch, width)
+        self.head = nn.Linear(features, 1)
 
     def forward(self, points: Tensor, labels: Tensor | None = None) -> Tensor:
-        return self.head(self.hidden(append_classes(points, labels, classes=self.classes))).squeeze(1)
+        features = self.hidden(append_classes(points, labels, classes=self.classes))
+        return self.head(self.minibatch(features)).squeeze(1)

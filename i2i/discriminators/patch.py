@@ -8,6 +8,7 @@ from i2i.errors import InputError
 from i2i.layers.checks import check_images, constructor_arguments
 from i2i.layers.conv import add_spectral_norm, conv_block
 from i2i.layers.init import init_weights
+from i2i.layers.minibatch import Minibatch, make_minibatch
 from i2i.layers.norm import Norm
 
 
@@ -23,6 +24,8 @@ class PatchDiscriminator(nn.Module):
         layers: how many convolutions of stride 2; two of stride 1 follow.
         norm: used everywhere but in the first and last convolution.
         spectral: normalise every weight by its largest singular value.
+        minibatch: "stddev" joins to the last features how far they differ over the batch; "discrimination" would
+            need images of one size.
     """
 
     out_channels = 1
@@ -35,11 +38,14 @@ class PatchDiscriminator(nn.Module):
         layers: int = 3,
         norm: Norm = "batch",
         spectral: bool = False,
+        minibatch: Minibatch = "none",
     ) -> None:
         super().__init__()
         self.arguments = constructor_arguments(locals())
         if layers < 1:
             raise InputError(f"expected at least one layer, got {layers}; PixelDiscriminator has none")
+        if minibatch == "discrimination":
+            raise InputError('a PatchDiscriminator takes images of any size: expected minibatch "none" or "stddev"')
         self.in_channels = in_channels
         self.smallest_px = 3 * 2**layers
 
@@ -57,14 +63,15 @@ class PatchDiscriminator(nn.Module):
                     activation="leaky_relu",
                 )
             )
-        self.head = nn.Conv2d(widths[-1], 1, 4, padding=1)
+        self.minibatch, channels = make_minibatch(minibatch, widths[-1])
+        self.head = nn.Conv2d(channels, 1, 4, padding=1)
         init_weights(self)
         if spectral:
             add_spectral_norm(self)
 
     def forward(self, images: Tensor) -> Tensor:
         check_images(images, channels=self.in_channels, minimum=self.smallest_px)
-        return self.head(self.blocks(images))
+        return self.head(self.minibatch(self.blocks(images)))
 
 
 class PixelDiscriminator(nn.Module):

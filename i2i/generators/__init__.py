@@ -7,6 +7,7 @@ from i2i.generators.dcgan import DCGANGenerator
 from i2i.generators.mlp import MLPGenerator
 from i2i.generators.resnet import ResNetGenerator
 from i2i.generators.rrdb import RRDBGenerator
+from i2i.generators.sngan import SNGANGenerator
 from i2i.generators.spade import SPADEGenerator, Styled
 from i2i.generators.srresnet import MSRResNetGenerator, SRResNetGenerator
 from i2i.generators.style_encoder import StyleEncoder
@@ -20,6 +21,7 @@ __all__ = [
     "MSRResNetGenerator",
     "RRDBGenerator",
     "ResNetGenerator",
+    "SNGANGenerator",
     "SPADEGenerator",
     "SRResNetGenerator",
     "StyleEncoder",
@@ -37,4 +39,5 @@ GENERATORS: dict[str, type[nn.Module]] = {
     "compact": CompactGenerator,
     "dcgan": DCGANGenerator,
     "mlp": MLPGenerator,
+    "sngan": SNGANGenerator,
 }

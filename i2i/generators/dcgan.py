@@ -7,6 +7,7 @@ from i2i.layers.checks import check_latents, constructor_arguments
 from i2i.layers.classes import append_classes
 from i2i.layers.init import init_weights
 from i2i.layers.norm import make_norm
+from i2i.layers.resample import Upsampling, upsample_conv
 
 
 class DCGANGenerator(nn.Module):
@@ -18,6 +19,7 @@ class DCGANGenerator(nn.Module):
         width: channels of the last hidden map; they double with each halving of the size, down to 4×4.
         size: side of the image in pixels, a power of two from 8 on.
         classes: number of classes to choose from; 0: none.
+        upsampling: "transposed" is the paper's; "resize" avoids its checkerboard patterns (Odena et al. 2016).
     """
 
     output_range = (-1.0, 1.0)
@@ -30,6 +32,7 @@ class DCGANGenerator(nn.Module):
         width: int = 64,
         size: int = 64,
         classes: int = 0,
+        upsampling: Upsampling = "transposed",
     ) -> None:
         super().__init__()
         self.arguments = constructor_arguments(locals())
@@ -39,12 +42,16 @@ class DCGANGenerator(nn.Module):
         self.classes = classes
         self.out_channels = out_channels
 
+        def double(inputs: int, outputs: int, *, bias: bool) -> nn.Module:
+            return upsample_conv(inputs, outputs, kernel_size=4, upsampling=upsampling, bias=bias)
+
         channels = width * size // 8
-        self.blocks = nn.Sequential(_up_block(latent_channels + classes, channels, stride=1, padding=0))
+        project = nn.ConvTranspose2d(latent_channels + classes, channels, 4, bias=False)  # of one pixel: to 4×4
+        self.blocks = nn.Sequential(_normalised(project, channels))
         while channels > width:
-            self.blocks.append(_up_block(channels, channels // 2, stride=2, padding=1))
+            self.blocks.append(_normalised(double(channels, channels // 2, bias=False), channels // 2))
             channels //= 2
-        self.head = nn.Sequential(nn.ConvTranspose2d(width, out_channels, 4, stride=2, padding=1), nn.Tanh())
+        self.head = nn.Sequential(double(width, out_channels, bias=True), nn.Tanh())
         init_weights(self)
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -53,9 +60,5 @@ class DCGANGenerator(nn.Module):
         return self.head(self.blocks(inputs[:, :, None, None]))
 
 
-def _up_block(in_channels: int, out_channels: int, *, stride: int, padding: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.ConvTranspose2d(in_channels, out_channels, 4, stride, padding, bias=False),
-        make_norm("batch", out_channels),
-        nn.ReLU(inplace=True),
-    )
+def _normalised(conv: nn.Module, channels: int) -> nn.Sequential:
+    return nn.Sequential(conv, make_norm("batch", channels), nn.ReLU(inplace=True))

@@ -75,11 +75,11 @@ def needs_bias(norm: Norm) -> bool:
 
 
 def add_spectral_norm(network: nn.Module) -> None:
-    """Divide every convolution's and linear layer's weight by its largest singular value.
+    """Divide every convolution's, linear layer's and embedding's weight by its largest singular value.
 
     Miyato et al. 2018, eq. 8, by one power iteration per training forward. Initialise the weights
     first: the iteration starts from them.
     """
     for module in list(network.modules()):
-        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Embedding)):
             spectral_norm(module)

@@ -7,7 +7,7 @@ and PyTorch would import its compiler for it, which takes seconds.
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -44,4 +44,17 @@ def init_small(network: Network, *, scale: float = 0.1) -> Network:
                 module.weight.mul_(scale)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+    return network
+
+
+def init_xavier(network: Network, *, gain: float = 1.0) -> Network:
+    """Draw convolution, linear and embedding weights from U(−a, a), a = gain · √(6 / (fan-in + fan-out)).
+
+    All biases are zeroed. Glorot & Bengio 2010, eq. 16, as spectrally normalised GANs use it. Changes `network` and returns it.
+    """
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Embedding)) and not module.weight.is_meta:
+            nn.init.xavier_uniform_(module.weight, gain)
+            if isinstance(bias := getattr(module, "bias", None), Tensor):
+                nn.init.zeros_(bias)
     return network

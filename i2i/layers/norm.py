@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from i2i.errors import InputError
@@ -214,13 +215,13 @@ class ClassConditionalBatchNorm2d(nn.Module):
     def __init__(self, channels: int, *, classes: int) -> None:
         super().__init__()
         self.norm = BatchNorm2d(channels, affine=False)
-        self.gain = nn.Embedding(classes, channels)
-        self.bias = nn.Embedding(classes, channels)
-        nn.init.ones_(self.gain.weight)
-        nn.init.zeros_(self.bias.weight)
+        # No nn.Embedding, whose weight spectral norm would divide.
+        self.gain = nn.Parameter(torch.ones(classes, channels))
+        self.bias = nn.Parameter(torch.zeros(classes, channels))
 
     def forward(self, features: Tensor, classes: Tensor) -> Tensor:
-        return self.norm(features) * self.gain(classes)[:, :, None, None] + self.bias(classes)[:, :, None, None]
+        gain, bias = F.embedding(classes, self.gain), F.embedding(classes, self.bias)
+        return self.norm(features) * gain[:, :, None, None] + bias[:, :, None, None]
 
 
 def set_inference_mode(network: nn.Module, *, normalisation: Normalisation, dropout: bool) -> None:

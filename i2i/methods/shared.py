@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from i2i.layers.minibatch import MinibatchLayer
 from i2i.metrics import patch_descriptors, sliced_wasserstein
 
 
 def can_join(network: nn.Module, batches: Sequence[Tensor]) -> bool:
     """Whether a network makes of several batches at once what it makes of each: nothing mixes images, sizes agree."""
-    mixes_images = any(isinstance(module, _BatchNorm) for module in network.modules())
+    mixes_images = any(isinstance(module, (_BatchNorm, MinibatchLayer)) for module in network.modules())
     return not mixes_images and len({batch.shape[1:] for batch in batches}) == 1
 
 
