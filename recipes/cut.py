@@ -30,6 +30,7 @@ from i2i.generators import ResNetGenerator
 from i2i.layers.norm import Norm
 from i2i.layers.resample import Upsampling
 from i2i.losses.adversarial import Objective, make_objective
+from i2i.losses.penalties import Penalties
 from i2i.methods.cut import CUT, paper_taps
 from i2i.training.config import TrainingSettings
 from i2i.training.finetune import check_channels, fingerprints, initial_discriminator, initial_generator
@@ -171,7 +172,7 @@ def main(settings: Settings) -> None:
         identity_nce_weight=settings.identity_nce_weight,
         flip_equivariance=settings.flip_equivariance,
         patches=settings.patches,
-        r1_weight=settings.r1_weight,
+        penalties=Penalties(r1=settings.r1_weight, every_steps=16),
         augment=DiffAugment() if settings.diff_augment else None,
         figures=task.figures,
     )

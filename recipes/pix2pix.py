@@ -43,6 +43,7 @@ from i2i.generators import UNetGenerator
 from i2i.layers.norm import Norm, Normalisation
 from i2i.layers.resample import Upsampling
 from i2i.losses.adversarial import Objective, make_objective
+from i2i.losses.penalties import Penalties
 from i2i.methods.pix2pix import Pix2Pix
 from i2i.metrics import COLOUR_LEVELS, MeanPainter, colours_as_classes, painting_baseline
 from i2i.training.config import TrainingSettings
@@ -210,7 +211,7 @@ def main(settings: Settings) -> int:
         objective=make_objective(settings.objective),
         l1_weight=settings.l1_weight,
         augment=DiffAugment() if settings.diff_augment else None,
-        r1_weight=settings.r1_weight,
+        penalties=Penalties(r1=settings.r1_weight, every_steps=16),
     )
     spec = GeneratorSpec(input=task.input, output=task.target, normalisation=settings.normalisation)
     result = train(

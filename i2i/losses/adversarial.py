@@ -4,6 +4,7 @@ Scores have any shape and floating-point type; each loss is a scalar, the mean o
 tensor, computed in at least float32. Real and fake terms of the discriminator's loss are added.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
@@ -14,7 +15,9 @@ from torch import Tensor
 
 from i2i.errors import InputError
 
-Objective = Literal["minimax", "non_saturating", "lsgan", "hinge", "wgan", "relativistic"]
+Objective = Literal[
+    "minimax", "non_saturating", "lsgan", "hinge", "wgan", "relativistic_paired", "relativistic_average"
+]
 
 
 class AdversarialLoss(Protocol):
@@ -28,25 +31,41 @@ class AdversarialLoss(Protocol):
     def generator_loss(self, fake_scores: Tensor, real_scores: Tensor | None = None) -> Tensor: ...
 
 
-def make_objective(name: Objective) -> AdversarialLoss:
-    """The objective of that name, without label smoothing."""
+def make_objective(name: Objective, *, real_label: float = 1.0) -> AdversarialLoss:
+    """The objective of that name.
+
+    Args:
+        name: which.
+        real_label: what the discriminator is taught about real samples; below 1 that is one-sided label smoothing
+            (Salimans et al. 2016, §3.4, has 0.9).
+
+    Raises:
+        InputError: there is no such objective, it has no labels to be smoothed, or cannot have this one.
+    """
     match name:
         case "minimax":
-            return Minimax()
+            return Minimax(real_label=real_label)
         case "non_saturating":
-            return NonSaturating()
+            return NonSaturating(real_label=real_label)
         case "lsgan":
-            return LeastSquares()
+            return LeastSquares(real_label=real_label)
+        case "hinge" | "wgan" if real_label != 1:
+            raise InputError(
+                f"{name} has no labels that could be smoothed, and got {real_label} for real samples: leave it at 1, "
+                "or choose another objective"
+            )
         case "hinge":
             return Hinge()
         case "wgan":
             return Wasserstein()
-        case "relativistic":
-            return RelativisticAverage()
+        case "relativistic_paired":
+            return RelativisticPaired(real_label=real_label)
+        case "relativistic_average":
+            return RelativisticAverage(real_label=real_label)
         case _:
             raise InputError(
-                'expected the objective to be "minimax", "non_saturating", "lsgan", "hinge", "wgan" or '
-                f'"relativistic", got {name!r}'
+                'expected the objective to be "minimax", "non_saturating", "lsgan", "hinge", "wgan", '
+                f'"relativistic_paired" or "relativistic_average", got {name!r}'
             )
 
 
@@ -104,6 +123,13 @@ class LeastSquares:
     real_label: float = 1.0
     fake_label: float = 0.0
 
+    def __post_init__(self) -> None:
+        if not -math.inf < self.fake_label < self.real_label < math.inf:
+            raise InputError(
+                "expected labels with fake_label < real_label, got "
+                f"real_label={self.real_label}, fake_label={self.fake_label}"
+            )
+
     def discriminator_loss(self, real_scores: Tensor, fake_scores: Tensor) -> Tensor:
         return _squared_error(real_scores, self.real_label) + _squared_error(fake_scores, self.fake_label)
 
@@ -126,7 +152,7 @@ class Hinge:
 
 @dataclass(frozen=True, kw_only=True)
 class Wasserstein:
-    """Arjovsky et al. 2017, eq. 2 and 3. Needs a critic held Lipschitz: see `penalties.gradient_penalty`."""
+    """Arjovsky et al. 2017, eq. 2 and 3. Needs a critic held Lipschitz: by clipped weights, or `penalties`."""
 
     generator_needs_real: ClassVar[bool] = False
 
@@ -135,6 +161,30 @@ class Wasserstein:
 
     def generator_loss(self, fake_scores: Tensor, real_scores: Tensor | None = None) -> Tensor:
         return -_widen(fake_scores).mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelativisticPaired:
+    """RSGAN (Jolicoeur-Martineau 2018, arXiv:1807.00734, section 4.1): which of two is the real one?
+
+        L_D = −E log σ(C(x_r) − C(x_f)),    L_G = −E log σ(C(x_f) − C(x_r))
+
+    A pair is what stands at the same place of the real and of the fake scores, which therefore must have one shape;
+    InputError otherwise. The generator's loss needs the real scores as well; InputError without them. `real_label` < 1
+    smooths the discriminator's labels, being its answer where the real one comes first.
+    """
+
+    generator_needs_real: ClassVar[bool] = True
+    real_label: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_probabilities(self.real_label, 1 - self.real_label)
+
+    def discriminator_loss(self, real_scores: Tensor, fake_scores: Tensor) -> Tensor:
+        return _cross_entropy(_differences(real_scores, fake_scores), self.real_label)
+
+    def generator_loss(self, fake_scores: Tensor, real_scores: Tensor | None = None) -> Tensor:
+        return _cross_entropy(_differences(_given(real_scores), fake_scores), 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,9 +206,7 @@ class RelativisticAverage:
         return _cross_entropy(real, self.real_label) + _cross_entropy(fake, self.fake_label)
 
     def generator_loss(self, fake_scores: Tensor, real_scores: Tensor | None = None) -> Tensor:
-        if real_scores is None:
-            raise InputError("the relativistic generator loss compares with real scores: pass real_scores")
-        real, fake = _relative(real_scores, fake_scores)
+        real, fake = _relative(_given(real_scores), fake_scores)
         return _cross_entropy(real, 0.0) + _cross_entropy(fake, 1.0)
 
 
@@ -175,6 +223,22 @@ def _cross_entropy(scores: Tensor, label: float) -> Tensor:
 
 def _squared_error(scores: Tensor, label: float) -> Tensor:
     return (_widen(scores) - label).square().mean()
+
+
+def _given(real_scores: Tensor | None) -> Tensor:
+    if real_scores is None:
+        raise InputError("the relativistic generator loss compares with real scores: pass real_scores")
+    return real_scores
+
+
+def _differences(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
+    if real_scores.shape != fake_scores.shape:
+        raise InputError(
+            "relativistic_paired compares real and fake scores one by one, and got shapes "
+            f"{tuple(real_scores.shape)} and {tuple(fake_scores.shape)}: make both of one shape, or take "
+            "relativistic_average"
+        )
+    return _widen(real_scores) - _widen(fake_scores)
 
 
 def _relative(real_scores: Tensor, fake_scores: Tensor) -> tuple[Tensor, Tensor]:

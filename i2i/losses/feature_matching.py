@@ -1,4 +1,7 @@
-"""Feature matching: generated images shall make the discriminator's layers respond as real ones do."""
+"""Feature matching: generated images shall make the discriminator's layers respond as real ones do.
+
+Each its own real image, where there is one (`feature_matching`), or on average (`mean_feature_matching`).
+"""
 
 from collections.abc import Sequence
 
@@ -33,6 +36,33 @@ def feature_matching(real: Sequence[Sequence[Tensor]], fake: Sequence[Sequence[T
     return torch.stack([torch.as_tensor(scale) for scale in scales]).mean()
 
 
+def mean_feature_matching(real: Tensor, fake: Tensor) -> Tensor:
+    """‖E f(x) − E f(G(z))‖²₂, divided by the number of features (Salimans et al. 2016, arXiv:1606.03498, section 3.1).
+
+    E is the mean over a batch alone, so that each place of a map is a feature of its own; without the division a weight
+    would mean more the larger the layer. Computed in at least float32.
+
+    Args:
+        real, fake: what a layer of the discriminator gave for a batch of each, (N, …), of one shape but for N. No
+            gradient goes into `real`.
+
+    Returns:
+        A scalar, at least 0.
+
+    Raises:
+        InputError: the shapes of single samples differ.
+    """
+    if real.shape[1:] != fake.shape[1:]:
+        raise InputError(
+            "expected features of one layer for real and fake samples of one size, got "
+            f"{tuple(real.shape)} and {tuple(fake.shape)}"
+        )
+    return (_widen(fake).mean(dim=0) - _widen(real.detach()).mean(dim=0)).square().mean()
+
+
 def _l1(real: Tensor, fake: Tensor) -> Tensor:
-    wide = torch.promote_types(fake.dtype, torch.float32)
-    return (fake.to(wide) - real.detach().to(wide)).abs().mean()
+    return (_widen(fake) - _widen(real.detach())).abs().mean()
+
+
+def _widen(features: Tensor) -> Tensor:
+    return features.to(torch.promote_types(features.dtype, torch.float32))

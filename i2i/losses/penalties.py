@@ -1,11 +1,13 @@
 """Penalties on a discriminator's gradient with respect to its input.
 
-`critic` maps (N, …) to scores whose first dimension is N, or N scores; several scores of one sample are
-added. It must not let samples influence each other, as batch norm does. Each penalty is a scalar that
-can be differentiated again, computed in float32 (float64 stays) with autocast off. A critic that
-switches autocast on in its own forward, as accelerate's wrapper does, must be handed over unwrapped.
+`critic` maps (N, …) to N scores, or to several scores of each sample, first dimension N, which are added: a map of
+scores counts as their sum, whose slope grows with its size. It must not let samples influence each other, as batch norm
+does. Each penalty is a scalar that can be differentiated again, computed in float32 (float64 stays) with autocast off,
+since the gradient of a gradient loses too much in 16 bits. A critic that switches autocast on in its own forward, as
+accelerate's wrapper does, must be handed over unwrapped (`methods.base.in_full_precision`).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -27,6 +29,9 @@ class Penalties:
         r1, r2: γ of R1 and R2.
         every_steps: they are computed at every so many steps only, and weigh as much more there (lazy regularisation:
             Karras et al. 2020, arXiv:1912.04958, section 4).
+
+    Raises:
+        InputError: a weight is negative or not finite, or `every_steps` below 1.
     """
 
     gradient_penalty: float = 0.0
@@ -35,12 +40,23 @@ class Penalties:
     r2: float = 0.0
     every_steps: int = 1
 
+    def __post_init__(self) -> None:
+        for name in ("gradient_penalty", "dragan", "r1", "r2"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"expected the weight of {name} to be at least 0, got {getattr(self, name)}")
+        if self.every_steps < 1:
+            raise InputError(f"expected every_steps to be at least 1, got {self.every_steps}")
+
     @property
     def any(self) -> bool:
         return any((self.gradient_penalty, self.dragan, self.r1, self.r2))
 
     def terms(self, critic: Critic, *, real: Tensor, fake: Tensor, step: int) -> dict[str, Tensor]:
-        """The weighted penalties of a step, by name; `real` and `fake` are (N, …) as the discriminator sees them."""
+        """The weighted penalties of a step, by name: none where none is switched on, or it is not their turn.
+
+        `critic` as above, without mixed precision of its own; `real` and `fake` are (N, …) as the discriminator sees
+        them, of one shape where `gradient_penalty` looks between them.
+        """
         if step % self.every_steps:
             return {}
         penalties: dict[str, tuple[float, Callable[[], Tensor]]] = {
@@ -50,6 +66,9 @@ class Penalties:
             "r2": (self.r2, lambda: r2_penalty(critic, fake)),
         }
         return {name: weight * self.every_steps * penalty() for name, (weight, penalty) in penalties.items() if weight}
+
+
+NO_PENALTIES = Penalties()
 
 
 def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, *, target: float = 1.0) -> Tensor:
@@ -70,12 +89,12 @@ def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, *, target: floa
 def dragan_penalty(critic: Critic, real: Tensor, *, target: float = 1.0) -> Tensor:
     """E (‖∇ critic(x + δ)‖₂ − target)² near real samples (N, …) (Kodali et al. 2017, arXiv:1705.07215, section 2.3).
 
-    δ is uniform in [0, ½ s), s being the deviation of all values in `real`, as in the authors' code. Without the
-    paper's weight λ.
+    As in the authors' code: x + δ is uniform between a sample and a noisy copy of it, each of whose values is up to
+    ½ s larger, s being the deviation of all values in `real`. The paper's δ is Gaussian. Without the paper's weight λ.
     """
     real = _widen(real)
-    gradient = _input_gradient(critic, real + 0.5 * real.std() * torch.rand_like(real))
-    return (gradient.flatten(1).norm(dim=1) - target).square().mean()
+    noisy = real + 0.5 * real.std(correction=0) * torch.rand_like(real)
+    return gradient_penalty(critic, real, noisy, target=target)
 
 
 def r1_penalty(critic: Critic, real: Tensor) -> Tensor:

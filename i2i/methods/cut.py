@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from i2i.errors import InputError
 from i2i.losses.adversarial import AdversarialLoss, LeastSquares
 from i2i.losses.contrastive import PatchProjector, draw_positions, features_at, mirrored_positions, patch_nce
-from i2i.losses.penalties import r1_penalty
+from i2i.losses.penalties import NO_PENALTIES, Penalties
 from i2i.methods.base import Batch, Losses, Method, Outputs, in_full_precision
 from i2i.methods.shared import can_join, describe_sides, side_distance
 from i2i.metrics import paired_metrics
@@ -48,8 +48,7 @@ class CUT(Method):
         flip_equivariance: half of the steps translate the mirrored images, and compare with the unmirrored ones.
         patches: positions compared in each stage of each image.
         temperature: τ of PatchNCE.
-        r1_weight: γ of R1; 0: no penalty.
-        r1_every_steps: it is taken so often, with so many times its weight (Karras et al. 2020, section 4).
+        penalties: on the discriminator's gradient, at images as it sees them.
         augment: changes all that the discriminator sees, such as DiffAugment; None: nothing is changed.
         figures: held-out figures of translations against their truth, (N, C, H, W) in [-1, 1] both.
 
@@ -69,8 +68,7 @@ class CUT(Method):
         flip_equivariance: bool = False,
         patches: int = 256,
         temperature: float = 0.07,
-        r1_weight: float = 0.0,
-        r1_every_steps: int = 16,
+        penalties: Penalties = NO_PENALTIES,
         augment: nn.Module | None = None,
         figures: Callable[[Tensor, Tensor], dict[str, float]] = paired_metrics,
     ) -> None:
@@ -98,8 +96,7 @@ class CUT(Method):
         self.flip_equivariance = flip_equivariance
         self.patches = patches
         self.temperature = temperature
-        self.r1_weight = r1_weight
-        self.r1_every_steps = r1_every_steps
+        self.penalties = penalties
         self.augment = augment or nn.Identity()
         self.figures = figures
 
@@ -135,12 +132,12 @@ class CUT(Method):
         return Losses(terms=terms)
 
     def discriminator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
-        fake, real = self._judge(out["fake_b"]), self._judge(batch["b"])
+        judge = self.discriminators["discriminator"]
+        fake_shown, real_shown = self.augment(out["fake_b"]), self.augment(batch["b"])
+        fake, real = judge(fake_shown), judge(real_shown)
         # Halved, as in the authors' code.
         terms = {"discriminator": 0.5 * self.objective.discriminator_loss(real, fake)}
-        if self.r1_weight and step % self.r1_every_steps == 0:
-            judge = in_full_precision(self.discriminators["discriminator"])
-            terms["r1"] = self.r1_weight * self.r1_every_steps * r1_penalty(judge, self.augment(batch["b"]))
+        terms |= self.penalties.terms(in_full_precision(judge), real=real_shown, fake=fake_shown, step=step)
         return Losses(terms=terms, real_scores=[real], fake_scores=[fake])
 
     def preview(self, batch: Batch) -> dict[str, Tensor]:

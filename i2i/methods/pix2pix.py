@@ -2,8 +2,7 @@
 
     G* = arg min_G max_D  L_cGAN(G, D) + λ · L_L1(G)        (eq. 4)
 
-The discriminator sees input and output side by side (eq. 1), so it judges whether they belong together. R1 of Mescheder
-et al. 2018 (arXiv:1801.04406), at some steps only, as Karras et al. 2020 (arXiv:1912.04958, section 4) have it.
+The discriminator sees input and output side by side (eq. 1), so it judges whether they belong together.
 """
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from i2i.losses.adversarial import AdversarialLoss, NonSaturating
-from i2i.losses.penalties import r1_penalty
+from i2i.losses.penalties import NO_PENALTIES, Penalties
 from i2i.methods.base import Batch, Losses, Method, Outputs, in_full_precision
 from i2i.metrics import paired_metrics
 
@@ -27,8 +26,7 @@ class Pix2Pix(Method):
         objective: the adversarial loss; the paper's is the non-saturating one.
         l1_weight: λ; the paper's is 100.
         augment: is applied to all that the discriminator sees, real and fake, (N, C + K, H, W) to the same.
-        r1_weight: γ of R1, on real pairs as the discriminator sees them; 0: no penalty.
-        r1_every_steps: the penalty is computed at every so many steps only, and weighs as much more there.
+        penalties: on the discriminator's gradient, at pairs as it sees them.
     """
 
     def __init__(
@@ -39,15 +37,13 @@ class Pix2Pix(Method):
         objective: AdversarialLoss | None = None,
         l1_weight: float = 100.0,
         augment: nn.Module | None = None,
-        r1_weight: float = 0.0,
-        r1_every_steps: int = 16,
+        penalties: Penalties = NO_PENALTIES,
     ) -> None:
         super().__init__(generators={"generator": generator}, discriminators={"discriminator": discriminator})
         self.objective = objective or NonSaturating()
         self.l1_weight = l1_weight
         self.augment = augment or nn.Identity()
-        self.r1_weight = r1_weight
-        self.r1_every_steps = r1_every_steps
+        self.penalties = penalties
 
     def translate(self, batch: Batch, step: int) -> Outputs:
         return {"output": self.generators["generator"](batch["input"])}
@@ -65,13 +61,11 @@ class Pix2Pix(Method):
 
     def discriminator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
         judge = self.discriminators["discriminator"]
-        real_pairs = self._pairs(batch, batch["target"])
-        fake, real = judge(self._pairs(batch, out["output"])), judge(real_pairs)
+        real_pairs, fake_pairs = self._pairs(batch, batch["target"]), self._pairs(batch, out["output"])
+        fake, real = judge(fake_pairs), judge(real_pairs)
         # Halved "to slow down the rate at which D learns relative to G" (section 3.3).
         terms = {"discriminator": 0.5 * self.objective.discriminator_loss(real, fake)}
-        if self.r1_weight and step % self.r1_every_steps == 0:
-            weight = self.r1_weight * self.r1_every_steps
-            terms["r1"] = weight * r1_penalty(in_full_precision(judge), real_pairs)
+        terms |= self.penalties.terms(in_full_precision(judge), real=real_pairs, fake=fake_pairs, step=step)
         return Losses(terms=terms, real_scores=[real], fake_scores=[fake])
 
     def preview(self, batch: Batch) -> dict[str, Tensor]:

@@ -19,7 +19,8 @@ from i2i.errors import InputError
 from i2i.layers.labels import one_hot
 from i2i.losses.adversarial import AdversarialLoss, Hinge, over_scales
 from i2i.losses.feature_matching import feature_matching
-from i2i.methods.base import Batch, Losses, Method, Outputs, unwrapped
+from i2i.losses.penalties import NO_PENALTIES, Penalties
+from i2i.methods.base import Batch, Losses, Method, Outputs, in_full_precision, unwrapped
 from i2i.methods.shared import describe_sides, side_distance
 from i2i.metrics.semantic import SegmentationJudge
 
@@ -37,6 +38,7 @@ class SemanticSynthesis(Method):
         discriminator: (images, label map) to a list of scales, each a list of features, the last of them raw scores.
         palette: (classes, 3) uint8 RGB, colours of the classes in previews.
         objective: the adversarial loss; SPADE's is hinge, pix2pixHD's least squares.
+        penalties: on the discriminator's gradient with respect to images, its label map held as it is.
         feature_weight: λ_FM; both papers' is 10.
         perceptual: (fake, real) to a scalar; None: no perceptual loss.
         perceptual_weight: λ_P; both papers' is 10.
@@ -51,6 +53,7 @@ class SemanticSynthesis(Method):
         discriminator: nn.Module,
         palette: np.ndarray,
         objective: AdversarialLoss | None = None,
+        penalties: Penalties = NO_PENALTIES,
         feature_weight: float = 10.0,
         perceptual: nn.Module | None = None,
         perceptual_weight: float = 10.0,
@@ -65,6 +68,7 @@ class SemanticSynthesis(Method):
         self.objective = objective or Hinge()
         if self.objective.generator_needs_real:
             raise InputError("semantic synthesis takes no relativistic objective: choose hinge, lsgan or another")
+        self.penalties = penalties
         self.palette = palette
         self.feature_weight = feature_weight
         self.perceptual_weight = perceptual_weight
@@ -96,8 +100,15 @@ class SemanticSynthesis(Method):
     def discriminator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
         fake = [scale[-1] for scale in self._judged(out["output"], batch)]
         real = [scale[-1] for scale in self._judged(batch["image"], batch)]
-        loss = over_scales(self.objective.discriminator_loss, real, fake)
-        return Losses(terms={"discriminator": loss}, real_scores=real, fake_scores=fake)
+        terms = {"discriminator": over_scales(self.objective.discriminator_loss, real, fake)}
+        judge = in_full_precision(self.discriminators["discriminator"])
+
+        def critic(images: Tensor) -> Tensor:
+            """All scores of each image, of all scales."""
+            return torch.cat([scale[-1].flatten(1) for scale in judge(images, batch["labels"])], dim=1)
+
+        terms |= self.penalties.terms(critic, real=batch["image"], fake=out["output"], step=step)
+        return Losses(terms=terms, real_scores=real, fake_scores=fake)
 
     def paint(self, labels: Tensor, *, styles: Tensor | None = None) -> Tensor:
         """Images (N, 3, H, W) in [-1, 1] of label maps, in given styles (N, latent_channels) or the mean one."""

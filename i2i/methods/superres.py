@@ -20,7 +20,8 @@ from i2i.data.degrade import Degradation, PairPool, degrade, sharpen
 from i2i.errors import InputError
 from i2i.layers.resample import bicubic
 from i2i.losses.adversarial import AdversarialLoss, NonSaturating
-from i2i.methods.base import Batch, Losses, Method, Outputs
+from i2i.losses.penalties import NO_PENALTIES, Penalties
+from i2i.methods.base import Batch, Losses, Method, Outputs, in_full_precision
 from i2i.methods.shared import describe_sides, side_distance
 from i2i.metrics import gradient_energy, psnr, ssim
 
@@ -58,6 +59,7 @@ class SuperResolution(Method):
         generator: (N, C, h, w) to (N, C, scale · h, scale · w) in [0, 1], with `scale`.
         discriminator: (N, C, scale · h, scale · w) in [0, 1] to scores of any shape; None: the PSNR stage.
         objective: the adversarial loss.
+        penalties: on the discriminator's gradient, at images as it sees them; it must have no batch norm then.
         pixel_loss: mean absolute difference, or Charbonnier's smooth version of it.
         pixel_weight: λ.
         adversarial_weight: λ_A.
@@ -77,6 +79,7 @@ class SuperResolution(Method):
         generator: nn.Module,
         discriminator: nn.Module | None = None,
         objective: AdversarialLoss | None = None,
+        penalties: Penalties = NO_PENALTIES,
         pixel_loss: PixelLoss = "l1",
         pixel_weight: float = 1.0,
         adversarial_weight: float = 0.0,
@@ -94,6 +97,7 @@ class SuperResolution(Method):
         )
         self.scale: int = generator.scale  # type: ignore[assignment]
         self.objective = objective or NonSaturating()
+        self.penalties = penalties
         self.pixel_loss = pixel_loss
         self.pixel_weight = pixel_weight
         self.adversarial_weight = adversarial_weight
@@ -132,8 +136,10 @@ class SuperResolution(Method):
 
     def discriminator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
         judge = self.discriminators["discriminator"]
-        fake, real = (judge(images) for images in self._shifted(out["output"], batch["target"]))
+        fake_shown, real_shown = self._shifted(out["output"], batch["target"])
+        fake, real = judge(fake_shown), judge(real_shown)
         terms = {"discriminator": self.objective.discriminator_loss(real, fake)}
+        terms |= self.penalties.terms(in_full_precision(judge), real=real_shown, fake=fake_shown, step=step)
         return Losses(terms=terms, real_scores=[real], fake_scores=[fake])
 
     def _shifted(self, *images: Tensor) -> list[Tensor]:

@@ -185,7 +185,7 @@ class GanLosses(Perceptual):
             draw the grid of the discriminator's strides; 0: not rolled, as in the papers.
     """
 
-    objective: Objective = "relativistic"
+    objective: Objective = "relativistic_average"
     pixel_weight: float | None = None
     adversarial_weight: float = 5e-3
     shift_px: int = 8

@@ -16,7 +16,7 @@ from i2i.losses.adversarial import (
     make_objective,
 )
 
-OBJECTIVES = ["minimax", "non_saturating", "lsgan", "hinge", "wgan", "relativistic"]
+OBJECTIVES = ["minimax", "non_saturating", "lsgan", "hinge", "wgan", "relativistic_paired", "relativistic_average"]
 REAL = torch.tensor([[1.5, -0.3], [0.2, 2.0]], dtype=torch.float64)
 FAKE = torch.tensor([[-1.0, 0.4], [0.9, -2.5]], dtype=torch.float64)
 

@@ -17,6 +17,7 @@ from i2i.errors import InputError
 from i2i.generators import ResNetGenerator, UNetGenerator
 from i2i.layers.norm import Norm
 from i2i.losses.adversarial import RelativisticAverage
+from i2i.losses.penalties import Penalties
 from i2i.methods.cut import CUT, paper_taps
 from i2i.metrics import patch_descriptors, sliced_wasserstein
 from i2i.training.config import TrainingSettings
@@ -218,17 +219,17 @@ def test_a_relativistic_generator_sees_real_scores() -> None:
 
 def test_augmentation_is_between_images_and_discriminator() -> None:
     augment = Count()
-    method, batch = make(augment=augment, r1_weight=1.0), make_batch()
+    method, batch = make(augment=augment, penalties=Penalties(r1=1.0)), make_batch()
     out = method.translate(batch, 0)
     method.generator_losses(batch, out, 0)
     method.discriminator_losses(batch, out, 0)
-    expected = [out["fake_b"], out["fake_b"], batch["b"], batch["b"]]  # the last for R1
+    expected = [out["fake_b"], out["fake_b"], batch["b"]]
     assert all(torch.equal(seen, images) for seen, images in zip(augment.seen, expected, strict=True))
 
 
 def test_lazy_r1() -> None:
     """The gradient of a mean over pixels of an affine score is its weight, spread over the pixels."""
-    method, batch = make(r1_weight=3.0, r1_every_steps=4), make_batch()
+    method, batch = make(penalties=Penalties(r1=3.0, every_steps=4)), make_batch()
     out = {"fake_b": batch["a"]}
     terms = [method.discriminator_losses(batch, out, step).terms for step in range(9)]
     assert [step for step in range(9) if "r1" in terms[step]] == [0, 4, 8]

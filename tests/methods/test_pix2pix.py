@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from i2i.losses.adversarial import AdversarialLoss, LeastSquares, NonSaturating, RelativisticAverage
+from i2i.losses.penalties import Penalties
 from i2i.methods.pix2pix import Pix2Pix
 
 
@@ -116,7 +117,7 @@ def test_all_that_the_discriminator_sees_is_augmented() -> None:
 
 def test_r1_at_every_fourth_step_with_four_times_its_weight() -> None:
     """The gradient of an affine judge's summed scores is its weight at every pixel of the 5 x 7."""
-    method, batch = make(r1_weight=3.0, r1_every_steps=4, augment=Noted()), make_batch()
+    method, batch = make(penalties=Penalties(r1=3.0, every_steps=4), augment=Noted()), make_batch()
     weight = method.discriminators["discriminator"].mix.weight
     out = method.translate(batch, 0)
     for step in range(9):
@@ -124,6 +125,17 @@ def test_r1_at_every_fourth_step_with_four_times_its_weight() -> None:
         assert ("r1" in terms) == (step % 4 == 0)
     torch.testing.assert_close(terms["r1"], 4 * 3.0 / 2 * 5 * 7 * weight.square().sum())
     assert list(make().discriminator_losses(batch, out, 0).terms) == ["discriminator"]
+
+
+def test_any_penalty_can_be_had() -> None:
+    """An affine judge has one slope everywhere: its weight at every pixel of the 5 x 7."""
+    method, batch = make(penalties=Penalties(gradient_penalty=10.0, dragan=7.0, r2=3.0)), make_batch()
+    terms = method.discriminator_losses(batch, method.translate(batch, 0), 0).terms
+    square = 5 * 7 * method.discriminators["discriminator"].mix.weight.square().sum()
+    assert list(terms) == ["discriminator", "gradient_penalty", "dragan", "r2"]
+    torch.testing.assert_close(terms["gradient_penalty"], 10 * (square.sqrt() - 1).square())
+    torch.testing.assert_close(terms["dragan"], 7 * (square.sqrt() - 1).square())
+    torch.testing.assert_close(terms["r2"], 3 / 2 * square)
 
 
 def test_preview_shows_input_output_truth() -> None:

@@ -10,6 +10,7 @@ from i2i.discriminators import MultiscaleDiscriminator
 from i2i.errors import InputError
 from i2i.generators import ResNetGenerator, SPADEGenerator
 from i2i.losses.adversarial import LeastSquares, RelativisticAverage
+from i2i.losses.penalties import Penalties
 from i2i.methods.spade import SemanticSynthesis
 from i2i.metrics import patch_descriptors, sliced_wasserstein
 from i2i.metrics.semantic import SegmentationJudge
@@ -88,6 +89,19 @@ def test_discriminator_loss_is_the_hinge_of_every_scale():
     expected = sum((1 - r[-1]).relu().mean() + (1 + f[-1]).relu().mean() for f, r in zip(fake, real, strict=True)) / 2
     torch.testing.assert_close(losses.total, expected)
     assert len(losses.real_scores) == len(losses.fake_scores) == 2
+
+
+def test_r1_is_of_all_scores_of_an_image_and_not_of_its_labels():
+    torch.manual_seed(1)
+    batch, method = make_batch(), make_method(penalties=Penalties(r1=3.0, every_steps=2))
+    out = {"output": -batch["image"]}
+    image = batch["image"].clone().requires_grad_()
+    scores = sum(scale[-1].sum() for scale in judge_by_hand(method, image, batch["labels"]))
+    (gradient,) = torch.autograd.grad(scores, image)
+    terms = method.discriminator_losses(batch, out, 4).terms
+    assert set(terms) == {"discriminator", "r1"}
+    torch.testing.assert_close(terms["r1"], 2 * 3.0 / 2 * gradient.square().sum() / 3)
+    assert set(method.discriminator_losses(batch, out, 5).terms) == {"discriminator"}
 
 
 def test_losses_of_one_side_reach_the_generator_and_its_encoder_and_not_the_photo():

@@ -13,6 +13,7 @@ from i2i.data.degrade import Degradation
 from i2i.errors import InputError
 from i2i.layers.resample import bicubic
 from i2i.losses.adversarial import NonSaturating, RelativisticAverage
+from i2i.losses.penalties import Penalties
 from i2i.methods.superres import RandomDegradation, SuperResolution, pixel_loss, random_crop, restoration_figures
 
 
@@ -86,6 +87,23 @@ def test_esrgans_adversarial_loss() -> None:
     torch.testing.assert_close(
         losses.terms["adversarial"], -(1 - of_real).log().mean() - of_fake.log().mean(), rtol=1e-5, atol=1e-5
     )
+
+
+def test_penalties_are_at_images_as_they_are_judged() -> None:
+    """The slope of Σ x² at x is 2 x, wherever x is rolled to; R2 is taken at what the generator made."""
+
+    class Judge(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images.square().sum(dim=(1, 2, 3))
+
+    penalties = Penalties(r1=3.0, r2=5.0, every_steps=2)
+    method, batch = make(discriminator=Judge(), penalties=penalties, shift_px=4), make_batch()
+    out = {"output": batch["target"] / 3}
+    terms = method.discriminator_losses(batch, out, 2).terms
+    square = batch["target"].square().sum() / 2
+    torch.testing.assert_close(terms["r1"], 2 * 3 * 2 * square)
+    torch.testing.assert_close(terms["r2"], 2 * 5 * 2 * square / 9)
+    assert set(method.discriminator_losses(batch, out, 3).terms) == {"discriminator"}
 
 
 def test_the_discriminator_sees_images_rolled_alike() -> None:
