@@ -1,5 +1,14 @@
 """Measures of a generator's pictures, and baselines to hold them against."""
 
+from i2i.metrics.classifier import (
+    Classifier,
+    ClassifierTraining,
+    agreement_by_class,
+    cached_classifier,
+    class_agreement,
+    class_confusion,
+    train_classifier,
+)
 from i2i.metrics.flicker import Flicker, FlickerMeter, occlusions, optical_flow, scene_cut, warp_error
 from i2i.metrics.image import gradient_energy, l1, laplacian_energy, luma, paired_metrics, psnr, ssim
 from i2i.metrics.judges import ImageNetInput, load_judge
@@ -23,6 +32,8 @@ from i2i.metrics.wasserstein import join_descriptors, patch_descriptors, sliced_
 __all__ = [
     "COLOUR_LEVELS",
     "LIT_LUMA",
+    "Classifier",
+    "ClassifierTraining",
     "ColourTransfer",
     "Flicker",
     "FlickerMeter",
@@ -33,7 +44,11 @@ __all__ = [
     "SegmentationJudge",
     "Segmenter",
     "SegmenterTraining",
+    "agreement_by_class",
+    "cached_classifier",
     "cached_segmenter",
+    "class_agreement",
+    "class_confusion",
     "class_iou",
     "colours_as_classes",
     "confusion_matrix",
@@ -60,6 +75,7 @@ __all__ = [
     "scene_cut",
     "sliced_wasserstein",
     "ssim",
+    "train_classifier",
     "train_segmenter",
     "unpaired_baselines",
     "warp_error",

@@ -5,8 +5,6 @@ off generated ones. One trained on generated photographs and tested on real ones
 the classes read off them, that falls when they lack variety or detail.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -18,9 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from i2i.download import alone, cache_folder
 from i2i.errors import InputError
-from i2i.files import replacing
+from i2i.metrics.small_networks import cache_path, convolutions, fit, kept, load_network, save_network
 
 METADATA_KEY = "i2i.segmenter"
 BYTES_A_PIXEL = 5  # three of colour and two of class
@@ -43,9 +40,9 @@ class Segmenter(nn.Module):
         self.classes = classes
         widths = [width, 2 * width, 4 * width, 4 * width]
         # One convolution at full size, where each takes longest; two where they see far.
-        self.down = nn.ModuleList([_convolutions(3, width)])
-        self.down.extend(_convolutions(finer, here, here) for finer, here in pairwise(widths))
-        self.up = nn.ModuleList(_convolutions(here + coarser, here) for here, coarser in reversed([*pairwise(widths)]))
+        self.down = nn.ModuleList([convolutions(3, width)])
+        self.down.extend(convolutions(finer, here, here) for finer, here in pairwise(widths))
+        self.up = nn.ModuleList(convolutions(here + coarser, here) for here, coarser in reversed([*pairwise(widths)]))
         self.head = nn.Conv2d(width, classes, 1)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -117,30 +114,21 @@ def train_segmenter(
     training = training or SegmenterTraining()
     device = torch.device(device)
     batches = _batches(data, training)
-    with torch.enable_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(training.seed)
-        network = Segmenter(classes=classes, width=training.width).to(device).to(memory_format=torch.channels_last)
-        optimizer = torch.optim.AdamW(network.parameters(), lr=training.learning_rate, weight_decay=1e-2)
-        rising = max(0.1, 2 / training.steps)  # or a handful of steps would leave none to rise in
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer,
-            max_lr=training.learning_rate,
-            total_steps=training.steps,
-            pct_start=min(rising, 0.9),
-            cycle_momentum=False,
-        )
-        for step in range(training.steps):
-            images, labels = (part.to(device) for part in next(batches))
-            logits = network(images.contiguous(memory_format=torch.channels_last))
-            loss = F.cross_entropy(logits, labels, ignore_index=classes)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            if progress is not None:
-                progress(step + 1, training.steps)
-    # Laid out as one that comes from a file, whose results are the same to the last bit then.
-    return network.to(memory_format=torch.contiguous_format).eval().requires_grad_(False)
+
+    def loss(network: Segmenter) -> Tensor:
+        images, labels = (part.to(device) for part in next(batches))
+        logits = network(images.contiguous(memory_format=torch.channels_last))
+        return F.cross_entropy(logits, labels, ignore_index=classes)
+
+    return fit(
+        lambda: Segmenter(classes=classes, width=training.width),
+        loss=loss,
+        steps=training.steps,
+        learning_rate=training.learning_rate,
+        seed=training.seed,
+        device=device,
+        progress=progress,
+    )
 
 
 def cached_segmenter(
@@ -159,27 +147,18 @@ def cached_segmenter(
         data, classes, training, device, progress: as for `train_segmenter`.
     """
     training = training or SegmenterTraining()
-    source = Path(__file__).read_text(encoding="utf-8")
-    key = hashlib.sha256(repr((source, fingerprint, classes, asdict(training))).encode()).hexdigest()[:16]
-    path = cache_folder() / "segmenters" / f"{key}.safetensors"
-    with alone(path):
-        if path.exists():
-            try:
-                return load_segmenter(path).to(device)
-            except InputError:  # damaged: made anew
-                pass
-        network = train_segmenter(data, classes=classes, training=training, device=device, progress=progress)
-        save_segmenter(network, path)
-    return network
+    network = kept(
+        lambda: train_segmenter(data, classes=classes, training=training, device=device, progress=progress),
+        load=load_segmenter,
+        save=save_segmenter,
+        path=cache_path("segmenters", fingerprint, classes, asdict(training), code=__file__),
+    )
+    return network.to(device)
 
 
 def save_segmenter(network: Segmenter, path: Path) -> None:
     """Write weights and arguments to a .safetensors file."""
-    from safetensors.torch import save_file
-
-    weights = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
-    with replacing(path) as temporary:
-        save_file(weights, temporary, metadata={METADATA_KEY: json.dumps(network.arguments)})
+    save_network(network, path, metadata_key=METADATA_KEY)
 
 
 def holds_segmenter(path: Path) -> bool:
@@ -199,23 +178,7 @@ def load_segmenter(path: Path) -> Segmenter:
     Raises:
         InputError: the file holds no segmenter, or is damaged.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            network = Segmenter(**json.loads((file.metadata() or {})[METADATA_KEY]))
-            network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError, RuntimeError) as error:
-        raise InputError(f"{path}: expected a segmenter that i2i has saved: {error}") from error
-    return network.eval().requires_grad_(False)
-
-
-def _convolutions(*channels: int) -> nn.Sequential:
-    """3×3 convolutions from each number of channels to the next, with batch norm and ReLU."""
-    layers: list[nn.Module] = []
-    for inputs, outputs in pairwise(channels):
-        layers += [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers)
+    return load_network(path, Segmenter, metadata_key=METADATA_KEY)
 
 
 def _batches(data: Any, training: SegmenterTraining) -> Iterator[tuple[Tensor, Tensor]]:
