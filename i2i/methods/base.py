@@ -5,7 +5,8 @@ A method names its networks and computes losses. It owns no optimiser and no dev
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,11 +24,13 @@ class Losses:
     real_scores, fake_scores: the discriminator's raw scores, any shapes; a higher score means "real".
         They feed the accuracy curve and its alarms. Only the discriminators' side gives them, and not where a
         score is no judgement (a Wasserstein critic ranks perfectly when all is well).
+    figures: scalars that are logged beside the terms and not minimised, under names of their own.
     """
 
     terms: dict[str, Tensor]
     real_scores: Sequence[Tensor] = ()
     fake_scores: Sequence[Tensor] = ()
+    figures: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def total(self) -> Tensor:
@@ -131,18 +134,39 @@ class Method:
         """Take back what `state_dict` gave."""
 
 
+class StandIn(nn.Module):
+    """Takes a network's place within a method for a while, to show it something else or to run it otherwise.
+
+    Args:
+        network: the one whose place it takes, prepared or a stand-in itself.
+        run: calls it, or something like it: (function that the network is, the inputs) to what comes out.
+    """
+
+    def __init__(self, network: nn.Module, run: Callable[..., Any]) -> None:
+        super().__init__()
+        self.network = network
+        self.run = run
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.run(self.network, *inputs)
+
+
 def unwrapped(network: nn.Module) -> nn.Module:
-    """The network itself, without the wrapper that shares gradients between processes."""
+    """The network itself, without the wrapper that shares gradients between processes, and behind stand-ins."""
+    if isinstance(network, StandIn):
+        return unwrapped(network.network)
     return network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
 
 
 def in_full_precision(network: nn.Module) -> Callable[..., Tensor]:
-    """`network` as a function that computes in fp32 (or wider) under any mixed precision.
+    """`network` as a function that computes in fp32 (or wider) under any mixed precision, and is not compiled.
 
-    Gradient penalties need it: the gradient of a gradient loses too much in 16 bits. An outer
-    `autocast(enabled=False)` would not do, since mixed precision is set inside the prepared network's own
+    Gradient penalties need it: the gradient of a gradient loses too much in 16 bits, and compiled code has none. An
+    outer `autocast(enabled=False)` would not do, since mixed precision is set inside the prepared network's own
     forward; so this calls the forward that was there before.
     """
+    if isinstance(network, StandIn):
+        return partial(network.run, in_full_precision(network.network))
     inner = unwrapped(network)
     forward = getattr(inner, "_original_forward", inner.forward)
 
@@ -150,5 +174,23 @@ def in_full_precision(network: nn.Module) -> Callable[..., Tensor]:
         wide = [value.float() if value.dtype in (torch.float16, torch.bfloat16) else value for value in inputs]
         with torch.autocast(inputs[0].device.type, enabled=False):
             return forward(*wide)
+
+    return call
+
+
+def with_features(network: nn.Module) -> Callable[..., tuple[Tensor, Tensor]]:
+    """A discriminator as a function that gives its scores and its features: what goes into its last layer, `head`."""
+
+    def call(*inputs: Tensor) -> tuple[Tensor, Tensor]:
+        features: list[Tensor] = []
+        head = unwrapped(network).get_submodule("head")
+        tap = head.register_forward_pre_hook(lambda module, given: features.append(given[0]))
+        try:
+            # Compiled code would not know of the tap.
+            with torch.compiler.set_stance("force_eager"):
+                scores = network(*inputs)
+        finally:
+            tap.remove()
+        return scores, features[0]
 
     return call

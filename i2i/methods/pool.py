@@ -1,52 +1,60 @@
-"""A pool of generated images, so that a discriminator does not forget what it has learnt (Shrivastava et al. 2017)."""
+"""A pool of generated samples, so that a discriminator does not forget what it has learnt (Shrivastava et al. 2017)."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from i2i.errors import InputError
 
+Batch = TypeVar("Batch")
 
-class ImagePool:
-    """Hands generated images to a discriminator, half of them from earlier steps (Zhu et al. 2017, section 4).
 
-    Until the pool is full, each image is kept and handed out. After that an image is handed out as it is with
+class Pool:
+    """Hands generated items to a discriminator, half of them from earlier steps (Zhu et al. 2017, section 4).
+
+    Until the pool is full, each item is kept and handed out. After that an item is handed out as it is with
     probability ½; else it takes the place of a random one in the pool, which is handed out instead.
 
     Random numbers come from torch's global generator on the CPU.
 
     Args:
-        capacity: images in the pool; 0 hands out every image as it is.
+        capacity: items in the pool; 0 hands out every item as it is.
     """
 
     def __init__(self, *, capacity: int = 50) -> None:
         if capacity < 0:
-            raise InputError(f"expected a pool for 0 images or more, got {capacity}")
+            raise InputError(f"expected a pool for 0 items or more, got {capacity}")
         self.capacity = capacity
-        self.images: list[Tensor] = []
+        self.items: list[tuple[Tensor, ...]] = []
 
-    def query(self, images: Tensor) -> Tensor:
-        """Generated images (N, C, H, W), detached, for as many others of the same size."""
+    def query(self, batch: Batch) -> Batch:
+        """As many items of the same kind; `batch` is a tensor (N, …), or dictionaries of them, each item a part of all.
+
+        No gradient goes into what is kept.
+        """
         if self.capacity == 0:
-            return images
-        pool, handed_out = self.images.copy(), []
-        for image in images:
+            return batch
+        columns, form = tree_flatten(batch)
+        pool, handed_out = self.items.copy(), []
+        for item in zip(*columns, strict=True):
+            kept = tuple(part.detach().clone() for part in item)
             if len(pool) < self.capacity:
-                pool.append(image.clone())
-                handed_out.append(image)
+                pool.append(kept)
+                handed_out.append(item)
             elif torch.rand(()) < 0.5:
                 place = int(torch.randint(self.capacity, ()))
-                handed_out.append(pool[place].to(image.device))
-                pool[place] = image.clone()
+                handed_out.append(tuple(old.to(new.device) for old, new in zip(pool[place], item, strict=True)))
+                pool[place] = kept
             else:
-                handed_out.append(image)
-        self.images = pool
-        return torch.stack(handed_out)
+                handed_out.append(item)
+        self.items = pool
+        return tree_unflatten([torch.stack(parts) for parts in zip(*handed_out, strict=True)], form)
 
     def state_dict(self) -> dict[str, Any]:
-        """The images themselves, of which none is ever written into."""
-        return {"images": self.images}
+        """The items themselves, of which none is ever written into."""
+        return {"items": self.items}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.images = list(state["images"])
+        self.items = list(state["items"])

@@ -1,0 +1,75 @@
+"""Unrolled GANs (Metz et al. 2017, arXiv:1611.02163): the generators look ahead at how discriminators would answer."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from i2i.methods.base import Batch, Losses, Method, Outputs, StandIn, in_full_precision
+from i2i.methods.stabilisers import Stabiliser
+
+
+class Unrolled(Stabiliser):
+    """The generators play against discriminators that have already answered them.
+
+        θ_D^{k+1} = θ_D^k − η ∂L_D(θ_G, θ_D^k) / ∂θ_D,    L_G(θ_G, θ_D^K) is minimised        (eq. 8 to 10)
+
+    The gradient also flows through the K steps, which tells the generators how discriminators would answer. They
+    themselves learn as ever, from where they were. The steps are eq. 9's plain ones, though the loop's are Adam's:
+    those are hardly to be differentiated where a gradient is near 0 (1/√v), and have a memory to carry along. So η is a
+    rate of gradient descent, about ten to a thousand times that of Adam.
+
+    Discriminators run in full precision and uncompiled here, as gradients of gradients have to; their buffers (running
+    statistics, spectral norm's vectors) and what the method within remembers stay as they were.
+
+    Args:
+        steps: K. Each costs about as much as a step of the discriminators, time and memory.
+        learning_rate: η.
+    """
+
+    def __init__(self, method: Method, *, steps: int = 5, learning_rate: float) -> None:
+        super().__init__(method)
+        self.steps = steps
+        self.learning_rate = learning_rate
+
+    def generator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
+        judges = nn.ModuleDict(self.discriminators)
+        weights = {name: weight.detach().requires_grad_() for name, weight in judges.named_parameters()}
+        buffers = {name: buffer.clone() for name, buffer in judges.named_buffers()}
+        remembered = self.method.state_dict()
+        with self.judged_by({name: _precise(judge) for name, judge in judges.items()}):
+            for _ in range(self.steps):
+                losses = _with(judges, weights | buffers, self.method.discriminator_losses, batch, out, step)
+                gradients = torch.autograd.grad(
+                    losses.total, list(weights.values()), create_graph=True, materialize_grads=True
+                )
+                pairs = zip(weights.items(), gradients, strict=True)
+                weights = {name: weight - self.learning_rate * gradient for (name, weight), gradient in pairs}  # eq. 9
+            self.method.load_state_dict(remembered)
+            return _with(judges, weights | buffers, self.method.generator_losses, batch, out, step)
+
+
+def _precise(judge: nn.Module) -> StandIn:
+    precise = in_full_precision(judge)
+    return StandIn(judge, lambda _, *inputs: precise(*inputs))
+
+
+def _with(networks: nn.Module, tensors: dict[str, Tensor], losses: Callable[..., Losses], *arguments: Any) -> Losses:
+    """One side's losses as they would be if `networks` had these weights and buffers. It writes into the buffers."""
+    calling = _Calling(networks)
+    return functional_call(
+        calling, {f"networks.{name}": value for name, value in tensors.items()}, (losses, *arguments)
+    )
+
+
+class _Calling(nn.Module):
+    """A function as the forward of a module, so that `functional_call` can exchange what the function relies on."""
+
+    def __init__(self, networks: nn.Module) -> None:
+        super().__init__()
+        self.networks = networks
+
+    def forward(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return function(*arguments)
