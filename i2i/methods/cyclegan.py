@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from i2i.errors import InputError
 from i2i.layers.resample import gaussian_blur
 from i2i.losses.adversarial import AdversarialLoss, LeastSquares
-from i2i.losses.penalties import r1_penalty
+from i2i.losses.penalties import NO_PENALTIES, Penalties
 from i2i.methods.base import Batch, Losses, Method, Outputs, in_full_precision
-from i2i.methods.pool import ImagePool
+from i2i.methods.pool import Pool
 from i2i.methods.shared import can_join, describe_sides, side_distance
 from i2i.metrics import paired_metrics
 
@@ -46,8 +46,7 @@ class CycleGAN(Method):
             round trip needs then has to be shown, and cannot be hidden in details that nobody sees (Bashkirova et al.
             2019, arXiv:1908.01517, section 4); 0: none, as in the paper.
         pool_size: generated images of earlier steps that the discriminators are shown; the paper's is 50.
-        r1_weight: γ of R1; 0: no penalty.
-        r1_every_steps: it is taken so often, with so many times its weight (Karras et al. 2020, section 4).
+        penalties: on the discriminators' gradients, at images as they see them.
         blur_px: deviation of a Gaussian blur of all that the discriminators see, at the start of training; 0: none. It
             makes them judge the large before the small (as in Karras et al. 2021, arXiv:2106.12423, for the same end).
         blur_steps: steps over which it falls linearly to 0.
@@ -69,8 +68,7 @@ class CycleGAN(Method):
         identity_steps: int | None = None,
         cycle_noise: float = 0.0,
         pool_size: int = 50,
-        r1_weight: float = 0.0,
-        r1_every_steps: int = 16,
+        penalties: Penalties = NO_PENALTIES,
         blur_px: float = 0.0,
         blur_steps: int = 0,
         augment: nn.Module | None = None,
@@ -90,9 +88,8 @@ class CycleGAN(Method):
         self.identity_weight = identity_weight
         self.identity_steps = identity_steps
         self.cycle_noise = cycle_noise
-        self.pools = {side: ImagePool(capacity=pool_size) for side in self.discriminators}
-        self.r1_weight = r1_weight
-        self.r1_every_steps = r1_every_steps
+        self.pools = {side: Pool(capacity=pool_size) for side in self.discriminators}
+        self.penalties = penalties
         self.blur_px = blur_px
         self.blur_steps = blur_steps
         self.augment = augment or nn.Identity()
@@ -125,13 +122,13 @@ class CycleGAN(Method):
     def discriminator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
         terms, real_scores, fake_scores = {}, [], []
         for side, pool in self.pools.items():
-            fake = self._judge(side, pool.query(out[f"fake_{side}"]), step)
-            real = self._judge(side, batch[side], step)
+            judge = self.discriminators[side]
+            fake_shown, real_shown = self._shown(pool.query(out[f"fake_{side}"]), step), self._shown(batch[side], step)
+            fake, real = judge(fake_shown), judge(real_shown)
             # Halved, so that the discriminators learn more slowly than the generators (section 7.1).
             terms[f"discriminator_{side}"] = 0.5 * self.objective.discriminator_loss(real, fake)
-            if self.r1_weight and step % self.r1_every_steps == 0:
-                penalty = r1_penalty(in_full_precision(self.discriminators[side]), self._shown(batch[side], step))
-                terms[f"r1_{side}"] = self.r1_weight * self.r1_every_steps * penalty
+            penalties = self.penalties.terms(in_full_precision(judge), real=real_shown, fake=fake_shown, step=step)
+            terms |= {f"{name}_{side}": penalty for name, penalty in penalties.items()}
             real_scores.append(real)
             fake_scores.append(fake)
         return Losses(terms=terms, real_scores=real_scores, fake_scores=fake_scores)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from i2i.errors import InputError
 from i2i.generators import ResNetGenerator
 from i2i.losses.adversarial import NonSaturating, RelativisticAverage
+from i2i.losses.penalties import Penalties
 from i2i.methods.cyclegan import CycleGAN
 
 CYCLE, IDENTITY = 10.0, 0.5
@@ -137,12 +138,12 @@ def test_discriminators_are_shown_the_pool() -> None:
     state = method.state_dict()
     again = make(pool_size=1, identity_weight=0.0)
     again.load_state_dict(state)
-    assert torch.equal(again.pools["b"].images[0], method.pools["b"].images[0])
+    assert torch.equal(again.pools["b"].items[0][0], method.pools["b"].items[0][0])
 
 
 def test_r1_is_lazy_and_weighted_by_what_it_leaves_out() -> None:
     """The critic is linear in each image, so that ½‖∇‖² is known."""
-    method, batch = make(r1_weight=3.0, r1_every_steps=4, objective=NonSaturating()), make_batch()
+    method, batch = make(penalties=Penalties(r1=3.0, every_steps=4), objective=NonSaturating()), make_batch()
     out = {name: value.detach() for name, value in method.translate(batch, 0).items()}
     x = batch["a"].clone().requires_grad_()
     (gradient,) = torch.autograd.grad(method.discriminators["a"](x).sum(), x)
@@ -152,6 +153,22 @@ def test_r1_is_lazy_and_weighted_by_what_it_leaves_out() -> None:
         if step % 4 == 0:
             expected = 3.0 * 4 * gradient.square().sum(dim=(1, 2, 3)).mean() / 2
             torch.testing.assert_close(terms["r1_a"].double(), expected)
+
+
+def test_penalties_are_of_each_sides_own_images() -> None:
+    """R2 at what the generators made; the slope of Σ x² at x is 2 x."""
+
+    class Judge(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images.square().sum(dim=(1, 2, 3))
+
+    method, batch = make(penalties=Penalties(r1=1.0, r2=1.0), pool_size=0), make_batch()
+    method.discriminators = {"a": Judge(), "b": Judge()}
+    out = {name: value.detach() for name, value in method.translate(batch, 0).items()}
+    terms = method.discriminator_losses(batch, out, 0).terms
+    for side in ("a", "b"):
+        torch.testing.assert_close(terms[f"r1_{side}"], 2 * batch[side].square().sum() / 2)
+        torch.testing.assert_close(terms[f"r2_{side}"], 2 * out[f"fake_{side}"].square().sum() / 2)
 
 
 def test_what_is_judged_is_augmented() -> None:
