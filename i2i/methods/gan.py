@@ -5,6 +5,7 @@ Goodfellow et al. 2014 (arXiv:1406.2661). How classes are told to the networks i
 arXiv:1802.05637).
 """
 
+from collections.abc import Mapping
 from typing import cast
 
 import torch
@@ -12,10 +13,13 @@ from torch import Tensor, nn
 
 from i2i.errors import InputError
 from i2i.losses.adversarial import AdversarialLoss, NonSaturating, Wasserstein
-from i2i.losses.penalties import Penalties
-from i2i.methods.base import Batch, Losses, Method, Outputs, in_full_precision
+from i2i.losses.feature_matching import mean_feature_matching
+from i2i.losses.penalties import NO_PENALTIES, Penalties
+from i2i.methods.base import Batch, Losses, Method, Outputs, in_full_precision, with_features
+from i2i.methods.shared import describe_sides, describe_variety, relative_variety, side_distance
 
-NO_PENALTIES = Penalties()
+# Of which previews show samples.
+SHOWN_CLASSES = 10
 
 
 class GAN(Method):
@@ -30,6 +34,9 @@ class GAN(Method):
         objective: the adversarial loss.
         penalties: on the discriminator's gradient, at samples as it sees them.
         augment: is applied to all samples that the discriminator sees, real and fake, (N, …) to the same.
+        feature_matching_weight: of the distance between what generated and real samples give, on average, before the
+            discriminator's last layer (Salimans et al. 2016, arXiv:1606.03498, section 3.1); 0: not computed.
+        adversarial_weight: of the generator's adversarial loss; the paper on feature matching does without.
     """
 
     def __init__(
@@ -40,6 +47,8 @@ class GAN(Method):
         objective: AdversarialLoss | None = None,
         penalties: Penalties = NO_PENALTIES,
         augment: nn.Module | None = None,
+        feature_matching_weight: float = 0.0,
+        adversarial_weight: float = 1.0,
     ) -> None:
         super().__init__(generators={"generator": generator}, discriminators={"discriminator": discriminator})
         if generator.classes != discriminator.classes:
@@ -47,11 +56,15 @@ class GAN(Method):
                 "expected generator and discriminator of equally many classes, got "
                 f"{generator.classes} and {discriminator.classes}"
             )
+        if not feature_matching_weight and not adversarial_weight:
+            raise InputError("expected an adversarial_weight or a feature_matching_weight for the generator to go by")
         self.latent_channels = cast(int, generator.latent_channels)
         self.classes = cast(int, generator.classes)
         self.objective = objective or NonSaturating()
         self.penalties = penalties
         self.augment = augment or nn.Identity()
+        self.feature_matching_weight = feature_matching_weight
+        self.adversarial_weight = adversarial_weight
 
     def sample(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         """Samples for latent vectors (N, latent_channels) and, with classes, class ids (N,)."""
@@ -61,9 +74,22 @@ class GAN(Method):
         return {"sample": self.sample(self._latents(batch["real"]), batch.get("label"))}
 
     def generator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
-        fake = self._judge(self.augment(out["sample"]), batch)
-        real = self._judge(self.augment(batch["real"]), batch) if self.objective.generator_needs_real else None
-        return Losses(terms={"adversarial": self.objective.generator_loss(fake, real)})
+        fake, terms = self.augment(out["sample"]), {}
+        real_scores: Tensor | None = None
+        if self.feature_matching_weight:
+            judge, labels = with_features(self.discriminators["discriminator"]), self._labels(batch.get("label"))
+            fake_scores, fake_features = judge(fake, *labels)
+            real_scores, real_features = judge(self.augment(batch["real"]), *labels)
+            matching = mean_feature_matching(real=real_features, fake=fake_features)
+            terms["feature_matching"] = self.feature_matching_weight * matching
+        else:
+            fake_scores = self._judge(fake, batch)
+            if self.objective.generator_needs_real:
+                real_scores = self._judge(self.augment(batch["real"]), batch)
+        if self.adversarial_weight:
+            adversarial = self.objective.generator_loss(fake_scores, real_scores)
+            terms["adversarial"] = self.adversarial_weight * adversarial
+        return Losses(terms=terms)
 
     def discriminator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
         real_seen, fake_seen = self.augment(batch["real"]), self.augment(out["sample"])
@@ -72,20 +98,42 @@ class GAN(Method):
         critic, labels = in_full_precision(self.discriminators["discriminator"]), self._labels(batch.get("label"))
         terms |= self.penalties.terms(lambda x: critic(x, *labels), real=real_seen, fake=fake_seen, step=step)
         if isinstance(self.objective, Wasserstein):
-            return Losses(terms=terms)  # a critic's score is no judgement
+            # A critic's score is no judgement, but their difference is an estimate of a distance.
+            return Losses(terms=terms, figures={"wasserstein": real.float().mean() - fake.float().mean()})
         return Losses(terms=terms, real_scores=[real], fake_scores=[fake])
 
     def preview(self, batch: Batch) -> dict[str, Tensor]:
-        """Samples beside real ones; points are drawn as a density over the square that holds the real ones."""
+        """Samples beside real ones; images with classes in a column for each class, those of one latent side by side.
+
+        Points are drawn as a density over the square that holds the real ones.
+        """
         real = batch["real"]
-        sample = self.sample(self._latents(real), batch.get("label"))
+        latents = self._latents(real)
         if real.ndim == 2:
             reach = 1.1 * real.abs().max()
             return {
-                "sample": density_picture(sample, reach=reach),
+                "sample": density_picture(self.sample(latents, batch.get("label")), reach=reach),
                 "real": density_picture(real, reach=reach),
             }
-        return {"sample": sample, "real": real}
+        if not self.classes:
+            return {"sample": self.sample(latents), "real": real}
+        ids = torch.arange(min(self.classes, SHOWN_CLASSES), device=real.device)
+        shown = {f"class {label}": self.sample(latents, label.expand(len(latents))) for label in ids}
+        return {**shown, "real": real}
+
+    def validate(self, batch: Batch) -> Mapping[str, float | Tensor]:
+        """What `distances` needs: as many samples as real ones, of their classes. Points are not measured."""
+        real = batch["real"]
+        if real.ndim == 2:
+            return {}
+        fake = self.sample(self._latents(real), batch.get("label"))
+        return describe_sides("sample", fake=fake, real=real) | describe_variety(fake=fake, real=real)
+
+    def distances(self, descriptors: dict[str, Tensor]) -> dict[str, float]:
+        """How far samples are from real images as sets, and how they vary next to them."""
+        if not descriptors:
+            return {}
+        return {"swd": side_distance("sample", descriptors), "variety": relative_variety(descriptors)}
 
     def _latents(self, real: Tensor) -> Tensor:
         return torch.randn(len(real), self.latent_channels, device=real.device, dtype=real.dtype)

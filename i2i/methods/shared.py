@@ -1,18 +1,43 @@
-"""What several methods share: joint passes, and how far two sets of images are apart."""
+"""What several methods share: joint passes, remarks on penalties, how far two sets of images are apart, variety."""
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from i2i.layers.minibatch import MinibatchLayer
+from i2i.losses.penalties import Penalties
 from i2i.metrics import patch_descriptors, sliced_wasserstein
+
+# Side of the small images that are told apart by their shapes and colours, not by details.
+VARIETY_PX = 16
+
+
+def mixes_samples(network: nn.Module) -> bool:
+    """Whether what a network makes of one sample depends on the others in its batch while it trains."""
+    return any(isinstance(module, (_BatchNorm, MinibatchLayer)) for module in network.modules())
 
 
 def can_join(network: nn.Module, batches: Sequence[Tensor]) -> bool:
     """Whether a network makes of several batches at once what it makes of each: nothing mixes images, sizes agree."""
-    mixes_images = any(isinstance(module, (_BatchNorm, MinibatchLayer)) for module in network.modules())
-    return not mixes_images and len({batch.shape[1:] for batch in batches}) == 1
+    return not mixes_samples(network) and len({batch.shape[1:] for batch in batches}) == 1
+
+
+def penalty_remarks(penalties: Penalties, *, discriminator: nn.Module, precision: str) -> list[str]:
+    """What whoever starts a run should know about its penalties, a sentence each; nothing without penalties."""
+    if not penalties.any:
+        return []
+    remarks = []
+    if precision != "fp32":
+        remarks.append(f"Gradient penalties are computed in fp32, though the precision is {precision}.")
+    if mixes_samples(discriminator):
+        remarks.append(
+            "Warning: gradient penalties are of single samples, but this discriminator mixes those of a batch. Take "
+            "--norm none or instance, and no minibatch statistics."
+        )
+    return remarks
 
 
 def describe_sides(side: str, *, fake: Tensor, real: Tensor, seed: int = 0) -> dict[str, Tensor]:
@@ -34,3 +59,22 @@ def side_distance(side: str, descriptors: dict[str, Tensor]) -> float:
         for kind in (f"real_{side}/", f"fake_{side}/")
     )
     return sliced_wasserstein(real, fake)["swd"]
+
+
+def describe_variety(*, fake: Tensor, real: Tensor) -> dict[str, Tensor]:
+    """For `Method.validate`: generated and real images (N, C, H, W), small enough that details do not count."""
+    return {
+        f"variety_{kind}": F.adaptive_avg_pool2d(images.float(), VARIETY_PX).flatten(1)
+        for kind, images in (("fake", fake), ("real", real))
+    }
+
+
+def relative_variety(descriptors: dict[str, Tensor]) -> float:
+    """For `Method.distances`: mean distance of two generated images at random, next to that of two real ones.
+
+    0: they are all alike; 1: they differ as much as real ones do. Both are paired in the same, fixed order.
+    """
+    fake, real = descriptors["variety_fake"], descriptors["variety_real"]
+    order = torch.randperm(len(real), generator=torch.Generator().manual_seed(0))
+    of_fake, of_real = ((images[order] - images[order.roll(1)]).norm(dim=1).mean() for images in (fake, real))
+    return (of_fake / of_real.clamp(min=1e-12)).item()

@@ -50,6 +50,9 @@ LARGEST_HELD_OUT_BATCH = 2**22
 
 Examine = Callable[[Callable[[str], None]], Mapping[str, float]]
 
+# What a round comes to, averaged over micro-batches: ("loss" or "figure", name).
+Tallies = dict[tuple[str, str], Tensor]
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
@@ -231,6 +234,7 @@ class StepResult:
     """What one step did.
 
     losses: weighted terms, averaged over micro-batches and processes.
+    figures: what the method gives beside them, likewise.
     accuracy: share of score pairs that the discriminator ranks rightly; None without scores.
     skipped: something was not finite, so its round changed nothing; without critic steps that is the whole step.
     stop: some process was asked to stop.
@@ -239,6 +243,7 @@ class StepResult:
     """
 
     losses: dict[str, float]
+    figures: dict[str, float]
     accuracy: float | None
     learning_rate: float
     skipped: bool
@@ -250,7 +255,8 @@ class StepResult:
     def scalars(self) -> dict[str, Any]:
         """What is logged: nothing that depends on the clock, so that logs of equal runs are equal."""
         return {
-            "losses": {name: value if math.isfinite(value) else None for name, value in self.losses.items()},
+            "losses": _finite(self.losses),
+            **({"figures": _finite(self.figures)} if self.figures else {}),
             "accuracy": self.accuracy,
             "learning_rate": self.learning_rate,
             "skipped": self.skipped,
@@ -337,7 +343,7 @@ class Trainer:
             # step's memory back to the system, to fault it in again page by page.
             for optimiser in self.optimisers:
                 optimiser.zero_grad()
-            tallies: dict[str, Tensor] = {}
+            tallies: Tallies = {}
             for micro in range(settings.accumulation):
                 batch, waited = self._next_batch()
                 waited_s += waited
@@ -358,7 +364,7 @@ class Trainer:
             # Both sides step, or neither: stepping one between the two would make accumulation of k micro-batches
             # differ from one batch of k, and leave a discriminator ahead of a generator whose step failed.
             sides = self.optimisers[1:] if critic_only else self.optimisers
-            finite, losses, stop = self._apply(sides, tallies, stop)
+            finite, means, stop = self._apply(sides, tallies, stop)
             if not finite:
                 self._restore(before)
                 skipped = True
@@ -368,9 +374,11 @@ class Trainer:
                 if self.ema and not critic_only:
                     self.ema.update(self.generators)
 
+        accuracy = means.pop(("figure", "accuracy"), None)
         return StepResult(
-            accuracy=losses.pop("accuracy", None),
-            losses=losses,
+            losses={name: value for (kind, name), value in means.items() if kind == "loss"},
+            figures={name: value for (kind, name), value in means.items() if kind == "figure"},
+            accuracy=accuracy,
             learning_rate=self.optimisers[0].param_groups[0]["lr"],
             skipped=skipped,
             stop=stop,
@@ -379,19 +387,22 @@ class Trainer:
             outputs=out,
         )
 
-    def _backward(self, losses: Losses, tallies: dict[str, Tensor]) -> None:
+    def _backward(self, losses: Losses, tallies: Tallies) -> None:
         total = losses.total / self.settings.accumulation
         self.accelerator.backward(total)
-        values = {**losses.terms, "accuracy": losses.accuracy()}
+        values = {("loss", name): value for name, value in losses.terms.items()}
+        values |= {("figure", name): value for name, value in losses.figures.items()}
+        accuracy = losses.accuracy()
+        if accuracy is not None:
+            values["figure", "accuracy"] = accuracy
         for name, value in values.items():
-            if value is not None:
-                share = value.detach().float() / self.settings.accumulation
-                tallies[name] = tallies[name] + share if name in tallies else share
+            share = value.detach().float() / self.settings.accumulation
+            tallies[name] = tallies[name] + share if name in tallies else share
 
     def _apply(
-        self, sides: list[torch.optim.Optimizer], tallies: dict[str, Tensor], stop: bool
-    ) -> tuple[bool, dict[str, float], bool]:
-        """Step the given optimisers if all is finite; whether it was, the losses, and whether to stop."""
+        self, sides: list[torch.optim.Optimizer], tallies: Tallies, stop: bool
+    ) -> tuple[bool, dict[tuple[str, str], float], bool]:
+        """Step the given optimisers if all is finite; whether it was, losses and figures, and whether to stop."""
         scaler = self.accelerator.scaler
         norms = []
         for optimiser in sides:
@@ -532,6 +543,10 @@ class Trainer:
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(shared["scaler"])
         self._restore((own["buffers"], own["method"]))
+
+
+def _finite(numbers: dict[str, float]) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in numbers.items()}
 
 
 def to_device(batch: Batch, device: torch.device, settings: TrainingSettings) -> Batch:

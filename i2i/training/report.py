@@ -294,14 +294,15 @@ def _spread(items: list[Path], count: int) -> list[Path]:
 
 
 def _curves(steps: list[dict[str, Any]], measured: list[dict[str, Any]], baselines: dict[str, dict[str, float]]) -> str:
-    """Losses, accuracy and held-out metrics against steps, each in a panel of its own."""
+    """Losses, figures beside them, accuracy and held-out metrics against steps, each in a panel of its own."""
     from matplotlib.figure import Figure
 
     losses = list(dict.fromkeys(name for line in steps for name in line["losses"]))
+    figures = list(dict.fromkeys(name for line in steps for name in line.get("figures", {})))
     has_accuracy = any(line["accuracy"] is not None for line in steps)
     # Figures that are taken at the end alone make no curve.
     metrics = [name for name in measured[-1]["metrics"] if name in measured[0]["metrics"]] if measured else []
-    titles = [f"loss: {name}" for name in losses]
+    titles = [f"loss: {name}" for name in losses] + figures
     titles += ["discriminator accuracy"] * has_accuracy + [f"held-out: {name}" for name in metrics]
     if not titles:
         return "<p>Nothing was logged yet.</p>"
@@ -315,8 +316,9 @@ def _curves(steps: list[dict[str, Any]], measured: list[dict[str, Any]], baselin
     for panel in panels[len(titles) :]:
         panel.axis("off")
     remaining = iter(panels)
-    for name in losses:
-        _draw_noisy(next(remaining), [(line["step"], line["losses"].get(name)) for line in steps])
+    for kind, names in (("losses", losses), ("figures", figures)):
+        for name in names:
+            _draw_noisy(next(remaining), [(line["step"], line.get(kind, {}).get(name)) for line in steps])
     if has_accuracy:
         panel = next(remaining)
         _draw_noisy(panel, [(line["step"], line["accuracy"]) for line in steps])
@@ -327,9 +329,9 @@ def _curves(steps: list[dict[str, Any]], measured: list[dict[str, Any]], baselin
         panel = next(remaining)
         values = [line["metrics"][name] for line in measured]
         panel.plot([line["step"] for line in measured], values, marker="o", markersize=3)
-        for number, (label, figures) in enumerate(baselines.items()):
-            if name in figures:
-                panel.axhline(figures[name], color=f"C{number + 1}", linestyle="--", label=label)
+        for number, (label, known) in enumerate(baselines.items()):
+            if name in known:
+                panel.axhline(known[name], color=f"C{number + 1}", linestyle="--", label=label)
         if panel.get_legend_handles_labels()[0]:
             panel.legend(fontsize=8)
     buffer = io.BytesIO()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from i2i.errors import InputError
-from i2i.methods.pool import ImagePool
+from i2i.methods.pool import Pool
 
 
 def numbered(*numbers: float) -> Tensor:
@@ -51,7 +51,7 @@ def test_the_published_rule(batch_size: int) -> None:
     torch.manual_seed(0)
     expected = follow_the_rule(7, batches, TorchDraws())
     torch.manual_seed(0)
-    pool = ImagePool(capacity=7)
+    pool = Pool(capacity=7)
     handed_out = [values(pool.query(numbered(*batch))) for batch in batches]
     assert handed_out == expected
     assert handed_out[:2] == batches[:2] and handed_out != batches
@@ -59,7 +59,7 @@ def test_the_published_rule(batch_size: int) -> None:
 
 def test_half_of_the_images_are_old() -> None:
     torch.manual_seed(0)
-    pool = ImagePool(capacity=50)
+    pool = Pool(capacity=50)
     pool.query(numbered(*range(50)))
     handed_out = values(pool.query(numbered(*range(50, 2050))))
     new = sum(value == number for number, value in enumerate(handed_out, start=50))
@@ -69,27 +69,43 @@ def test_half_of_the_images_are_old() -> None:
 
 def test_no_pool_hands_out_what_comes() -> None:
     images = numbered(1, 2)
-    assert ImagePool(capacity=0).query(images) is images
-    with pytest.raises(InputError, match="0 images or more, got -1"):
-        ImagePool(capacity=-1)
+    assert Pool(capacity=0).query(images) is images
+    with pytest.raises(InputError, match="0 items or more, got -1"):
+        Pool(capacity=-1)
 
 
 def test_a_state_goes_on_exactly_and_stays_as_it_was() -> None:
     torch.manual_seed(0)
-    pool, again = ImagePool(capacity=4), ImagePool(capacity=4)
+    pool, again = Pool(capacity=4), Pool(capacity=4)
     pool.query(numbered(*range(6)))
     state = pool.state_dict()
-    kept = [image.clone() for image in state["images"]]
+    kept = [image.clone() for (image,) in state["items"]]
     torch.manual_seed(1)
     expected = [values(pool.query(numbered(10 + step))) for step in range(20)]
-    assert all(torch.equal(a, b) for a, b in zip(state["images"], kept, strict=True))
+    assert all(torch.equal(a, b) for (a,), b in zip(state["items"], kept, strict=True))
     again.load_state_dict(state)
     torch.manual_seed(1)
     assert [values(again.query(numbered(10 + step))) for step in range(20)] == expected
 
 
 def test_later_changes_to_an_image_do_not_reach_the_pool() -> None:
-    images, pool = numbered(1), ImagePool(capacity=1)
+    images, pool = numbered(1), Pool(capacity=1)
     pool.query(images)
     images.zero_()
-    assert pool.images[0].unique().tolist() == [1.0]
+    assert pool.items[0][0].unique().tolist() == [1.0]
+
+
+def test_whole_items_are_exchanged() -> None:
+    """What belongs together stays together, whatever its shape and type; gradients pass through what is new alone."""
+    torch.manual_seed(0)
+    pool, old = Pool(capacity=3), 0
+    for first in range(0, 60, 2):
+        numbers = torch.arange(first, first + 2)
+        images = numbered(*numbers.tolist()).requires_grad_()
+        shown = pool.query({"batch": {"label": numbers}, "out": {"image": images}})
+        labels = shown["batch"]["label"]
+        assert labels.dtype == torch.int64 and values(shown["out"]["image"]) == labels.tolist()
+        shown["out"]["image"].sum().backward()
+        assert images.grad is not None and images.grad[:, 0, 0, 0].tolist() == (labels == numbers).float().tolist()
+        old += int((labels != numbers).sum())
+    assert 15 < old < 45 and not any(part.requires_grad for item in pool.items for part in item)
