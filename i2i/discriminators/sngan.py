@@ -30,7 +30,7 @@ class SNGANDiscriminator(nn.Module):
         spectral: normalise every weight by its largest singular value.
         attention_px: side of the map that self-attention is applied to, a power of two from 8 to size / 2; None: none.
             SAGAN (Zhang et al. 2019, arXiv:1805.08318) takes 32 px.
-        minibatch: statistics of the batch that are joined to the last map, 8×8.
+        minibatch: statistics of the batch that are joined to φ(x).
 
     Weights start as in the authors' code (https://github.com/pfnet-research/sngan_projection).
     """
@@ -68,7 +68,7 @@ class SNGANDiscriminator(nn.Module):
                 self.blocks.append(SelfAttention(outputs))
             channels = outputs
         self.blocks.extend(_Block(channels, channels) for _ in range(2))
-        self.minibatch, channels = make_minibatch(minibatch, channels, places=8 * 8)
+        self.minibatch, channels = make_minibatch(minibatch, channels)
         self.head = init_xavier(nn.Linear(channels, 1))
         self.embedding = init_xavier(nn.Embedding(classes, channels)) if classes else None
         if spectral:
@@ -80,7 +80,7 @@ class SNGANDiscriminator(nn.Module):
             raise InputError(
                 f"expected images of {self.size} x {self.size} px, got {images.shape[2]} x {images.shape[3]}"
             )
-        features = F.relu(self.minibatch(self.blocks(images))).sum((2, 3))
+        features = self.minibatch(F.relu(self.blocks(images)).sum((2, 3)))
         scores = self.head(features).squeeze(1)
         if self.embedding is None:
             return scores

@@ -50,7 +50,7 @@ def init_small(network: Network, *, scale: float = 0.1) -> Network:
 def init_xavier(network: Network, *, gain: float = 1.0) -> Network:
     """Draw convolution, linear and embedding weights from U(−a, a), a = gain · √(6 / (fan-in + fan-out)).
 
-    All biases are zeroed. Glorot & Bengio 2010, eq. 16, as spectrally normalised GANs use it. Changes `network` and returns it.
+    All biases are zeroed. Glorot & Bengio 2010, eq. 16, as SNGAN has it. Changes `network` and returns it.
     """
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Embedding)) and not module.weight.is_meta:

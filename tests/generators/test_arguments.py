@@ -17,17 +17,35 @@ ARGUMENTS = {
     "srresnet": {"in_channels": 4, "out_channels": 2, "width": 3, "blocks": 1, "scale": 2, "output_activation": "tanh"},
     "msrresnet": {"in_channels": 1, "out_channels": 2, "width": 3, "blocks": 1, "scale": 3},
     "compact": {"in_channels": 2, "out_channels": 2, "width": 3, "convs": 1, "scale": 3, "activation": "relu"},
-    "patch": {"in_channels": 4, "width": 3, "layers": 2, "spectral": True},
+    "patch": {"in_channels": 4, "width": 3, "layers": 2, "spectral": True, "minibatch": "stddev"},
     "pixel": {"in_channels": 4, "width": 3, "norm": "none"},
     "multiscale": {"in_channels": 4, "width": 3, "layers": 2, "scales": 2, "norm": "batch", "spectral": False},
 }
 LATENT_ARGUMENTS = {
-    "dcgan": {"latent_channels": 5, "out_channels": 2, "width": 3, "size": 16},
-    "mlp": {"latent_channels": 5, "out_channels": 2, "width": 4, "layers": 2},
+    "dcgan": {"latent_channels": 5, "out_channels": 2, "width": 3, "size": 16, "classes": 3, "upsampling": "resize"},
+    "mlp": {"latent_channels": 5, "out_channels": 2, "width": 4, "layers": 2, "classes": 3},
+    "sngan": {
+        "latent_channels": 5,
+        "out_channels": 2,
+        "width": 8,
+        "size": 64,
+        "classes": 3,
+        "attention_px": 16,
+        "spectral": True,
+    },
 }
 JUDGE_ARGUMENTS = {
-    "dcgan": {"in_channels": 2, "width": 3, "size": 16, "spectral": True},
-    "mlp": {"in_channels": 2, "width": 4, "layers": 2},
+    "dcgan": {"in_channels": 2, "width": 3, "size": 16, "spectral": True, "classes": 3, "minibatch": "discrimination"},
+    "mlp": {"in_channels": 2, "width": 4, "layers": 2, "classes": 3, "minibatch": "stddev"},
+    "sngan": {
+        "in_channels": 2,
+        "width": 8,
+        "size": 16,
+        "classes": 3,
+        "spectral": False,
+        "attention_px": 8,
+        "minibatch": "stddev",
+    },
     "vgg": {"in_channels": 4, "width": 3, "size_px": 16},
     "unet": {"in_channels": 4, "width": 3, "skips": False},
 }
@@ -44,8 +62,10 @@ def test_arguments_rebuild_the_network(kind: type[nn.Module], arguments: dict[st
     twin.load_state_dict(network.state_dict())
     latent = "latent_channels" in arguments or kind.__name__ == "MLPDiscriminator"
     side = max(16, getattr(network, "size_multiple", 1))
-    x = torch.randn(2, network.in_channels, *(() if latent else (side, side)))
-    result = network.eval()(x)
-    torch.testing.assert_close(twin.eval()(x), result, rtol=0, atol=0)
+    channels = network.latent_channels if "latent_channels" in arguments else network.in_channels
+    x = torch.randn(2, channels, *(() if latent else (side, side)))
+    labels = (torch.tensor([2, 0]),) if "classes" in arguments else ()
+    result = network.eval()(x, *labels)
+    torch.testing.assert_close(twin.eval()(x, *labels), result, rtol=0, atol=0)
     last = result[0][-1] if isinstance(result, list) else result
     assert last.shape[1:2] in ((network.out_channels,), ())

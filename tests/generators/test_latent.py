@@ -2,21 +2,41 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from i2i.errors import InputError
-from i2i.generators import DCGANGenerator, MLPGenerator
+from i2i.generators import DCGANGenerator, MLPGenerator, SNGANGenerator
+from i2i.layers.attention import SelfAttention
+from i2i.layers.norm import BatchNorm2d, set_inference_mode
+
+LABELS = torch.tensor([1, 0, 1])
 
 
-@pytest.mark.parametrize("size", [8, 32, 128])
-def test_dcgan(size: int) -> None:
-    network = DCGANGenerator(latent_channels=7, out_channels=5, width=4, size=size)
-    output = network(torch.randn(3, 7))
-    assert output.shape == (3, 5, size, size)
-    assert output.abs().max() <= 1
+def learn(network: nn.Module, output: Tensor) -> None:
+    """A gradient reaches every parameter."""
     output.square().mean().backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
         assert parameter.grad.any(), name
+
+
+@pytest.mark.parametrize("upsampling", ["transposed", "resize"])
+@pytest.mark.parametrize("classes", [0, 2])
+@pytest.mark.parametrize("size", [8, 32, 128])
+def test_dcgan(size: int, classes: int, upsampling: str) -> None:
+    network = DCGANGenerator(
+        latent_channels=7,
+        out_channels=5,
+        width=4,
+        size=size,
+        classes=classes,
+        upsampling=upsampling,  # type: ignore[arg-type]
+    )
+    output = network(torch.randn(3, 7), LABELS if classes else None)
+    assert output.shape == (3, 5, size, size)
+    assert output.abs().max() <= 1
+    learn(network, output)
 
 
 def test_dcgan_has_the_maps_of_the_papers_figure() -> None:
@@ -30,6 +50,12 @@ def test_dcgan_has_the_maps_of_the_papers_figure() -> None:
     assert network.head(x).shape == (1, 3, 64, 64)
 
 
+def test_dcgan_by_resizing_has_3x3_kernels() -> None:
+    by_kind = {kind: DCGANGenerator(width=4, size=16, upsampling=kind) for kind in ("transposed", "resize")}  # type: ignore[arg-type]
+    kernels = {kind: [p.shape[2:] for p in network.parameters() if p.ndim == 4] for kind, network in by_kind.items()}
+    assert kernels == {"transposed": [(4, 4)] * 3, "resize": [(4, 4), (3, 3), (3, 3)]}
+
+
 def test_dcgan_refuses_what_it_cannot_take() -> None:
     for size in (4, 48):
         with pytest.raises(InputError, match=f"power of two of at least 8 px, got {size}"):
@@ -38,12 +64,152 @@ def test_dcgan_refuses_what_it_cannot_take() -> None:
         DCGANGenerator(width=1)(torch.randn(2, 100, 1, 1))
 
 
+@pytest.mark.parametrize("classes", [0, 2])
 @pytest.mark.parametrize("layers", [1, 3])
-def test_mlp(layers: int) -> None:
-    network = MLPGenerator(latent_channels=7, out_channels=2, width=16, layers=layers)
-    points = network(torch.randn(9, 7))
-    assert points.shape == (9, 2)
-    points.square().mean().backward()
+def test_mlp(layers: int, classes: int) -> None:
+    network = MLPGenerator(latent_channels=7, out_channels=2, width=16, layers=layers, classes=classes)
+    points = network(torch.randn(3, 7), LABELS if classes else None)
+    assert points.shape == (3, 2)
+    learn(network, points)
+    expected = (8 + classes) * 16 + (layers - 1) * 17 * 16 + 17 * 2
+    assert sum(p.numel() for p in network.parameters()) == expected
+
+
+@pytest.mark.parametrize("spectral", [False, True])
+@pytest.mark.parametrize("attention_px", [None, 8, 16])
+@pytest.mark.parametrize("classes", [0, 2])
+@pytest.mark.parametrize("size", [16, 32, 128])
+def test_sngan(size: int, classes: int, attention_px: int | None, spectral: bool) -> None:
+    network = SNGANGenerator(
+        latent_channels=7,
+        out_channels=5,
+        width=16,
+        size=size,
+        classes=classes,
+        attention_px=attention_px,
+        spectral=spectral,
+    )
+    for module in network.modules():
+        if isinstance(module, SelfAttention):
+            nn.init.ones_(module.gamma)
+    output = network(torch.randn(3, 7), LABELS if classes else None)
+    assert output.shape == (3, 5, size, size)
+    assert output.abs().max() <= 1
+    learn(network, output)
+
+
+def test_sngan_has_the_papers_maps() -> None:
+    """Dense, 4×4×256; three blocks of 256, to 32×32; batch norm, ReLU, 3×3 convolution."""
+    network, shapes = SNGANGenerator(), []
+    for module in (*network.blocks, network.norm):
+        module.register_forward_hook(lambda module, inputs, output: shapes.append(tuple(output.shape[1:])))
+    assert network(torch.randn(2, 128)).shape == (2, 3, 32, 32)
+    assert shapes == [(256, 8, 8), (256, 16, 16), (256, 32, 32), (256, 32, 32)]
+
+    dense = (128 + 1) * 256 * 4 * 4
+    block = 2 * (256 + 256) + 2 * (256 * 9 + 1) * 256 + (256 + 1) * 256
+    assert sum(p.numel() for p in network.parameters()) == dense + 3 * block + (256 + 256) + (256 * 9 + 1) * 3
+
+
+def test_sngan_narrows_beyond_32_px() -> None:
+    network = SNGANGenerator(width=64, size=128)
+    assert [block.conv2.out_channels for block in network.blocks] == [64, 64, 64, 32, 16]
+
+
+def test_sngan_block_written_out() -> None:
+    """As the authors have it: pixels are repeated before either convolution; each class has gains and biases."""
+    network = SNGANGenerator(latent_channels=4, width=6, size=16, classes=2).double()
+    block = network.blocks[0]
+    for norm in (block.norm1, block.norm2):
+        nn.init.normal_(norm.gain)
+        nn.init.normal_(norm.bias)
+    x = torch.randn(3, 6, 4, 4, dtype=torch.float64)
+
+    def normalise(norm: nn.Module, x: Tensor) -> Tensor:
+        mean, variance = x.mean((0, 2, 3), keepdim=True), x.var((0, 2, 3), correction=0, keepdim=True)
+        normal = (x - mean) / (variance + 1e-5).sqrt()
+        return normal * norm.gain[LABELS][:, :, None, None] + norm.bias[LABELS][:, :, None, None]
+
+    def convolve(conv: nn.Module, x: Tensor) -> Tensor:
+        return F.conv2d(x, conv.weight, conv.bias, padding=conv.weight.shape[-1] // 2)
+
+    def twice(x: Tensor) -> Tensor:
+        return x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+    residual = convolve(block.conv1, twice(normalise(block.norm1, x).clamp(min=0)))
+    residual = convolve(block.conv2, normalise(block.norm2, residual).clamp(min=0))
+    torch.testing.assert_close(block(x, LABELS), residual + convolve(block.shortcut, twice(x)))
+
+
+def test_sngan_starts_with_the_authors_spread() -> None:
+    """Glorot's, times √2 in the convolutions of residual branches."""
+    network = SNGANGenerator(width=64)
+    block = network.blocks[0]
+    for layer, gain, fans in (
+        (block.conv1, 2**0.5, 2 * 64 * 9),
+        (block.conv2, 2**0.5, 2 * 64 * 9),
+        (block.shortcut, 1, 2 * 64),
+        (network.project, 1, 128 + 64 * 16),
+    ):
+        limit = gain * (6 / fans) ** 0.5
+        assert 0.99 * limit < layer.weight.abs().max() <= limit
+        assert layer.weight.std().item() == pytest.approx(limit / 3**0.5, rel=0.05)
+        assert not layer.bias.any()
+
+
+def test_sngan_draws_the_class_that_was_asked_for() -> None:
+    """Each image depends on its own class alone, once running statistics are used."""
+    network = SNGANGenerator(latent_channels=4, width=8, size=16, classes=3)
     for name, parameter in network.named_parameters():
-        assert parameter.grad is not None and parameter.grad.any(), name
-    assert sum(p.numel() for p in network.parameters()) == 8 * 16 + (layers - 1) * 17 * 16 + 17 * 2
+        if name.endswith(("norm1.bias", "norm2.bias")):
+            nn.init.normal_(parameter)
+    set_inference_mode(network, normalisation="eval", dropout=False)
+    latents = torch.randn(1, 4).expand(3, 4)
+    together = network(latents, torch.tensor([0, 1, 2]))
+    for label, image in enumerate(together):
+        torch.testing.assert_close(network(latents[:1], torch.tensor([label]))[0], image)
+    assert (together[0] - together[1]).abs().max() > 1e-2 < (together[1] - together[2]).abs().max()
+
+
+def test_sngan_spectral_norm_leaves_batch_norms_alone() -> None:
+    network = SNGANGenerator(latent_channels=4, width=8, size=16, classes=3, attention_px=8, spectral=True)
+    plain = {name for name, _ in network.named_parameters() if "original" not in name}
+    assert {name.split(".")[-1] for name in plain} == {"weight", "bias", "gain", "gamma"}
+    owners = {network.get_submodule(name.removesuffix(".weight")) for name in plain if name.endswith(".weight")}
+    assert owners == {network.norm} and isinstance(network.norm, BatchNorm2d)
+
+
+def test_sngan_refuses_what_it_cannot_take() -> None:
+    for size in (8, 48):
+        with pytest.raises(InputError, match=f"power of two of at least 16 px, got {size}"):
+            SNGANGenerator(size=size)
+    for side in (4, 12, 64):
+        with pytest.raises(InputError, match=rf"one of \[8, 16, 32\], got {side}"):
+            SNGANGenerator(attention_px=side)
+    with pytest.raises(InputError, match=r"\(N, 128\), got \(2, 100\)"):
+        SNGANGenerator(width=1)(torch.randn(2, 100))
+
+
+@pytest.mark.parametrize("kind", [DCGANGenerator, SNGANGenerator, MLPGenerator])
+def test_class_ids_are_checked(kind: type[nn.Module]) -> None:
+    network = kind(latent_channels=4, out_channels=3, width=4, classes=3)
+    latents = torch.randn(2, 4)
+    with pytest.raises(InputError, match="3 classes: expected the class ids of 2 samples"):
+        network(latents)
+    for wrong in (3, -1):
+        with pytest.raises(InputError, match=f"from 0 to 2, got {wrong}"):
+            network(latents, torch.tensor([0, wrong]))
+    with pytest.raises(InputError, match=r"shape \(2,\)"):
+        network(latents, torch.tensor([0]))
+
+
+@pytest.mark.parametrize("kind", [DCGANGenerator, SNGANGenerator, MLPGenerator])
+def test_built_on_meta_and_filled(kind: type[nn.Module]) -> None:
+    """As generators are read from folders."""
+    more = {"attention_px": 16, "spectral": True} if kind is SNGANGenerator else {}
+    network = kind(latent_channels=4, out_channels=3, width=4, classes=3, **more).eval()
+    with torch.device("meta"):
+        twin = kind(**network.arguments).eval()
+    twin.load_state_dict(network.state_dict(), assign=True)
+    latents, labels = torch.randn(2, 4), torch.tensor([2, 0])
+    assert torch.equal(twin(latents, labels), network(latents, labels))

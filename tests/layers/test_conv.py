@@ -7,7 +7,7 @@ from torch import nn
 
 from i2i.errors import InputError
 from i2i.layers.conv import add_spectral_norm, conv_block
-from i2i.layers.init import init_small, init_weights
+from i2i.layers.init import init_small, init_weights, init_xavier
 from i2i.layers.resample import upsample_conv
 
 
@@ -28,7 +28,9 @@ def test_bias_only_where_no_norm_subtracts_it(norm: str, biased: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "layer", [nn.Conv2d(3, 8, 3), nn.ConvTranspose2d(3, 8, 4, 2, 1), nn.Linear(6, 5)], ids=lambda m: type(m).__name__
+    "layer",
+    [nn.Conv2d(3, 8, 3), nn.ConvTranspose2d(3, 8, 4, 2, 1), nn.Linear(6, 5), nn.Embedding(4, 6)],
+    ids=lambda m: type(m).__name__,
 )
 def test_spectral_norm_against_svd(layer: nn.Module) -> None:
     network = init_weights(nn.Sequential(layer), std=0.5)
@@ -51,6 +53,19 @@ def test_initial_statistics() -> None:
         assert weight.mean().item() == pytest.approx(mean, abs=5 * 0.02 / weight.numel() ** 0.5)
         assert weight.std().item() == pytest.approx(0.02, rel=0.06)
         assert not layer.bias.any()
+
+
+@pytest.mark.parametrize(
+    ("layer", "fans"),
+    [(nn.Conv2d(32, 64, 3), 96 * 9), (nn.Linear(100, 300), 400), (nn.Embedding(40, 80), 120)],
+    ids=lambda case: type(case).__name__,
+)
+def test_xavier_initial_weights(layer: nn.Module, fans: int) -> None:
+    init_xavier(layer, gain=1.5)
+    limit = 1.5 * (6 / fans) ** 0.5
+    assert 0.99 * limit < layer.weight.abs().max() <= limit
+    assert layer.weight.std().item() == pytest.approx(limit / 3**0.5, rel=0.03)
+    assert isinstance(layer, nn.Embedding) or not layer.bias.any()
 
 
 def test_small_initial_weights() -> None:

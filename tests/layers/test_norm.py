@@ -229,12 +229,12 @@ def test_class_conditional_batch_norm() -> None:
     expected = normalised(x, (0, 2, 3))
     np.testing.assert_allclose(layer(x, classes).detach(), expected, atol=1e-5)
     for table in (layer.gain, layer.bias):
-        nn.init.normal_(table.weight)
-    gain, bias = (table.weight.detach().numpy()[classes][:, :, None, None] for table in (layer.gain, layer.bias))
+        nn.init.normal_(table)
+    gain, bias = (table.detach().numpy()[classes][:, :, None, None] for table in (layer.gain, layer.bias))
     np.testing.assert_allclose(layer(x, classes).detach(), expected * gain + bias, atol=1e-5)
     layer(x, classes).square().sum().backward()
-    assert layer.gain.weight.grad is not None
-    assert layer.gain.weight.grad.any(1).tolist() == [True, False, True]
+    assert layer.gain.grad is not None
+    assert layer.gain.grad.any(1).tolist() == [True, False, True]
 
 
 def test_dropout_stays_on_only_where_asked() -> None:
