@@ -1,4 +1,4 @@
-"""The DCGAN generator (Radford et al. 2016, §3 and figure 1)."""
+"""The DCGAN generator (Radford et al. 2016, arXiv:1511.06434, §3 and figure 1)."""
 
 from torch import Tensor, nn
 
@@ -13,7 +13,9 @@ from i2i.layers.resample import Upsampling, upsample_conv
 class DCGANGenerator(nn.Module):
     """Latent vectors (N, latent_channels), usually from N(0, 1), → (N, out_channels, size, size) in [-1, 1].
 
-    With classes it also takes the class id of each image, (N,) int64, whose one-hot form is joined to the vector.
+    By the paper's guidelines: no pooling, no hidden layer that is fully connected, batch norm everywhere but at the
+    output, ReLU and last tanh. With classes it also takes the class id of each image, (N,) int64, whose one-hot form is
+    joined to the vector.
 
     Args:
         width: channels of the last hidden map; they double with each halving of the size, down to 4×4.
