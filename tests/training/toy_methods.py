@@ -22,9 +22,11 @@ from i2i.discriminators import MLPDiscriminator
 from i2i.generators import MLPGenerator
 from i2i.losses.adversarial import NonSaturating, RelativisticAverage, Wasserstein
 from i2i.losses.penalties import Penalties
-from i2i.methods.base import Batch, Losses, Method, Outputs, unwrapped
+from i2i.methods.adaptive import AdaptiveAugmentation
+from i2i.methods.base import Batch, Losses, Method, Outputs
 from i2i.methods.gan import GAN
-from i2i.methods.pool import ImagePool
+from i2i.methods.stabilisers import HistoricalAveraging, InstanceNoise, Replay, WeightClipping
+from i2i.methods.unrolled import Unrolled
 from i2i.training.config import TrainingSettings
 from i2i.training.loop import RunResult, train
 from i2i.training.report import RunFacts
@@ -67,37 +69,29 @@ class ToyGAN(GAN):
         return {"median": descriptors["points"][:, 0].median().item()}
 
 
-class Pooled(ToyGAN):
-    """The discriminator sees old samples too (Shrivastava et al. 2017, section 2.3); the pool is state."""
+class Shift(nn.Module):
+    """An augmentation of points for `AdaptiveAugmentation`: each is moved with `probability`."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.pool = ImagePool(capacity=10)
+    probability = 0.0
 
-    def discriminator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
-        return super().discriminator_losses(batch, {"sample": self.pool.query(out["sample"])}, step)
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.pool.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.pool.load_state_dict(state)
+    def forward(self, points: Tensor) -> Tensor:
+        moved = torch.rand(len(points), 1, device=points.device) < self.probability
+        return points + moved * 0.1 * torch.randn_like(points)
 
 
-class Unrolled(ToyGAN):
-    """The generator plays against the discriminator one step ahead (Metz et al. 2017, eq. 8 to 10)."""
+def adaptive() -> Method:
+    """Sixty-four points shown make it certain, so that the probability changes within four steps."""
+    augment = Shift()
+    return AdaptiveAugmentation(ToyGAN(augment=augment), augment=augment, target=-2, ramp_images=64, every_steps=2)
 
-    def generator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
-        judge = unwrapped(self.discriminators["discriminator"])
-        now = {name: weight.detach().requires_grad_() for name, weight in judge.named_parameters()}
 
-        def scores(weights: dict[str, Tensor], points: Tensor) -> Tensor:
-            return torch.func.functional_call(judge, weights, (points,))
-
-        loss = self.objective.discriminator_loss(scores(now, batch["real"]), scores(now, out["sample"]))
-        gradients = torch.autograd.grad(loss, list(now.values()), create_graph=True)
-        ahead = {name: now[name] - 0.1 * g for name, g in zip(now, gradients, strict=True)}
-        return Losses(terms={"adversarial": self.objective.generator_loss(scores(ahead, out["sample"]))})
+def nested() -> Method:
+    """Stabilisers around stabilisers, whose state and stand-ins have to find through one another."""
+    return InstanceNoise(
+        Unrolled(Replay(HistoricalAveraging(ToyGAN(), weight=0.1), capacity=5), steps=2, learning_rate=0.1),
+        deviation=0.1,
+        steps=3,
+    )
 
 
 class Perceptual(ToyGAN):
@@ -147,13 +141,19 @@ class Regression(Method):
 
 TOYS: dict[str, Callable[[], Method]] = {
     "plain": ToyGAN,
-    "pool": Pooled,
+    "pool": lambda: Replay(ToyGAN(), capacity=10),
     "relativistic": lambda: ToyGAN(objective=RelativisticAverage()),
-    "unrolled": Unrolled,
+    "unrolled": lambda: Unrolled(ToyGAN(penalties=Penalties(r1=1.0)), steps=2, learning_rate=0.1),
     "frozen": Perceptual,
     "auxiliary": Projected,
     "critic": lambda: ToyGAN(objective=Wasserstein(), penalties=Penalties(gradient_penalty=1.0)),
     "smoothed_r1": lambda: ToyGAN(objective=NonSaturating(real_label=0.9), penalties=Penalties(r1=1.0)),
+    "clipping": lambda: WeightClipping(ToyGAN(objective=Wasserstein()), limit=0.3),
+    "history": lambda: HistoricalAveraging(ToyGAN(), weight=0.1),
+    "noise": lambda: InstanceNoise(ToyGAN(penalties=Penalties(r1=1.0)), deviation=0.2, steps=3),
+    "adaptive": adaptive,
+    "matching": lambda: ToyGAN(feature_matching_weight=1.0),
+    "nested": nested,
     "regression": Regression,
 }
 
@@ -162,7 +162,7 @@ def settings_for(toy: str, **changes: Any) -> TrainingSettings:
     settings = TrainingSettings(
         steps=4,
         batch_size=4,
-        critic_steps=5 if toy == "critic" else 1,
+        critic_steps={"critic": 5, "history": 2, "adaptive": 3}.get(toy, 1),
         schedule="constant",
         generator_learning_rate=1e-2,
         discriminator_learning_rate=1e-2,
@@ -213,6 +213,11 @@ def logged_losses(out: Path) -> list[dict[str, Any]]:
     return [line for line in lines if "losses" in line]
 
 
+def logged_numbers(out: Path) -> list[dict[str, float]]:
+    """Losses and figures of each step."""
+    return [{**line["losses"], **line.get("figures", {})} for line in logged_losses(out)]
+
+
 def go_through(toy: str, out: Path, *, resume: bool, **changes: Any) -> dict[str, Any]:
     """Train a toy, and once more in two halves if asked. What came out, to be held against the contract."""
     torch.manual_seed(1)
@@ -220,7 +225,7 @@ def go_through(toy: str, out: Path, *, resume: bool, **changes: Any) -> dict[str
     _, method = train_toy(toy, out / "whole", **changes)
     trained = weights(method)
     outcome = {
-        "losses": [line["losses"] for line in logged_losses(out / "whole")],
+        "losses": logged_numbers(out / "whole"),
         "finite": all(weight.isfinite().all().item() for weight in trained.values()),
         "unmoved": [name for name in trained if torch.equal(trained[name], initial[name])],
         "digest": digest(method),
@@ -229,5 +234,5 @@ def go_through(toy: str, out: Path, *, resume: bool, **changes: Any) -> dict[str
         train_toy(toy, out / "halves", steps=2, **changes)
         _, resumed = train_toy(toy, out / "halves", **changes)
         outcome["resumed digest"] = digest(resumed)
-        outcome["resumed losses"] = [line["losses"] for line in logged_losses(out / "halves")]
+        outcome["resumed losses"] = logged_numbers(out / "halves")
     return outcome
