@@ -3,44 +3,39 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from i2i.discriminators import DCGANDiscriminator, MLPDiscriminator
+from i2i.errors import InputError
+from i2i.generators import DCGANGenerator, MLPGenerator
 from i2i.losses.adversarial import Hinge, RelativisticAverage, Wasserstein
+from i2i.losses.penalties import Penalties
 from i2i.methods.gan import GAN, density_picture
+from i2i.methods.shared import penalty_remarks
 
 
 class Noted(nn.Module):
-    """Affine; remembers what it was shown."""
+    """Affine, of its input and one-hot classes; remembers what it was shown."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, classes: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(inputs, outputs)
+        self.latent_channels = inputs
+        self.classes = classes
+        self.linear = nn.Linear(inputs + classes, outputs)
         self.seen: list[Tensor] = []
+        self.labels: list[Tensor] = []
 
-    def forward(self, points: Tensor) -> Tensor:
+    def forward(self, points: Tensor, labels: Tensor | None = None) -> Tensor:
         self.seen.append(points)
+        if labels is not None:
+            self.labels.append(labels)
+            points = torch.cat([points, F.one_hot(labels, self.classes)], dim=1)
         return self.linear(points).squeeze(1)
 
 
-class NotedMaps(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[Tensor] = []
-
-    def forward(self, images: Tensor) -> Tensor:
-        self.seen.append(images)
-        return images.mean((1, 2, 3))
-
-
 def make(*, classes: int = 0, **arguments: object) -> tuple[GAN, Noted, Noted]:
-    generator, discriminator = Noted(4 + classes, 2), Noted(2 + classes, 1)
-    method = GAN(
-        generator=generator,
-        discriminator=discriminator,
-        latent_channels=4,
-        classes=classes,
-        **arguments,  # type: ignore
-    )
-    return method, generator, discriminator
+    generator, discriminator = Noted(4, 2, classes), Noted(2, 1, classes)
+    return GAN(generator=generator, discriminator=discriminator, **arguments), generator, discriminator  # type: ignore
 
 
 def test_samples_come_from_standard_normal_noise() -> None:
@@ -73,19 +68,21 @@ def test_losses_written_out() -> None:
 
 def test_penalties_of_an_affine_critic() -> None:
     """Its gradient is its weight everywhere."""
-    method, _, discriminator = make(objective=Wasserstein(), gradient_penalty_weight=10.0, r1_weight=3.0)
+    method, _, discriminator = make(objective=Wasserstein(), penalties=Penalties(gradient_penalty=10.0, r1=3.0))
     real = torch.randn(6, 2)
     out = method.translate({"real": real}, 0)
-    terms = method.discriminator_losses({"real": real}, out, 0).terms
+    losses = method.discriminator_losses({"real": real}, out, 0)
+    terms = losses.terms
     weight = discriminator.linear.weight[0].detach()
     torch.testing.assert_close(terms["gradient_penalty"].detach(), 10 * (weight.norm() - 1) ** 2)
     torch.testing.assert_close(terms["r1"].detach(), 3 * weight.norm() ** 2 / 2)
     expected = (out["sample"].mean(0) - real.mean(0)) @ weight
     torch.testing.assert_close(terms["discriminator"].detach(), expected.detach())
+    torch.testing.assert_close(losses.figures["wasserstein"].detach(), -expected.detach())
 
 
 def test_r1_at_every_third_step_with_three_times_its_weight() -> None:
-    method, _, discriminator = make(r1_weight=2.0, r1_every_steps=3)
+    method, _, discriminator = make(penalties=Penalties(r1=2.0, every_steps=3))
     batch = {"real": torch.randn(6, 2)}
     out = method.translate(batch, 0)
     terms = [method.discriminator_losses(batch, out, step).terms for step in range(7)]
@@ -99,19 +96,20 @@ class Marked(nn.Module):
 
 
 def test_samples_are_augmented_and_their_labels_are_not() -> None:
+    penalties = Penalties(gradient_penalty=1.0, r1=1.0)
     method, _, discriminator = make(
-        classes=3, objective=RelativisticAverage(), augment=Marked(), gradient_penalty_weight=1.0, r1_weight=1.0
+        classes=3, objective=RelativisticAverage(), augment=Marked(), penalties=penalties, feature_matching_weight=0.0
     )
     batch = {"real": torch.randn(4, 2), "label": torch.tensor([2, 0, 1, 2])}
-    one_hot = torch.tensor([[0, 0, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1]]).float()
     out = method.translate(batch, 0)
     method.generator_losses(batch, out, 0)
     method.discriminator_losses(batch, out, 0)
-    fake, real = (torch.cat([samples + 100, one_hot], dim=1) for samples in (out["sample"], batch["real"]))
+    fake, real = out["sample"] + 100, batch["real"] + 100
     *judged, between, penalised = discriminator.seen
     for seen, expected in zip([*judged, penalised], [fake, real, real, fake, real], strict=True):
         assert torch.equal(seen, expected)
-    assert between[:, :2].min() > 90
+    assert between.min() > 90
+    assert all(torch.equal(labels, batch["label"]) for labels in discriminator.labels)
 
 
 def test_a_wasserstein_critic_is_not_judged_by_accuracy() -> None:
@@ -123,29 +121,113 @@ def test_a_wasserstein_critic_is_not_judged_by_accuracy() -> None:
 
 
 def test_labels_reach_both_networks() -> None:
-    method, generator, discriminator = make(classes=3, gradient_penalty_weight=1.0)
+    method, generator, discriminator = make(classes=3, penalties=Penalties(gradient_penalty=1.0))
     batch = {"real": torch.randn(4, 2), "label": torch.tensor([2, 0, 1, 2])}
-    one_hot = torch.tensor([[0, 0, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1]]).float()
     out = method.translate(batch, 0)
-    assert torch.equal(generator.seen[0][:, 4:], one_hot)
     method.generator_losses(batch, out, 0)
     losses = method.discriminator_losses(batch, out, 0)
-    assert "gradient_penalty" in losses.terms
-    of_generator, real, fake, between = discriminator.seen
-    for seen, points in ((of_generator, out["sample"]), (real, batch["real"]), (fake, out["sample"])):
-        assert torch.equal(seen, torch.cat([points, one_hot], dim=1))
-    torch.testing.assert_close(between[:, 2:], one_hot)
+    assert "gradient_penalty" in losses.terms and len(discriminator.labels) == 4
+    assert all(torch.equal(labels, batch["label"]) for labels in [*generator.labels, *discriminator.labels])
+    with pytest.raises(InputError, match='3 classes: expected batches with "label"'):
+        method.translate({"real": batch["real"]}, 0)
 
 
-def test_labels_are_maps_beside_images() -> None:
-    judge = NotedMaps()
-    method = GAN(generator=nn.Identity(), discriminator=judge, latent_channels=1, classes=2)
-    images = torch.randn(2, 3, 4, 5)
-    method.generator_losses({"real": images, "label": torch.tensor([1, 0])}, {"sample": images}, 0)
-    (seen,) = judge.seen
-    assert torch.equal(seen[:, :3], images)
-    maps = torch.stack([torch.zeros(4, 5), torch.ones(4, 5)])
-    assert torch.equal(seen[:, 3:], torch.stack([maps, maps.flip(0)]))
+def test_networks_must_agree_on_their_classes() -> None:
+    with pytest.raises(InputError, match="equally many classes, got 2 and 3"):
+        GAN(generator=Noted(4, 2, 2), discriminator=Noted(2, 1, 3))
+
+
+def test_feature_matching_written_out() -> None:
+    """Of what goes into the last layer, besides the adversarial loss or instead of it."""
+    torch.manual_seed(0)
+    networks = {
+        "generator": MLPGenerator(latent_channels=4, out_channels=2, width=8),
+        "discriminator": MLPDiscriminator(in_channels=2, width=8),
+    }
+    batch = {"real": torch.randn(6, 2)}
+    plain, both = GAN(**networks), GAN(**networks, feature_matching_weight=3.0, adversarial_weight=0.5)
+    out = plain.translate(batch, 0)
+    features = networks["discriminator"].hidden
+    assert isinstance(features, nn.Module)
+    expected = 3 * (features(out["sample"]).mean(0) - features(batch["real"]).mean(0)).square().mean()
+    adversarial = plain.generator_losses(batch, out, 0).terms["adversarial"]
+    terms = both.generator_losses(batch, out, 0).terms
+    torch.testing.assert_close(terms, {"feature_matching": expected, "adversarial": 0.5 * adversarial})
+    alone = GAN(**networks, feature_matching_weight=3.0, adversarial_weight=0.0)
+    assert list(alone.generator_losses(batch, out, 0).terms) == ["feature_matching"]
+    assert not networks["discriminator"].head._forward_pre_hooks  # type: ignore
+    with pytest.raises(InputError, match="for the generator to go by"):
+        GAN(**networks, adversarial_weight=0.0)
+
+
+def image_gan(classes: int = 0) -> GAN:
+    return GAN(
+        generator=DCGANGenerator(latent_channels=4, out_channels=3, width=4, size=16, classes=classes),
+        discriminator=DCGANDiscriminator(in_channels=3, width=4, size=16, classes=classes),
+    )
+
+
+class Repeating(nn.Module):
+    """Draws images of the data: of all of them, or of the first alone."""
+
+    latent_channels, classes = 2, 0
+
+    def __init__(self, images: Tensor, *, collapsed: bool) -> None:
+        super().__init__()
+        self.images, self.collapsed = images, collapsed
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return self.images[:1].expand(len(latents), -1, -1, -1) if self.collapsed else self.images[: len(latents)]
+
+
+def test_held_out_figures_tell_collapse_and_distance() -> None:
+    real = torch.rand(40, 3, 32, 32) * torch.rand(40, 3, 1, 1)
+    judge = DCGANDiscriminator(size=32, width=4)
+    for images, collapsed in ((real, False), (real, True), (0.5 * real, False)):
+        method = GAN(generator=Repeating(images, collapsed=collapsed), discriminator=judge)
+        batches = [method.validate({"real": part}) for part in real.split(40)]
+        joined = {name: torch.cat([torch.as_tensor(b[name]) for b in batches]) for name in batches[0]}
+        figures = method.distances(joined)
+        if collapsed:
+            assert figures["variety"] == 0 and figures["swd"] > 10
+        elif images is real:
+            assert figures["variety"] == 1 and figures["swd"] == 0
+        else:
+            assert figures["variety"] == pytest.approx(0.5) and figures["swd"] > 10
+
+
+def test_points_have_no_held_out_figures() -> None:
+    method, _, _ = make()
+    assert method.distances(dict(method.validate({"real": torch.randn(5, 2)}))) == {}  # type: ignore
+
+
+def test_a_preview_has_a_column_for_each_class() -> None:
+    """Of the same latents, so that a row shows what the class alone changes."""
+    method = image_gan(classes=3)
+    real, label = torch.rand(5, 3, 16, 16), torch.tensor([0, 1, 2, 0, 1])
+    torch.manual_seed(3)
+    pictures = method.preview({"real": real, "label": label})
+    torch.manual_seed(3)
+    latents = torch.randn(5, 4)
+    assert list(pictures) == ["class 0", "class 1", "class 2", "real"]
+    for name, number in (("class 0", 0), ("class 2", 2)):
+        assert torch.equal(pictures[name], method.sample(latents, torch.full((5,), number)))
+
+
+@pytest.mark.parametrize(
+    ("norm", "precision", "penalties", "expected"),
+    [
+        ("none", "fp32", Penalties(r1=1.0), []),
+        ("none", "bf16", Penalties(r1=1.0), ["computed in fp32, though the precision is bf16"]),
+        ("batch", "fp32", Penalties(r1=1.0), ["mixes those of a batch"]),
+        ("batch", "bf16", Penalties(), []),
+    ],
+)
+def test_remarks_on_penalties(norm: str, precision: str, penalties: Penalties, expected: list[str]) -> None:
+    judge = DCGANDiscriminator(size=16, width=4, norm=norm)  # type: ignore
+    remarks = penalty_remarks(penalties, discriminator=judge, precision=precision)
+    assert len(remarks) == len(expected)
+    assert all(part in remark for part, remark in zip(expected, remarks, strict=True))
 
 
 def test_preview_of_images_and_points() -> None:
@@ -155,9 +237,9 @@ def test_preview_of_images_and_points() -> None:
     for picture in pictures.values():
         assert picture.shape == (1, 1, 128, 128) and picture.min() == -1 and picture.max() == pytest.approx(1)
 
-    method = GAN(generator=nn.Unflatten(1, (1, 1, 1)), discriminator=nn.Identity(), latent_channels=1)
-    images = torch.rand(4, 1, 1, 1)
-    assert torch.equal(method.preview({"real": images})["real"], images)
+    images = torch.rand(4, 3, 16, 16)
+    pictures = image_gan().preview({"real": images})
+    assert list(pictures) == ["sample", "real"] and torch.equal(pictures["real"], images)
 
 
 def test_density_is_bright_where_points_are() -> None:

@@ -101,7 +101,7 @@ def test_whole_items_are_exchanged() -> None:
     pool, old = Pool(capacity=3), 0
     for first in range(0, 60, 2):
         numbers = torch.arange(first, first + 2)
-        images = numbered(*numbers.tolist()).requires_grad_()
+        images = numbered(*numbers.float().tolist()).requires_grad_()
         shown = pool.query({"batch": {"label": numbers}, "out": {"image": images}})
         labels = shown["batch"]["label"]
         assert labels.dtype == torch.int64 and values(shown["out"]["image"]) == labels.tolist()
