@@ -12,7 +12,8 @@ class DiffAugment(nn.Module):
     (N, C, H, W) in [-1, 1] → the same shape and dtype, with any number of channels. Every image has draws of its own,
     all from torch's global generator. Applied to all that a discriminator sees, real and fake, it keeps the
     discriminator from learning the few real images by heart, and leaves no trace in what the generator makes.
-    Gradients pass through once, not twice: penalise a discriminator's gradient at the augmented images.
+    Penalise a discriminator's gradient at the augmented images: gradients pass through once with every torch, twice
+    only where its grid_sample has a second derivative.
 
     Args:
         colour: shift the brightness by up to 0.5, multiply the saturation by 0 to 2 and the contrast by 0.5 to 1.5.
@@ -30,8 +31,7 @@ class DiffAugment(nn.Module):
         self.cutout = cutout
 
     def forward(self, images: Tensor) -> Tensor:
-        if images.ndim != 4:
-            raise InputError(f"DiffAugment takes images of shape (N, C, H, W), got {tuple(images.shape)}: leave it out")
+        check_images(images, by="DiffAugment")
         count, _, height, width = images.shape
         # In 16 bits, pixels' coordinates would be off by whole pixels.
         augmented = images.to(torch.promote_types(images.dtype, torch.float32))
@@ -51,6 +51,12 @@ class DiffAugment(nn.Module):
                 x, y = (torch.randint(side + 1, (count,), device=images.device) for side in (width, height))
                 augmented = cut_out(augmented, x=x, y=y)
         return augmented.to(images.dtype)
+
+
+def check_images(images: Tensor, *, by: str) -> None:
+    """Refuse all but batches of images, on behalf of an augmentation `by` that name."""
+    if images.ndim != 4:
+        raise InputError(f"{by} takes images of shape (N, C, H, W), got {tuple(images.shape)}: leave it out")
 
 
 def adjust_colour(images: Tensor, *, brightness: Tensor, saturation: Tensor, contrast: Tensor) -> Tensor:
