@@ -315,6 +315,13 @@ def probe_images(
     """
     if not files:
         raise InputError(f"expected at least one image of side {side}, got none")
+    return probe_files(files, whose=f"images of side {side}", data_range=data_range, like=like)
+
+
+def probe_files(
+    files: Sequence[Path], *, whose: str, data_range: Range | None = None, like: SideInfo | None = None
+) -> ImagesInfo:
+    """`probe_images` of at least one image that need be no side; `whose` says what they are, for messages."""
     headers = read_headers(files)
     smallest_px, largest_px = extreme_sizes([(header.height, header.width) for header in headers.values()])
     return ImagesInfo(
@@ -322,7 +329,7 @@ def probe_images(
             files,
             headers,
             read=lambda number: read_finite(files[number]),
-            whose=f"images of side {side}",
+            whose=whose,
             channels=like.channels if like else None,
             dtype=like.dtype if like else None,
             data_range=like.data_range if like else data_range,
@@ -468,9 +475,9 @@ def images_in(folder: Path, what: str = "images") -> list[Path]:
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder; expected a folder of {what}")
-    files = sorted(filter(_is_image, folder.iterdir()))
+    files = sorted(filter(is_image, folder.iterdir()))
     if not files:
-        deeper = next(filter(_is_image, folder.rglob("*")), None)
+        deeper = next(filter(is_image, folder.rglob("*")), None)
         raise InputError(
             f"{folder} holds no {what}; expected files named {', '.join(sorted(READABLE_SUFFIXES))}"
             + (
@@ -482,7 +489,7 @@ def images_in(folder: Path, what: str = "images") -> list[Path]:
     return files
 
 
-def _is_image(file: Path) -> bool:
+def is_image(file: Path) -> bool:
     return file.suffix.lower() in READABLE_SUFFIXES and not file.name.startswith(".")
 
 

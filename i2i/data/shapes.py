@@ -167,10 +167,10 @@ def _contours(name: str) -> Contours:
             return (np.stack([16 * np.sin(t) ** 3, -2.5 - y], axis=1) / 15.5,)
         case "arrow":
             corners = [(-1, -0.26), (0.05, -0.26), (0.05, -0.78), (1, 0)]
-            return (1.1 * np.array([*corners, *((x, -y) for x, y in corners[-2::-1])]),)
+            return (np.array([*corners, *((x, -y) for x, y in corners[-2::-1])]),)
         case "bolt":
             corners = [(-0.15, -1), (0.5, -1), (0.18, -0.28), (0.65, -0.28), (-0.45, 1), (-0.12, 0.06), (-0.62, 0.06)]
-            return (1.05 * np.array(corners),)
+            return (0.97 * np.array(corners),)
     raise AssertionError(name)
 
 
@@ -191,8 +191,7 @@ def _placed(contours: Contours, radius: float, *, reach: float, random: np.rando
     scale = (radius - reach) * np.array([stretch * random.choice([-1, 1]), 1 / stretch])
     contours = tuple(contour * scale @ turn.T for contour in contours)
     low, high = contours[0].min(axis=0) - reach - MARGIN, contours[0].max(axis=0) + reach + MARGIN
-    room = np.maximum(1 - (high - low), 0)
-    shift = random.random(2) * room - low
+    shift = random.random(2) * (1 - (high - low)) - low
     return tuple(contour + shift for contour in contours)
 
 

@@ -1,7 +1,7 @@
 """A small classifier, trained in half a minute, that judges whether the class asked for was drawn.
 
-It has to name one of its classes for every image, for a shapeless one too: high agreement says that the classes of drawn
-images can be told apart as those of real ones are, and not that the images look real.
+It has to name one of its classes for every image, for a shapeless one too: high agreement says that the classes of
+drawn images can be told apart as those of real ones are, and not that the images look real.
 """
 
 from collections.abc import Callable, Iterator
