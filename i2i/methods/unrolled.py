@@ -22,7 +22,8 @@ class Unrolled(Stabiliser):
     rate of gradient descent, about ten to a thousand times that of Adam.
 
     Discriminators run in full precision and uncompiled here, as gradients of gradients have to; their buffers (running
-    statistics, spectral norm's vectors) and what the method within remembers stay as they were.
+    statistics, spectral norm's vectors) and what the method within remembers stay as they were. Gradient penalties
+    within take third derivatives, which PyTorch's batch norm and instance norm do not have.
 
     Args:
         steps: K. Each costs about as much as a step of the discriminators, time and memory.

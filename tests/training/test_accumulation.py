@@ -6,6 +6,8 @@ from conftest import TwoProcesses
 from torch import Tensor
 from toy_numbers import BATCHES, double_pix2pix, trained, trained_by_hand, weights_of
 
+from i2i.methods.stabilisers import HistoricalAveraging
+
 
 @pytest.fixture(scope="module")
 def by_hand() -> list[Tensor]:
@@ -26,6 +28,20 @@ def test_training_moves_the_weights(by_hand: list[Tensor]) -> None:
 def test_micro_batches_equal_one_batch(accumulation: int, by_hand: list[Tensor]) -> None:
     micro_batches = [part for numbers in BATCHES for part in numbers.chunk(accumulation)]
     assert_equal(trained(double_pix2pix(), micro_batches, accumulation=accumulation), by_hand)
+
+
+def test_micro_batches_of_a_method_with_a_past(by_hand: list[Tensor]) -> None:
+    """How far weights are from their mean counts once for a batch, however many parts it has."""
+    weights = [
+        trained(
+            HistoricalAveraging(double_pix2pix(), weight=10.0),
+            [part for numbers in BATCHES for part in numbers.chunk(accumulation)],
+            accumulation=accumulation,
+        )
+        for accumulation in (1, 4)
+    ]
+    assert_equal(weights[1], weights[0])
+    assert any((with_past - without).abs().max() > 1e-3 for with_past, without in zip(weights[0], by_hand, strict=True))
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])

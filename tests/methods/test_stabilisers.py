@@ -1,0 +1,367 @@
+"""What steadies adversarial training, each against its equation written out, and around other methods."""
+
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+
+from i2i.discriminators import MLPDiscriminator
+from i2i.errors import InputError
+from i2i.generators import MLPGenerator
+from i2i.layers.conv import add_spectral_norm
+from i2i.losses.adversarial import Wasserstein
+from i2i.losses.penalties import Penalties
+from i2i.methods.adaptive import AdaptiveAugmentation
+from i2i.methods.base import Batch, Losses, Method, Outputs, in_full_precision, unwrapped
+from i2i.methods.gan import GAN
+from i2i.methods.stabilisers import HistoricalAveraging, InstanceNoise, Replay, Stabiliser, WeightClipping
+from i2i.methods.unrolled import Unrolled
+
+
+class Scale(nn.Module):
+    """x ↦ w · x."""
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(weight, dtype=torch.float64))
+
+    def forward(self, values: Tensor) -> Tensor:
+        return self.weight * values
+
+
+class Game(Method):
+    """min_g max_d  g·d·x − d²/2: by hand d's gradient ascent is d ← d + η (g·x − d)."""
+
+    def __init__(self, g: float = 3.0, d: float = 1.0) -> None:
+        super().__init__(generators={"g": Scale(g)}, discriminators={"d": Scale(d)})
+        self.calls = 0
+        self.seen: list[Tensor] = []
+
+    def translate(self, batch: Batch, step: int) -> Outputs:
+        return {"gx": self.generators["g"](batch["x"])}
+
+    def generator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
+        return Losses(terms={"value": self._value(out)})
+
+    def discriminator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
+        self.calls += 1
+        self.seen.append(out["gx"])
+        return Losses(terms={"minus value": -self._value(out)}, real_scores=[batch["x"]])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"calls": self.calls}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.calls = state["calls"]
+
+    def _value(self, out: Outputs) -> Tensor:
+        one = torch.ones((), dtype=torch.float64)
+        return self.discriminators["d"](out["gx"]).mean() - self.discriminators["d"](one).square() / 2
+
+    @property
+    def weights(self) -> tuple[Tensor, Tensor]:
+        return self.generators["g"].weight, self.discriminators["d"].weight  # type: ignore
+
+
+def game_batch(*values: float) -> Batch:
+    return {"x": torch.tensor(values, dtype=torch.float64)}
+
+
+def test_one_unrolled_step_by_hand() -> None:
+    """d' = d + η (g·x − d); the value g·x·d' − d'²/2 is minimised over g, d' depending on it."""
+    game, rate, x = Game(g=3.0, d=1.0), 0.1, 2.0
+    method = Unrolled(game, steps=1, learning_rate=rate)
+    loss = method.generator_losses(game_batch(x), method.translate(game_batch(x), 0), 0).total
+    ahead = 1 + rate * (3 * x - 1)
+    assert loss.item() == pytest.approx(3 * x * ahead - ahead**2 / 2)
+    loss.backward()
+    g, d = game.weights
+    assert g.grad is not None and g.grad.item() == pytest.approx(x * ahead + (3 * x - ahead) * rate * x)
+    assert d.grad is None and d.item() == 1
+
+
+def test_unrolled_far_enough_the_discriminator_is_the_best_answer() -> None:
+    """d → g·x, where the value is (g·x)²/2."""
+    game = Game(g=3.0, d=1.0)
+    method = Unrolled(game, steps=60, learning_rate=0.5)
+    loss = method.generator_losses(game_batch(2.0), method.translate(game_batch(2.0), 0), 0).total
+    loss.backward()
+    assert loss.item() == pytest.approx(18) and game.weights[0].grad.item() == pytest.approx(12)  # type: ignore
+
+
+def point_gan(**arguments: Any) -> GAN:
+    torch.manual_seed(0)
+    return GAN(
+        generator=MLPGenerator(latent_channels=2, out_channels=2, width=6, layers=2).double(),
+        discriminator=MLPDiscriminator(in_channels=2, width=6, layers=2).double(),
+        **arguments,
+    )
+
+
+def points(count: int = 5) -> Batch:
+    return {"real": torch.randn(count, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))}
+
+
+def test_no_steps_are_the_method_itself() -> None:
+    plain = point_gan()
+    batch = points()
+    out = plain.translate(batch, 0)
+    expected = plain.generator_losses(batch, out, 0).terms
+    torch.testing.assert_close(
+        Unrolled(plain, steps=0, learning_rate=1.0).generator_losses(batch, out, 0).terms, expected
+    )
+    ahead = Unrolled(plain, steps=1, learning_rate=1.0).generator_losses(batch, out, 0).terms
+    assert abs(ahead["adversarial"] - expected["adversarial"]) > 1e-4
+
+
+@pytest.mark.parametrize("penalties", [Penalties(), Penalties(r1=1.0)])
+def test_the_gradient_through_the_steps_is_the_loss_s_slope(penalties: Penalties) -> None:
+    """Against central differences, with the third derivatives of a penalty too."""
+    method = Unrolled(point_gan(penalties=penalties), steps=3, learning_rate=0.5)
+    batch, weight = points(), method.generators["generator"].head.weight
+    assert isinstance(weight, nn.Parameter)
+
+    def loss() -> Tensor:
+        torch.manual_seed(2)
+        return method.generator_losses(batch, method.translate(batch, 0), 0).total
+
+    (gradient,) = torch.autograd.grad(loss(), weight)
+    for row, column in ((0, 0), (1, 4)):
+        difference = 0.0
+        for sign in (1, -1):
+            weight.data[row, column] += sign * 1e-6
+            difference += sign * loss().item()
+            weight.data[row, column] -= sign * 1e-6
+        assert gradient[row, column].item() == pytest.approx(difference / 2e-6, rel=1e-5, abs=1e-9)
+
+
+class NormJudge(nn.Module):
+    """With running statistics and spectral norm's vectors, all of them buffers that training writes into."""
+
+    latent_channels, classes = 2, 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 4))
+        self.head = nn.Linear(4, 1)
+        add_spectral_norm(self)
+
+    def forward(self, values: Tensor) -> Tensor:
+        return self.head(self.body(values)).squeeze(1)
+
+
+def test_unrolling_leaves_nothing_behind() -> None:
+    """No gradient, no statistics, no pooled sample."""
+    torch.manual_seed(0)
+    judge = NormJudge()
+    pooled = Replay(GAN(generator=MLPGenerator(latent_channels=2, out_channels=2, width=6), discriminator=judge))
+    method, batch = Unrolled(pooled, steps=2, learning_rate=0.1), {"real": torch.randn(6, 2)}
+    method.discriminator_losses(batch, method.translate(batch, 0), 0)
+    before = {name: value.clone() for name, value in judge.state_dict().items()}
+    assert len(pooled.pool.items) == 6 and len(before) > 10
+    method.generator_losses(batch, method.translate(batch, 0), 0).total.backward()
+    assert len(pooled.pool.items) == 6
+    torch.testing.assert_close(judge.state_dict(), before, rtol=0, atol=0)
+    assert all(weight.grad is None for weight in judge.parameters())
+    assert method.discriminators["discriminator"] is judge
+
+
+def test_unrolled_steps_are_in_full_precision() -> None:
+    """Under bf16 the loss and its gradient are those of fp32, for the same samples."""
+    torch.manual_seed(0)
+    judge = MLPDiscriminator(in_channels=2, width=32)
+    method = Unrolled(
+        GAN(generator=MLPGenerator(latent_channels=2, out_channels=2), discriminator=judge), steps=2, learning_rate=0.1
+    )
+    batch, sample = {"real": torch.randn(6, 2)}, torch.randn(6, 2, requires_grad=True)
+
+    def loss_and_gradient() -> tuple[Tensor, Tensor]:
+        loss = method.generator_losses(batch, {"sample": sample}, 0).total
+        return loss.detach(), *torch.autograd.grad(loss, sample)  # type: ignore
+
+    exact = loss_and_gradient()
+    rounded = judge(sample)
+    AcceleratorState._reset_state()
+    accelerator = Accelerator(cpu=True, mixed_precision="bf16")
+    method.discriminators = {"discriminator": accelerator.prepare_model(judge)}
+    assert not torch.equal(method.discriminators["discriminator"](sample), rounded)
+    torch.testing.assert_close(loss_and_gradient(), exact, rtol=0, atol=0)
+
+
+def stepped(method: Method, step: int = 0, *, critic_only: bool = False) -> None:
+    with torch.no_grad():
+        method.stepped(step, critic_only=critic_only)
+
+
+def test_weights_are_clipped() -> None:
+    game = Game(g=3.0, d=1.0)
+    method = WeightClipping(game, limit=0.25)
+    stepped(method, critic_only=True)
+    assert [weight.item() for weight in game.weights] == [3.0, 0.25]
+    with torch.no_grad():
+        game.weights[1].fill_(-0.1)
+    stepped(method)
+    assert game.weights[1].item() == -0.1
+
+
+def test_history_by_hand_over_three_steps() -> None:
+    game = Game(g=3.0, d=1.0)
+    method = HistoricalAveraging(game, weight=0.5)
+    batch = game_batch(2.0)
+
+    def move(g: float, d: float, *, critic_only: bool = False) -> None:
+        with torch.no_grad():
+            game.weights[0].fill_(g)
+            game.weights[1].fill_(d)
+        stepped(method, critic_only=critic_only)
+
+    def history(side: str) -> Tensor:
+        out = method.translate(batch, 0)
+        losses = method.generator_losses if side == "generators" else method.discriminator_losses
+        return losses(batch, out, 0).terms[f"history_of_{side}"]
+
+    assert list(method.generator_losses(batch, method.translate(batch, 0), 0).terms) == ["value"]  # no past yet
+    move(3.0, 1.0)
+    move(3.0, 4.0, critic_only=True)  # the generators' own weights do not count a second time
+    move(6.0, 7.0)
+    before = method.state_dict()
+    move(0.0, 2.0)
+    assert history("generators").item() == pytest.approx(0.5 * (0 - (3 + 6 + 0) / 3) ** 2)
+    assert history("discriminators").item() == pytest.approx(0.5 * (2 - (1 + 4 + 7 + 2) / 4) ** 2)
+    (gradient,) = torch.autograd.grad(history("discriminators"), game.weights[1])
+    assert gradient.item() == pytest.approx(2 * 0.5 * (2 - 14 / 4))
+
+    method.load_state_dict(before)  # a round that failed: the past is as it was, whatever came since
+    assert history("discriminators").item() == pytest.approx(0.5 * (2 - (1 + 4 + 7) / 3) ** 2)
+
+
+class Labelled(Game):
+    """Notes what belongs together."""
+
+    def discriminator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
+        assert torch.equal(out["gx"], 3 * batch["x"])
+        return super().discriminator_losses(batch, out, step)
+
+
+def test_replayed_samples_come_with_their_batch() -> None:
+    torch.manual_seed(0)
+    game = Labelled(g=3.0)
+    method = Replay(game, capacity=4)
+    for number in range(30):
+        batch = game_batch(2.0 * number, 2.0 * number + 1)
+        method.discriminator_losses(batch, {"gx": 3 * batch["x"]}, number)
+    seen = (torch.stack(game.seen) / 3).flatten().tolist()
+    old = sum(value != number for number, value in enumerate(seen))
+    assert 15 < old < 45 and len(method.state_dict()["pool"]["items"]) == 4
+    assert method.state_dict()["method"] == {"calls": 30}
+
+
+class Noting(nn.Module):
+    """Notes what it is given."""
+
+    latent_channels, classes = 2, 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+        self.seen: list[tuple[Tensor, ...]] = []
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        self.seen.append(inputs)
+        return self.weight * inputs[0].mean(1)
+
+
+def noisy_gan() -> tuple[InstanceNoise, Noting, Batch]:
+    judge = Noting()
+    generator = MLPGenerator(latent_channels=2, out_channels=2, classes=3)
+    method = InstanceNoise(
+        GAN(generator=generator, discriminator=judge, penalties=Penalties(r1=1.0)), deviation=0.5, steps=10
+    )
+    return method, judge, {"real": torch.zeros(4000, 2), "label": torch.ones(4000, dtype=torch.int64)}
+
+
+@pytest.mark.parametrize(("step", "deviation"), [(0, 0.5), (4, 0.3), (10, 0.0), (30, 0.0)])
+def test_noise_falls_linearly(step: int, deviation: float) -> None:
+    """On all that is judged, drawn anew each time; penalties are taken where the discriminator judges."""
+    torch.manual_seed(0)
+    method, judge, batch = noisy_gan()
+    out = {"sample": torch.zeros(4000, 2)}
+    method.generator_losses(batch, out, step)
+    method.discriminator_losses(batch, out, step)
+    assert len(judge.seen) == 4  # fake; real, fake, R1 at the real ones
+    for samples, labels in judge.seen:
+        assert samples.std().item() == pytest.approx(deviation, rel=0.03, abs=1e-9)
+        assert torch.equal(labels, batch["label"])
+    assert deviation == 0 or not torch.equal(judge.seen[0][0], judge.seen[1][0])
+    assert method.discriminators["discriminator"] is judge
+
+
+def test_a_stand_in_leads_to_its_network() -> None:
+    method, judge, batch = noisy_gan()
+    found: list[nn.Module] = []
+
+    class Looking(Stabiliser):
+        def generator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
+            found.append(self.discriminators["discriminator"])
+            return super().generator_losses(batch, out, step)
+
+    method.method = Looking(method.method)
+    method.generator_losses(batch, {"sample": torch.zeros(4000, 2)}, 0)
+    (stand_in,) = found
+    assert stand_in is not judge and unwrapped(stand_in) is judge
+    in_full_precision(stand_in)(torch.zeros(4000, 2), batch["label"])
+    assert judge.seen[-1][0].std().item() == pytest.approx(0.5, rel=0.03)
+
+
+class Strength(nn.Module):
+    probability = 0.0
+
+
+def adaptive(**changes: Any) -> tuple[AdaptiveAugmentation, Strength]:
+    augment = Strength()
+    return AdaptiveAugmentation(Game(), augment=augment, **{"ramp_images": 100, "every_steps": 2, **changes}), augment
+
+
+def show(method: Method, *real_scores: float) -> Losses:
+    batch = game_batch(*real_scores)  # which the game gives as its scores
+    return method.discriminator_losses(batch, {"gx": batch["x"]}, 0)
+
+
+def test_the_probability_s_path_by_hand() -> None:
+    """Of 100 real samples a whole ramp, set at every second step."""
+    method, augment = adaptive(target=0.3)
+    path = []
+    for scores in ([1, 2, 3, -1], [5, 1, 1, 1], [-1, -1, -1, 1], [2, 1, -1, 1], [1, 1], [1, 1, 1, -1], [-1] * 50, []):
+        figures = show(method, *scores).figures if scores else {}
+        assert not figures or figures["augmentation"].item() == pytest.approx(augment.probability)
+        stepped(method, critic_only=len(path) % 2 == 0)
+        path.append(augment.probability)
+    # r = (2 + 4) / 8, (−2 + 2) / 8, (2 + 2) / 6, −1
+    assert path == pytest.approx([0, 0.08, 0.08, 0, 0, 0.06, 0.06, 0])
+
+
+def test_the_probability_stays_between_0_and_1_and_comes_back() -> None:
+    method, augment = adaptive(every_steps=1)
+    show(method, *[1.0] * 70)
+    stepped(method)
+    show(method, 1.0, 1.0)
+    state = method.state_dict()
+    show(method, *[1.0] * 70)
+    stepped(method)
+    assert augment.probability == 1.0
+
+    again, strength = adaptive(every_steps=1)
+    again.load_state_dict(state)
+    assert strength.probability == pytest.approx(0.7)
+    stepped(again)
+    assert strength.probability == pytest.approx(0.72)
+
+
+def test_a_critic_has_no_signs_to_go_by() -> None:
+    method = AdaptiveAugmentation(point_gan(objective=Wasserstein()), augment=Strength())
+    batch = points()
+    with pytest.raises(InputError, match="another objective than wgan"):
+        method.discriminator_losses(batch, method.translate(batch, 0), 0)
