@@ -10,19 +10,19 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from i2i.inference.translator import Translator, load
+    from i2i.inference import Sampler, Translator, load
 
 __version__ = "0.1.0"
 
-__all__ = ["Translator", "__version__", "load"]
+__all__ = ["Sampler", "Translator", "__version__", "load"]
 
 
 def __getattr__(name: str) -> object:
-    """Import torch only once `load` or `Translator` is used, so that `import i2i` costs nothing (PEP 562)."""
-    if name in ("Translator", "load"):
-        from i2i.inference import translator
+    """Import torch only once `load` and the like are used, so that `import i2i` costs nothing (PEP 562)."""
+    if name in ("Sampler", "Translator", "load"):
+        from i2i import inference
 
-        return getattr(translator, name)
+        return getattr(inference, name)
     # So that `i2i.metrics.psnr` needs no import of its own.
     if not name.startswith("_") and find_spec(f"i2i.{name}") is not None:
         return import_module(f"i2i.{name}")

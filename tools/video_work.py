@@ -23,6 +23,7 @@ import i2i
 from i2i.checkpoints.store import GeneratorSpec, ImageSide
 from i2i.errors import InputError
 from i2i.generators import CompactGenerator
+from i2i.inference.loading import expect_translator
 from i2i.inference.translator import Translator
 from i2i.training.config import TrainingSettings
 from i2i.training.loop import make_accelerator
@@ -73,7 +74,7 @@ class VideoWork:
     def translator(self) -> Translator:
         device = make_accelerator(TrainingSettings(steps=1, device=self.device), Path()).device
         if self.weights is not None:
-            return i2i.load(self.weights, device=device)
+            return expect_translator(i2i.load(self.weights, device=device))
         return compact(channels=self.channels, convs=self.convs).to(device)
 
     @property

@@ -115,19 +115,34 @@ class GeneratorSpec:
         output: the images that come out.
         normalisation: "eval" uses BatchNorm's running statistics, "per_image" those of each image alone.
         dropout: whether dropout stays on, as in pix2pix, where it is the only source of variety.
+        classes: names of the classes that a generator with classes draws, in the order of their ids; None where they
+            have none.
 
     Raises:
-        InputError: an unknown normalisation.
+        InputError: an unknown normalisation, or names that are not all different or no text.
     """
 
     input: ImageSide | None
     output: ImageSide
     normalisation: Normalisation = "eval"
     dropout: bool = False
+    classes: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.normalisation not in get_args(Normalisation):
             raise InputError(f"normalisation: expected one of {get_args(Normalisation)}, got {self.normalisation!r}")
+        if self.classes is not None:
+            if not all(isinstance(name, str) and name for name in self.classes):
+                raise InputError(f"classes: expected a name for each, got {self.classes!r}")
+            if len(set(self.classes)) < len(self.classes):
+                raise InputError(f"classes: expected names that all differ, got {', '.join(self.classes)}")
+
+
+def check_class_names(network: nn.Module, spec: GeneratorSpec) -> None:
+    """Raise InputError where a specification names other than as many classes as the network has."""
+    count = getattr(network, "classes", 0)
+    if spec.classes is not None and len(spec.classes) != count:
+        raise InputError(f"classes: expected names for the network's {count} classes, got {len(spec.classes)}")
 
 
 def save_generator(folder: str | Path, *, network: nn.Module, spec: GeneratorSpec, card: str) -> None:
@@ -143,7 +158,8 @@ def save_generator(folder: str | Path, *, network: nn.Module, spec: GeneratorSpe
             use are added.
 
     Raises:
-        InputError: the network's class is in no list, or a file cannot be written (full disk, no permission).
+        InputError: the network's class is in no list, it has another number of classes than `spec` names, or a file
+            cannot be written (full disk, no permission).
     """
     folder = Path(folder)
     name = next((name for name, kind in GENERATORS.items() if type(network) is kind), None)
@@ -152,6 +168,7 @@ def save_generator(folder: str | Path, *, network: nn.Module, spec: GeneratorSpe
             f"{type(network).__name__} is none of the generators that can be stored "
             f"({', '.join(GENERATORS)}); unwrap the network, or add its class to GENERATORS"
         )
+    check_class_names(network, spec)
     config = {
         "format": FORMAT,
         "i2i_version": __version__,
@@ -163,8 +180,7 @@ def save_generator(folder: str | Path, *, network: nn.Module, spec: GeneratorSpe
     }
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
 
-    reads_styles = getattr(network, "style_encoder", None) is not None
-    _write(folder / CARD, _model_card(network=name, spec=spec, reads_styles=reads_styles, text=card).encode())
+    _write(folder / CARD, _model_card(network, name=name, spec=spec, text=card).encode())
     _write(folder / CONFIG, (json.dumps(config, indent=2, allow_nan=False) + "\n").encode())
     _write(folder / WEIGHTS, safetensors.torch.save(tensors, metadata={"format": "pt"}))
 
@@ -240,6 +256,7 @@ def _build(file: Path, *, most: int) -> tuple[nn.Module, GeneratorSpec]:
             output=_parse_side(config["output"]),
             normalisation=config["normalisation"],
             dropout=config["dropout"],
+            classes=tuple(config["classes"]) if config.get("classes") is not None else None,  # older folders lack it
         )
     except KeyError as error:
         raise InputError(f"{file} lacks {error}; copy the generator's folder again, whole") from error
@@ -256,6 +273,10 @@ def _build(file: Path, *, most: int) -> tuple[nn.Module, GeneratorSpec]:
             network = GENERATORS[name](**arguments)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{file}: {name} cannot be built with {arguments}: {error}; update i2i") from error
+    try:
+        check_class_names(network, spec)
+    except InputError as error:
+        raise InputError(f"{file} is garbled: {error}; copy the generator's folder again, whole") from error
     return network, spec
 
 
@@ -312,19 +333,22 @@ def _differences(*, expected: dict[str, Tensor], found: dict[str, Tensor]) -> li
     return missing + misshapen + left_over
 
 
-def _model_card(*, network: str, spec: GeneratorSpec, reads_styles: bool, text: str) -> str:
+def _model_card(network: nn.Module, *, name: str, spec: GeneratorSpec, text: str) -> str:
     """Model card whose YAML header the Hub reads: https://huggingface.co/docs/hub/model-cards."""
     task, usage = "image-to-image", _TRANSLATE
     if spec.input is None:
         task, usage = "unconditional-image-generation", _DRAW
+        if getattr(network, "classes", 0):
+            task, usage = "class-conditional-image-generation", _DRAW_CLASSES
     elif spec.input.labels:
-        usage = _PAINT_IN_STYLES if reads_styles else _PAINT
+        usage = _PAINT if getattr(network, "style_encoder", None) is None else _PAINT_IN_STYLES
+    # For images of classes the Hub has no pipeline.
+    pipeline = "" if task.startswith("class") else f"pipeline_tag: {task}\n"
     return f"""---
 library_name: i2i
-pipeline_tag: {task}
-tags:
+{pipeline}tags:
 - {task}
-- {network}
+- {name}
 # license: name the licence of your weights here before sharing them
 ---
 
@@ -358,11 +382,16 @@ out = t(label_map, style=photo)  # in its colours and light
 out = t(label_map, seed=7)  # in a style drawn at random"""
 
 _DRAW = """\
-import torch
-from i2i.checkpoints.store import load_generator
+import i2i
 
-generator, _ = load_generator("path/to/this/folder")
-out = generator(torch.randn(16, generator.in_channels))"""
+t = i2i.load("path/to/this/folder")
+out = t(seed=1)  # one for each seed; a list of them gives a list"""
+
+_DRAW_CLASSES = """\
+import i2i
+
+t = i2i.load("path/to/this/folder")
+out = t(seed=1, label=0)  # one for each seed and class; a list of either gives a list"""
 
 
 def _write(file: Path, content: bytes) -> None:

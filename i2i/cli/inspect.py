@@ -66,8 +66,11 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "network": type(network).__name__,
         "parameters": parameters,
         "megabytes": round(parameters * 4 / 1e6, 1),
-        "in_channels": network.in_channels,
     }
+    if spec is None or spec.input is not None:
+        description["in_channels"] = network.in_channels
+    else:
+        description |= {"latent_channels": network.latent_channels, "class_count": network.classes}
     if spec is not None:
         description |= {"out_channels": network.out_channels} | asdict(spec)
     if spec is not None and spec.input is not None:
@@ -145,9 +148,12 @@ def _facts(description: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "parameters", f"{description['parameters']:,}, {description['megabytes']} MB in float32"
     if description.get("input"):
         yield "input", _side(description["input"])
+    elif "in_channels" in description:
+        yield "input", f"{description['in_channels']} channels"
     else:
-        latent = "output" in description
-        yield "input", f"{description['in_channels']} {'latent values' if latent else 'channels'}"
+        yield "input", f"{description['latent_channels']} latent values, drawn from a seed"
+        if description["class_count"]:
+            yield "classes", _classes(description)
     if "output" in description:
         yield "output", _side(description["output"])
     if "scale" in description:
@@ -175,6 +181,13 @@ def _labels(side: dict[str, Any]) -> str:
     parts = [f"{classes} classes from id {side['first_id']} on"]
     parts += ["don't care"] * side["dont_care"] + ["edges between instances"] * side["instances"]
     return f"label maps: {', '.join(parts)}"
+
+
+def _classes(description: dict[str, Any]) -> str:
+    names = description["classes"]
+    if names is None:
+        return f"{description['class_count']}, called by their ids"
+    return ", ".join(f"{number} {name}" for number, name in enumerate(names))
 
 
 def _style(description: dict[str, Any]) -> str:

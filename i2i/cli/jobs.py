@@ -112,7 +112,7 @@ def run_jobs(jobs: Sequence[Job], prepare: Callable[[Share], Steps[Reading]], *,
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold bytes that are no text
     share = find_share()
     mine = share.of(jobs)
-    remove_leftovers(mine)
+    remove_leftovers(job.target for job in mine)
     waiting = [job for job in mine if not (skip_existing and job.target.exists())]
     tally = Tally(skipped=len(mine) - len(waiting))
     begun = time.perf_counter()

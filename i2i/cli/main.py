@@ -13,6 +13,7 @@ from i2i.cli.entry import DEBUG, exit_code, parse
 COMMANDS = {
     "translate": "translate images and videos: a file, a folder or a pattern",
     "upscale": "enlarge images and videos with a super-resolution network",
+    "draw": "draw images with a network trained to make them from noise",
     "inspect": "say what a weight file holds, and how that is known",
     "weights": "list well-known public weights, or download some by name",
     "export": "write a network as ONNX, and check that it computes the same",

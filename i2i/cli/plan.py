@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +56,7 @@ def plan(
     _check_readable(source)
     images, videos = _find_jobs(source, target, suffix=suffix, image_format=image_format)
     for job in videos:
-        _check_writable(job.target.parent)
+        check_writable(job.target.parent)
     _check_apart([*images, *videos])
     return images, videos
 
@@ -137,7 +137,7 @@ def plan_jobs(source: str, target: str, *, suffix: str = "", image_format: str |
             Job(source=image, target=_name_result(image, folder / image.relative_to(base), suffix, image_format))
             for image in images
         ]
-    _check_writable(folder)
+    check_writable(folder)
     _check_apart(jobs)
     return jobs
 
@@ -165,16 +165,27 @@ def match_by_stem(jobs: Sequence[Job], folder: Path, *, what: str) -> dict[Path,
     return {job.source: found[job.source.stem][0] for job in jobs}
 
 
-def remove_leftovers(jobs: Sequence[Job]) -> None:
-    """Remove the temporary files that a killed process left of these jobs' results, and no others."""
+def remove_leftovers(results: Iterable[Path]) -> None:
+    """Remove the temporary files that a killed process left of these results, and no others."""
     names: dict[Path, set[str]] = {}
-    for job in jobs:
-        names.setdefault(job.target.parent, set()).add(job.target.name)
-    for folder, results in names.items():
+    for path in results:
+        names.setdefault(path.parent, set()).add(path.name)
+    for folder, mine in names.items():
         for file in folder.iterdir() if folder.is_dir() else ():
             mark = re.fullmatch(rf"\.(.+)\.{MARK}\w{{8}}(\.\w+)?", file.name)
-            if mark and mark[1] in results:
+            if mark and mark[1] in mine:
                 file.unlink(missing_ok=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Raise InputError where nothing can be written below a folder, whether it is there or to be made."""
+    existing = folder
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise InputError(f"{folder} cannot be made: {existing} is a file; give another place for the results")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(f"{existing} may not be written to; give another place for the results, or its permissions")
 
 
 def _find_files(place: Path, *, excluded: Path, suffixes: frozenset[str]) -> tuple[Path, list[Path]]:
@@ -254,16 +265,6 @@ def _name_result(image: Path, place: Path, suffix: str, image_format: str | None
     if ending.lower() not in READABLE_SUFFIXES:
         raise InputError(f"{image}: its suffix names no image format; say which the result shall have with --format")
     return place.with_name(f"{image.stem}{suffix}{ending}")
-
-
-def _check_writable(folder: Path) -> None:
-    existing = folder
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    if not existing.is_dir():
-        raise InputError(f"{folder} cannot be made: {existing} is a file; give another place for the results")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise InputError(f"{existing} may not be written to; give another place for the results, or its permissions")
 
 
 def _check_apart(jobs: Sequence[Job]) -> None:

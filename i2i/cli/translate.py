@@ -32,6 +32,7 @@ from i2i.cli.video import VideoSettings, check_videos, refuse, run_all
 from i2i.data.image_io import ImageFile, read_image_file
 from i2i.errors import InputError
 from i2i.inference.engine import Progress
+from i2i.inference.loading import expect_translator
 from i2i.inference.precision import Precision
 from i2i.inference.styles import AnyStyle
 from i2i.inference.translator import Translator
@@ -173,7 +174,7 @@ def _load(settings: Settings, share: Share) -> Translator:
     overrides = parse_overrides(settings.set)
     for name in overrides.keys() & {own.name for own in fields(Settings)}:
         raise InputError(f"--set {name}: give it as --{name.replace('_', '-')}")
-    return i2i.load(
+    loaded = i2i.load(
         settings.weights,
         device=share.device(settings.device),
         precision=settings.precision,
@@ -190,6 +191,7 @@ def _load(settings: Settings, share: Share) -> Translator:
         first_id=settings.first_id,
         **overrides,
     )
+    return expect_translator(loaded)
 
 
 def _choose_styles(settings: Settings, translator: Translator, jobs: Sequence[Job]) -> Mapping[Path, AnyStyle]:

@@ -1,5 +1,7 @@
 """Trained generators at work."""
 
-from i2i.inference.translator import Translator, load
+from i2i.inference.loading import load
+from i2i.inference.sampler import Sampler
+from i2i.inference.translator import Translator
 
-__all__ = ["Translator", "load"]
+__all__ = ["Sampler", "Translator", "load"]

@@ -50,7 +50,7 @@ class Codec:
         physical = "float32" in (self.input.dtype, self.output.dtype)
         integers = not dtype.is_floating_point
         if self.input.labels:
-            return torch.float32 if self.output.dtype in PHYSICAL else getattr(torch, self.output.dtype)
+            return stored_dtype(self.output)
         return torch.float32 if integers and physical else dtype
 
     def encode(
@@ -97,7 +97,7 @@ class Codec:
 
     def takes_alpha(self, dtype: torch.dtype) -> bool:
         """Whether transparency of images of `dtype` spans what the network calls black and white."""
-        full = dtype_range(dtype_name(dtype)) or (0.0, 1.0)
+        full = (0.0, 1.0) if dtype.is_floating_point else dtype_range(dtype_name(dtype))
         return all(_range_of(side, dtype) == full for side in (self.input, self.output))
 
     def _store(self, values: Tensor, source: tuple[float, float], dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -142,6 +142,11 @@ class Codec:
                 f"network was trained on {self.input.dtype} images: convert it, or say what is black and white in its "
                 "units (input_range, --input-range LOW HIGH)"
             )
+
+
+def stored_dtype(side: ImageSide) -> torch.dtype:
+    """In which dtype images of this side are stored: that of the training images, or float32 for physical values."""
+    return torch.float32 if side.dtype in PHYSICAL else getattr(torch, side.dtype)
 
 
 def _range_of(side: ImageSide, dtype: torch.dtype) -> tuple[float, float]:

@@ -27,6 +27,26 @@ def only_size(generator: Any) -> tuple[int, int] | None:
     return height * generator.size_multiple, width * generator.size_multiple
 
 
+def draw_latent(seed: int, *, channels: int) -> Tensor:
+    """A latent vector (channels,) from N(0, 1), on the CPU, and the same on every machine.
+
+    Raises:
+        InputError: the seed is no integer from 0 to 2**63 - 1.
+    """
+    number = natural_number(seed)
+    if not 0 <= number < 2**63:
+        raise InputError(f"seed: expected an integer from 0 to 2**63 - 1, got {seed!r}")
+    return torch.randn(channels, generator=torch.Generator().manual_seed(number))
+
+
+def natural_number(value: object) -> int:
+    """The integer from 0 on that `value`, of any type of integers, stands for; -1 where it is none."""
+    try:
+        return -1 if isinstance(value, bool) else max(-1, operator.index(value))  # type: ignore[arg-type]
+    except TypeError:
+        return -1
+
+
 class Styles:
     """Makes latent vectors for a generator.
 
@@ -86,14 +106,7 @@ class Styles:
         Raises:
             InputError: the generator has no latent vector, or the seed is no integer from 0 on.
         """
-        channels = self._needed_channels("seed")
-        try:
-            number = -1 if isinstance(seed, bool) else operator.index(seed)
-        except TypeError:
-            number = -1
-        if not 0 <= number < 2**63:
-            raise InputError(f"seed: expected an integer from 0 to 2**63 - 1, got {seed!r}")
-        return torch.randn(1, channels, generator=torch.Generator().manual_seed(number))
+        return draw_latent(seed, channels=self._needed_channels("seed"))[None]
 
     def encode(self, style: AnyStyle, name: str) -> Tensor:
         """Latent vectors (N, latent_channels): the mean that the style encoder sees for each photo.

@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from i2i.data.image_io import dtype_range
 from i2i.errors import InputError
 
 AlphaUpsampler = Literal["auto", "network", "bicubic"]
@@ -24,8 +23,7 @@ def check_alpha_upsampler(alpha_upsampler: str) -> None:
 
 def visibility(alpha: Tensor) -> Tensor:
     """Transparency of any dtype as float32 from 0, transparent, to 1, opaque; floats are so already."""
-    limits = dtype_range(str(alpha.dtype).removeprefix("torch."))
-    return alpha.float() / (limits[1] if limits else 1.0)
+    return alpha.float() / (1.0 if alpha.dtype.is_floating_point else torch.iinfo(alpha.dtype).max)
 
 
 def is_soft(visible: Tensor) -> bool:

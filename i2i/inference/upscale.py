@@ -13,6 +13,7 @@ from torch import Tensor
 from i2i.data.image_io import ImageFile
 from i2i.errors import InputError
 from i2i.inference.engine import NamedImage, Progress, Work, check_room
+from i2i.inference.loading import expect_translator
 from i2i.inference.pictures import (
     AnyImage,
     Picture,
@@ -22,6 +23,7 @@ from i2i.inference.pictures import (
     rebuild_file,
     resize,
 )
+from i2i.inference.sampler import Sampler
 from i2i.inference.translator import Translator
 from i2i.inference.transparency import AlphaUpsampler, check_alpha_upsampler
 from i2i.layers.resample import gaussian_blur
@@ -58,18 +60,20 @@ class Upscaler:
         work: what the last call took.
 
     Raises:
-        InputError: the network does not restore, the scale is no positive number, or a name is unknown.
+        InputError: the network draws from noise or does not restore, the scale is no positive number, or a name is
+            unknown.
     """
 
     def __init__(
         self,
-        translator: Translator,
+        translator: Translator | Sampler,
         *,
         scale: float | None = None,
         alpha_upsampler: AlphaUpsampler = "auto",
         colour_fix: bool = False,
         ensemble: bool = False,
     ) -> None:
+        translator = expect_translator(translator)
         if not translator.restores:
             raise InputError(
                 f"{type(translator.generator).__name__} makes another picture of an image, and does not enlarge it; "

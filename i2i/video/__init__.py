@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 from i2i.errors import InputError
-from i2i.inference.translator import Translator, load
+from i2i.inference.loading import expect_translator, load
+from i2i.inference.sampler import Sampler
+from i2i.inference.translator import Translator
 from i2i.inference.upscale import Upscaler
 from i2i.video.encoding import Encoding
 from i2i.video.frames import Source
@@ -47,7 +49,7 @@ def upscale(
     source: AnySource,
     target: str | Path,
     *,
-    weights: str | Path | Translator | Upscaler,
+    weights: str | Path | Translator | Sampler | Upscaler,
     scale: float | None = None,
     options: Options = DEFAULT_OPTIONS,
     progress: Progress | None = None,
@@ -87,7 +89,7 @@ def translate(
     source: AnySource,
     target: str | Path,
     *,
-    weights: str | Path | Translator,
+    weights: str | Path | Translator | Sampler,
     options: Options = DEFAULT_OPTIONS,
     progress: Progress | None = None,
 ) -> Summary:
@@ -112,5 +114,6 @@ def _opened(source: AnySource) -> Iterator[Source]:
         yield source
 
 
-def _load(weights: str | Path | Translator) -> Translator:
-    return weights if isinstance(weights, Translator) else load(weights, device="auto")
+def _load(weights: str | Path | Translator | Sampler) -> Translator:
+    loaded = load(weights, device="auto") if isinstance(weights, (str, Path)) else weights
+    return expect_translator(loaded)

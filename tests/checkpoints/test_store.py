@@ -20,6 +20,8 @@ SPEC = GeneratorSpec(
     dropout=True,
 )
 
+DRAWN = GeneratorSpec(input=None, output=ImageSide(channels=3, dtype="uint8", data_range=(0, 255)))
+
 
 def small_unet() -> UNetGenerator:
     return UNetGenerator(in_channels=5, out_channels=1, width=4, depth=2, upsampling="resize")
@@ -114,12 +116,61 @@ def test_the_hub_reads_the_model_card(folder: Path) -> None:
 
 def test_a_generator_of_latent_vectors_is_stored_too(tmp_path: Path) -> None:
     network = DCGANGenerator(latent_channels=3, width=4, size=8).eval()
-    spec = GeneratorSpec(input=None, output=ImageSide(channels=3, dtype="uint8", data_range=(0, 255)))
-    save_generator(tmp_path, network=network, spec=spec, card="")
-    loaded, loaded_spec = load_generator(tmp_path)
+    save_generator(tmp_path, network=network, spec=DRAWN, card="")
+    loaded, spec = load_generator(tmp_path)
     latents = torch.randn(2, 3)
-    assert loaded_spec == spec
+    assert spec == DRAWN
     assert torch.equal(loaded(latents), network(latents))
+
+
+@pytest.mark.parametrize(
+    ("classes", "task", "pipeline", "usage"),
+    [
+        (0, "unconditional-image-generation", "unconditional-image-generation", "out = t(seed=1)  #"),
+        (3, "class-conditional-image-generation", None, "out = t(seed=1, label=0)  #"),
+    ],
+)
+def test_the_card_says_how_to_draw(classes: int, task: str, pipeline: str | None, usage: str, tmp_path: Path) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    network = DCGANGenerator(latent_channels=3, width=4, size=8, classes=classes)
+    save_generator(tmp_path, network=network, spec=DRAWN, card="# Shapes")
+    card = hub.ModelCard.load(tmp_path / "README.md")
+    assert (card.data.pipeline_tag, card.data.tags) == (pipeline, [task, "dcgan"])
+    assert usage in card.text
+    code = card.text.split("```python\n")[1].split("```")[0].replace("path/to/this/folder", str(tmp_path))
+    names: dict = {}
+    exec(code, names)  # as a person would
+    assert names["out"].shape == (8, 8, 3)
+
+
+def test_names_of_classes_are_stored(tmp_path: Path) -> None:
+    network = DCGANGenerator(latent_channels=3, width=4, size=8, classes=2)
+    named = replace(DRAWN, classes=("disc", "ring"))
+    save_generator(tmp_path, network=network, spec=named, card="")
+    assert load_generator(tmp_path)[1] == named
+    edit_config(tmp_path, classes=["disc"])
+    with pytest.raises(InputError, match=r"config\.json is garbled: classes: .*2 classes, got 1"):
+        load_generator(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["classes"]  # as in older folders
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert load_generator(tmp_path)[1] == DRAWN
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("disc", "disc", "ring"), "names that all differ"),
+        (("disc", "", "ring"), "a name for each"),
+        (("disc", 1, "ring"), "a name for each"),
+        (("disc",), "names for the network's 3 classes, got 1"),
+    ],
+)
+def test_names_that_name_nothing(names: tuple, message: str, tmp_path: Path) -> None:
+    network = DCGANGenerator(latent_channels=3, width=4, size=8, classes=3)
+    with pytest.raises(InputError, match=message):
+        save_generator(tmp_path / "generator", network=network, spec=replace(DRAWN, classes=names), card="")
+    assert not (tmp_path / "generator").exists()
 
 
 def test_a_network_that_i2i_does_not_know_is_not_stored(tmp_path: Path) -> None:
@@ -191,6 +242,8 @@ def set_side(folder: Path, **changes: object) -> None:
         (lambda f: edit_config(f, arguments={"depth": 10**9}), r"unet cannot be built.*weights are only \d+ numbers"),
         (lambda f: edit_config(f, normalisation="best"), r"config\.json is garbled: normalisation.*'best'"),
         (lambda f: edit_config(f, input=3), r"config\.json is garbled"),
+        (lambda f: edit_config(f, classes=3), r"config\.json is garbled"),
+        (lambda f: edit_config(f, classes=[3]), r"config\.json is garbled: classes: expected a name for each"),
         (lambda f: set_side(f, dtype="uint7"), r"config\.json is garbled: dtype.*'uint7'"),
         (lambda f: set_side(f, data_range=[5, 5]), r"config\.json is garbled: data_range.*\(5, 5\)"),
         (lambda f: set_side(f, data_range=[5]), r"config\.json is garbled"),

@@ -78,7 +78,24 @@ def test_a_generator_of_noise_has_no_image_side(capsys: Printed, tmp_path: Path)
     assert found["output"]["channels"] == 3
     assert not {"scale", "size_multiple", "receptive_radius_px"} & found.keys()
     main(Settings(file=str(tmp_path)))
-    assert "7 latent values" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "7 latent values" in text
+    assert "called by their ids" not in text
+
+
+@pytest.mark.parametrize(
+    ("names", "text"), [(None, "3, called by their ids"), (("disc", "ring", "star"), "0 disc, 1 ring, 2 star")]
+)
+def test_classes_to_draw(names: tuple[str, ...] | None, text: str, capsys: Printed, tmp_path: Path) -> None:
+    network = GENERATORS["dcgan"](latent_channels=7, width=4, size=16, classes=3)
+    photo = ImageSide(channels=3, dtype="uint8", data_range=(0, 255))
+    spec = GeneratorSpec(input=None, output=photo, classes=names)
+    save_generator(tmp_path / "generator", network=network, spec=spec, card="A test.")
+    found = inspect(capsys, tmp_path)
+    assert (found["latent_channels"], found["class_count"]) == (7, 3)
+    assert found["classes"] == (names and list(names))
+    main(Settings(file=str(tmp_path)))
+    assert text in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("encoder", [None, 4])

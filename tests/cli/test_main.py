@@ -46,7 +46,7 @@ def test_version() -> None:
     [
         ((), 1, "usage: i2i COMMAND"),
         (("insepct",), 2, "i2i has no command 'insepct'; did you mean inspect?"),
-        (("frobnicate",), 2, "there are translate, upscale, inspect, weights, export, blend, degrade"),
+        (("frobnicate",), 2, "there are translate, upscale, draw, inspect, weights, export, blend, degrade"),
         (("inspect", "no.pth"), 2, "no.pth: there is no such file or folder"),
     ],
 )

@@ -493,7 +493,7 @@ def test_batches_of_none_are_refused() -> None:
 
 
 def test_a_generator_of_latent_vectors_translates_nothing() -> None:
-    with pytest.raises(InputError, match="DCGANGenerator draws from latent vectors"):
+    with pytest.raises(InputError, match="DCGANGenerator draws from noise"):
         Translator(generator=DCGANGenerator(width=4, size=8), spec=GeneratorSpec(input=None, output=UINT8))
 
 

@@ -1,0 +1,220 @@
+"""A trained generator that draws from noise, as a function of seeds and classes."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Self, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from i2i.checkpoints.store import GeneratorSpec, check_class_names
+from i2i.errors import InputError
+from i2i.inference.codec import Codec, stored_dtype
+from i2i.inference.engine import PIXELS_PER_BATCH, PIXELS_PER_BATCH_ON_CPU, Options
+from i2i.inference.precision import NotEnoughMemory, NotFinite, Precision, SafeRunner
+from i2i.inference.styles import draw_latent, natural_number
+from i2i.layers.norm import set_inference_mode
+
+Found = TypeVar("Found")
+
+LISTED_CLASSES = 20  # in messages
+
+
+class Sampler(nn.Module):
+    """Draws with a trained generator; call it with a seed or a latent vector, or with a list of these.
+
+    >>> image = t(seed=1)
+    >>> images = t(seed=range(64))
+    >>> disc, star = t(seed=1, label=["disc", "star"])
+    >>> halfway = t(latents=(t.draw_latent(1) + t.draw_latent(2)) / 2)
+
+    Images come back as arrays (H, W, C), points as (C,), in the dtype and the units of the training data: uint8 or
+    uint16, rounded, or float32. Each depends on its own seed and class alone, up to
+    rounding, whatever is drawn beside it and on whichever device.
+
+    Nothing is recorded for gradients. Who needs them, or values in the network's own range, calls
+    `t.generator(latents, labels)`: latents (N, latent_channels) float32, and with classes labels (N,) int64, on
+    `t.device`.
+
+    As an nn.Module it stays in inference mode whatever `.train()` or `.eval()` is called on it or around it.
+
+    Args:
+        generator: the network, with `latent_channels` and `classes`; it is put in inference mode.
+        spec: what it returns, and what its classes are called.
+        precision: the number type of the computation, "fp32", "bf16" or "fp16". "auto" is the fastest that is safe:
+            fp16 on CUDA for 8-bit results, fp32 everywhere else. Results with NaN or infinity are computed again in
+            bf16, then fp32.
+        compile: use torch.compile, for long jobs.
+
+    Attributes:
+        latent_channels: length of the latent vectors.
+        classes: how many classes there are to choose from; 0: none.
+
+    Raises:
+        InputError: the generator translates images, the names are not as many as its classes, or an unknown precision.
+    """
+
+    def __init__(
+        self, *, generator: nn.Module, spec: GeneratorSpec, precision: Precision = "auto", compile: bool = False
+    ) -> None:
+        super().__init__()
+        if spec.input is not None:
+            raise InputError(f"{type(generator).__name__} translates images and draws none; i2i.Translator takes it")
+        check_class_names(generator, spec)
+        self.generator = generator
+        self.spec = spec
+        network: Any = generator
+        self.latent_channels: int = network.latent_channels
+        self.classes: int = network.classes
+        self.codec = Codec(input=spec.output, output=spec.output, size_multiple=1, smallest_px=1, scale=1)
+        self._run = SafeRunner(generator, precision=precision, compile=compile)
+        self.train(False)
+
+    def train(self, mode: bool = True) -> Self:
+        """Keep inference mode, whatever is asked for: normalisation and dropout are the spec's business."""
+        super().train(False)
+        set_inference_mode(self.generator, normalisation=self.spec.normalisation, dropout=self.spec.dropout)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the generator's parameters lie."""
+        return next(self.generator.parameters()).device
+
+    # no_grad, for a tensor made under inference_mode could not feed a network that trains.
+    @torch.no_grad()
+    def forward(
+        self,
+        *,
+        seed: int | Sequence[int] | None = None,
+        latents: Tensor | None = None,
+        label: int | str | Sequence[int | str] | None = None,
+        batch_size: int | None = None,
+    ) -> Any:
+        """Draw one image or point, or a list of them; the class says which dtypes and ranges.
+
+        Args:
+            seed: an integer from 0 to 2**63 - 1, or a list of them.
+            latents: in place of seeds, a latent vector (latent_channels,), or (N, latent_channels) for a list.
+            label: the class to draw, by id or by name, or a list of them; for a generator with classes, and only for
+                one. One class goes with many seeds, and one seed with many classes.
+            batch_size: how many go through the network together; as many as make a million pixels unless given, and
+                fewer on a CPU.
+
+        Returns:
+            An array; a list of arrays where seeds, latents or classes are many.
+
+        Raises:
+            InputError: neither seed nor latents, or both; no such seed or class; other latents than the network takes;
+                a label for a network without classes, or none for one with them; lists of different lengths; results
+                that are not finite; or not enough memory.
+        """
+        Options(batch_size=batch_size)  # which checks it
+        starts, ids = self._starts(seed, latents), self._class_ids(label)
+        counts = {len(given) for given in (starts, ids) if isinstance(given, list)}
+        if len(counts) > 1:
+            raise InputError(f"label: expected one, or as many as seeds or latents, {len(starts)}; got {len(ids)}")
+        count = max(counts, default=1)
+        drawn = self._draw(_repeat(starts, count), _repeat(ids, count), batch_size)
+        return drawn if counts else drawn[0]
+
+    def draw_latent(self, seed: int) -> Tensor:
+        """The latent vector that `seed` stands for.
+
+        Args:
+            seed: an integer from 0 to 2**63 - 1.
+
+        Returns:
+            float32 (latent_channels,) from N(0, 1), on the CPU.
+
+        Raises:
+            InputError: no such integer.
+        """
+        return draw_latent(seed, channels=self.latent_channels)
+
+    def class_id(self, label: int | str) -> int:
+        """The id of a class.
+
+        Args:
+            label: a name among `spec.classes`, or the id itself, as a number or as text; a name goes before an id.
+
+        Raises:
+            InputError: no such class, or a generator without classes.
+        """
+        if not self.classes:
+            raise InputError("label: this generator has no classes to choose from; leave it out")
+        names = self.spec.classes or ()
+        if isinstance(label, str) and label in names:
+            return names.index(label)
+        number = natural_number(int(label) if isinstance(label, str) and label.isdecimal() else label)
+        if not 0 <= number < self.classes:
+            raise InputError(f"label: expected {self._classes_in_words()}, got {label!r}")
+        return number
+
+    def _classes_in_words(self) -> str:
+        ids = f"a class id from 0 to {self.classes - 1}"
+        if self.spec.classes is None:
+            return ids
+        more = f" and {self.classes - LISTED_CLASSES} more" if self.classes > LISTED_CLASSES else ""
+        return f"{ids} or a name ({', '.join(self.spec.classes[:LISTED_CLASSES])}{more})"
+
+    def _starts(self, seed: int | Sequence[int] | None, latents: Tensor | None) -> Tensor | list[Tensor]:
+        """The latent vector, or one for each of several."""
+        if (seed is None) == (latents is None):
+            raise InputError("expected either a seed or latents to draw from: t(seed=1)")
+        if latents is None:
+            return _each(self.draw_latent, seed)
+        if not isinstance(latents, Tensor) or latents.ndim not in (1, 2) or latents.shape[-1] != self.latent_channels:
+            came = tuple(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__
+            shapes = f"({self.latent_channels},) or (N, {self.latent_channels})"
+            raise InputError(f"latents: expected a tensor {shapes}, got {came}")
+        if not latents.isfinite().all():
+            raise InputError("latents: expected finite values, got NaN or infinite ones")
+        return latents if latents.ndim == 1 else list(latents)
+
+    def _class_ids(self, label: int | str | Sequence[int | str] | None) -> Any:
+        """The class id, or one for each of several; None where there are no classes."""
+        if label is None and self.classes:
+            raise InputError(f"this generator draws {self.classes} classes: give label, {self._classes_in_words()}")
+        return None if label is None else _each(self.class_id, label)
+
+    def _draw(self, latents: list[Tensor], ids: list[int], batch_size: int | None) -> list[np.ndarray]:
+        dtype = stored_dtype(self.spec.output)
+        like = next(self.generator.parameters())
+        most_pixels = PIXELS_PER_BATCH_ON_CPU if self.device.type == "cpu" else PIXELS_PER_BATCH
+        drawn: list[np.ndarray] = []
+        count = batch_size or 1  # the first goes alone, to show how large they are
+        while len(drawn) < len(latents):
+            batch = slice(len(drawn), len(drawn) + count)
+            inputs = [torch.stack(latents[batch]).to(like)]
+            if self.classes:
+                inputs.append(torch.tensor(ids[batch]).to(self.device))
+            values = self._compute(inputs)
+            stored = self.codec.decode(values, dtype, torch.device("cpu")).movedim(1, -1).numpy()
+            drawn += map(np.ascontiguousarray, stored)
+            count = batch_size or max(1, most_pixels // values[0, 0].numel())
+        return drawn
+
+    def _compute(self, inputs: list[Tensor]) -> Tensor:
+        try:
+            return self._run(*inputs, eight_bits=self.spec.output.dtype == "uint8")
+        except NotFinite:
+            raise InputError(
+                "the network returns NaN or infinite values, in fp32 too; its weights are damaged, or the latents lie "
+                "far from N(0, 1)"
+            ) from None
+        except NotEnoughMemory:
+            raise InputError(
+                f"memory on {self.device} does not suffice to draw even one; close other programs, or use another "
+                "device"
+            ) from None
+
+
+def _each(find: Callable[[Any], Found], given: Any) -> Found | list[Found]:
+    """What `find` makes of the one, or of each of a list."""
+    several = isinstance(given, Sequence) and not isinstance(given, str)
+    return [find(one) for one in given] if several else find(given)
+
+
+def _repeat(given: Found | list[Found], count: int) -> list[Found]:
+    return given if isinstance(given, list) else [given] * count
