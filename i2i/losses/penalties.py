@@ -43,7 +43,9 @@ class Penalties:
     def __post_init__(self) -> None:
         for name in ("gradient_penalty", "dragan", "r1", "r2"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise InputError(f"expected the weight of {name} to be at least 0, got {getattr(self, name)}")
+                raise InputError(
+                    f"expected the weight of {name} to be at least 0 and finite, got {getattr(self, name)}"
+                )
         if self.every_steps < 1:
             raise InputError(f"expected every_steps to be at least 1, got {self.every_steps}")
 

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import jensenshannon
+from torch import Tensor
 
 from i2i.errors import InputError
 from i2i.losses.adversarial import (
@@ -12,6 +14,7 @@ from i2i.losses.adversarial import (
     Minimax,
     NonSaturating,
     RelativisticAverage,
+    RelativisticPaired,
     Wasserstein,
     make_objective,
 )
@@ -56,6 +59,16 @@ CLOSED_FORMS = [
     (Hinge(), np.maximum(0, 1 - R).mean() + np.maximum(0, 1 + K).mean(), -K.mean()),
     (Wasserstein(), K.mean() - R.mean(), -K.mean()),
     (
+        RelativisticPaired(),
+        -np.log(sigmoid(R - K)).mean(),
+        -np.log(sigmoid(K - R)).mean(),
+    ),
+    (
+        RelativisticPaired(real_label=0.9),
+        cross_entropy(R - K, 0.9),
+        -np.log(sigmoid(K - R)).mean(),
+    ),
+    (
         RelativisticAverage(),
         cross_entropy(R - K.mean(), 1) + cross_entropy(K - R.mean(), 0),
         cross_entropy(R - K.mean(), 0) + cross_entropy(K - R.mean(), 1),
@@ -87,6 +100,71 @@ def test_optimal_discriminator_of_equal_distributions_reaches_minus_log_4() -> N
     assert -loss.item() == pytest.approx(-np.log(4), abs=1e-9)
 
 
+# Two distributions over five outcomes, as counts of 20.
+P, Q = np.array([1, 4, 2, 8, 5]), np.array([6, 3, 2, 1, 8])
+
+
+def expected_loss(objective: AdversarialLoss, scores: Tensor) -> Tensor:
+    """The discriminator's loss where outcome i has score i."""
+    real, fake = (scores.repeat_interleave(torch.tensor(counts)) for counts in (P, Q))
+    return objective.discriminator_loss(real, fake)
+
+
+def value_and_slope(objective: AdversarialLoss, scores: np.ndarray) -> tuple[float, np.ndarray]:
+    at = torch.tensor(scores, requires_grad=True)
+    loss = expected_loss(objective, at)
+    (slope,) = torch.autograd.grad(loss, at)
+    return loss.item(), slope.numpy()
+
+
+def test_value_of_minimax_at_the_optimal_discriminator_is_the_divergence() -> None:
+    """Goodfellow et al. 2014, proposition 1 and theorem 1: D* = p / (p + q), and −log 4 + 2 · JSD(p, q) there."""
+    loss, slope = value_and_slope(Minimax(), np.log(P / Q))  # whose sigmoid is P / (P + Q)
+    assert -loss == pytest.approx(-np.log(4) + 2 * jensenshannon(P, Q) ** 2, abs=1e-12)
+    assert jensenshannon(P, Q) > 0.2
+    np.testing.assert_allclose(slope, 0, atol=1e-15)
+
+
+def test_optimal_discriminator_of_least_squares() -> None:
+    """Mao et al. 2017, eq. 5: D* = (b p + a q) / (p + q)."""
+    a, b, p, q = -1.0, 0.8, P / 20, Q / 20
+    loss, slope = value_and_slope(LeastSquares(real_label=b, fake_label=a), (b * p + a * q) / (p + q))
+    assert loss == pytest.approx(((b - a) ** 2 * p * q / (p + q)).sum(), rel=1e-12)
+    np.testing.assert_allclose(slope, 0, atol=1e-15)
+
+
+def test_minimum_of_the_hinge_is_what_the_distributions_share() -> None:
+    """At D* = sign(p − q) (Lim & Ye 2017), where the loss is 2 Σ min(p, q) = 2 − 2 · total variation."""
+    best = expected_loss(Hinge(), torch.tensor(np.sign(P - Q).astype(float)))
+    assert best.item() == pytest.approx(2 * np.minimum(P, Q).sum() / 20, rel=1e-12)
+    torch.manual_seed(0)
+    assert all(expected_loss(Hinge(), scores) > best for scores in 2 * torch.randn(500, 5, dtype=torch.float64))
+
+
+def test_gradients_of_pairs() -> None:
+    """Each score is moved by how wrongly its own pair is ordered."""
+    real, fake = REAL.clone().requires_grad_(), FAKE.clone().requires_grad_()
+    objective = RelativisticPaired()
+    of_real, of_fake = torch.autograd.grad(objective.discriminator_loss(real, fake), (real, fake))
+    np.testing.assert_allclose(of_real, -sigmoid(K - R) / 4, rtol=1e-12)
+    np.testing.assert_allclose(of_fake, sigmoid(K - R) / 4, rtol=1e-12)
+    of_real, of_fake = torch.autograd.grad(objective.generator_loss(fake, real), (real, fake))
+    np.testing.assert_allclose(of_real, sigmoid(R - K) / 4, rtol=1e-12)
+    np.testing.assert_allclose(of_fake, -sigmoid(R - K) / 4, rtol=1e-12)
+
+
+def test_gradients_through_averages() -> None:
+    """Each score is moved by its own distance from the others' mean, and as part of the mean for all of the others."""
+    real, fake = REAL.clone().requires_grad_(), FAKE.clone().requires_grad_()
+    objective = RelativisticAverage()
+    of_real, of_fake = torch.autograd.grad(objective.discriminator_loss(real, fake), (real, fake))
+    np.testing.assert_allclose(of_real, -(sigmoid(K.mean() - R) + sigmoid(K - R.mean()).mean()) / 4, rtol=1e-12)
+    np.testing.assert_allclose(of_fake, (sigmoid(K - R.mean()) + sigmoid(K.mean() - R).mean()) / 4, rtol=1e-12)
+    of_real, of_fake = torch.autograd.grad(objective.generator_loss(fake, real), (real, fake))
+    np.testing.assert_allclose(of_real, (sigmoid(R - K.mean()) + sigmoid(R.mean() - K).mean()) / 4, rtol=1e-12)
+    np.testing.assert_allclose(of_fake, -(sigmoid(R.mean() - K) + sigmoid(R - K.mean()).mean()) / 4, rtol=1e-12)
+
+
 def test_smoothed_optimum_is_the_label() -> None:
     """One-sided smoothing: D* = label · p_real / (p_real + p_fake) (Salimans et al. 2016, §3.4)."""
     scores = torch.zeros(1, dtype=torch.float64, requires_grad=True)
@@ -115,9 +193,48 @@ def test_extreme_and_half_scores_stay_finite(name: str) -> None:
             assert loss.shape == () and loss.dtype == torch.float32 and torch.isfinite(loss)
 
 
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_types_are_widened(name: str, dtype: torch.dtype) -> None:
+    """Each of the 3,000 scores counts, which a mean in 16 bits would not see; gradients come back in their type."""
+    objective = make_objective(name)  # type: ignore[arg-type]
+    torch.manual_seed(0)
+    real, fake = torch.randn(2, 3000).to(dtype).requires_grad_().unbind()
+    for loss, wide in (
+        (objective.discriminator_loss(real, fake), objective.discriminator_loss(real.double(), fake.double())),
+        (objective.generator_loss(fake, real), objective.generator_loss(fake.double(), real.double())),
+    ):
+        assert loss.dtype == torch.float32
+        assert loss.item() == pytest.approx(wide.item(), rel=1e-5)
+        assert torch.autograd.grad(loss, fake)[0].dtype == dtype
+
+
+@pytest.mark.parametrize("name", ["minimax", "non_saturating", "lsgan", "relativistic_paired", "relativistic_average"])
+def test_labels_can_be_smoothed_where_there_are_labels(name: str) -> None:
+    objective = make_objective(name, real_label=0.9)  # type: ignore[arg-type]
+    assert objective == type(objective)(real_label=0.9)  # type: ignore[call-arg]
+    assert make_objective(name) == type(objective)(real_label=1.0)  # type: ignore[arg-type, call-arg]
+
+
+@pytest.mark.parametrize("name", ["hinge", "wgan"])
+def test_labels_are_not_smoothed_where_there_are_none(name: str) -> None:
+    with pytest.raises(InputError, match=f"{name} has no labels"):
+        make_objective(name, real_label=0.9)  # type: ignore[arg-type]
+
+
 def test_wrong_use_is_refused() -> None:
-    with pytest.raises(InputError, match="pass real_scores"):
-        RelativisticAverage().generator_loss(FAKE)
+    for relativistic in (RelativisticPaired(), RelativisticAverage()):
+        with pytest.raises(InputError, match="pass real_scores"):
+            relativistic.generator_loss(FAKE)
+    for loss in (RelativisticPaired().discriminator_loss, RelativisticPaired().generator_loss):
+        with pytest.raises(InputError, match="one by one"):
+            loss(REAL, FAKE[:1])
+    for label in (0.5, 1.2, float("nan")):
+        with pytest.raises(InputError, match="fake_label < real_label"):
+            RelativisticPaired(real_label=label)
+    for labels in ({"real_label": -0.1}, {"fake_label": float("-inf")}, {"real_label": float("nan")}):
+        with pytest.raises(InputError, match="fake_label < real_label"):
+            LeastSquares(**labels)
     with pytest.raises(InputError, match="got 'vanilla'"):
         make_objective("vanilla")  # type: ignore[arg-type]
     for objective in (Minimax, NonSaturating, RelativisticAverage):

@@ -1,4 +1,4 @@
-"""Feature matching against its formula in loops, and losses over the scales of a discriminator."""
+"""Feature matching against its formulas in NumPy, and losses over the scales of a discriminator."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from i2i.errors import InputError
 from i2i.losses.adversarial import Hinge, over_scales
-from i2i.losses.feature_matching import feature_matching
+from i2i.losses.feature_matching import feature_matching, mean_feature_matching
 
 SHAPES = [[(2, 4, 8, 8), (2, 8, 4, 4), (2, 1, 3, 3)], [(2, 4, 4, 4), (2, 8, 2, 2), (2, 1, 1, 1)]]
 
@@ -50,6 +50,34 @@ def test_features_that_do_not_match_are_refused() -> None:
     for fake in (real[:1], [real[0][:2], real[1]], [real[1], real[0]], []):
         with pytest.raises(InputError, match="same scales"):
             feature_matching(real, fake)
+
+
+def test_means_over_a_batch_are_matched() -> None:
+    """Salimans et al. 2016, section 3.1, whatever the numbers of samples, per feature."""
+    real, fake = torch.randn(5, 3, 2, 4, dtype=torch.float64), torch.randn(7, 3, 2, 4, dtype=torch.float64)
+    difference = real.numpy().mean(0) - fake.numpy().mean(0)
+    found = mean_feature_matching(real, fake)
+    assert found.item() == pytest.approx((difference**2).sum() / 24, rel=1e-12)
+    # A layer of twice the features weighs the same, and the order of samples does not matter.
+    wider = mean_feature_matching(*(torch.cat([side, side], dim=1).flip(0) for side in (real, fake)))
+    torch.testing.assert_close(wider, found)
+
+
+def test_means_are_the_fakes_to_move() -> None:
+    real, fake = torch.randn(5, 3, requires_grad=True), torch.randn(5, 3, requires_grad=True)
+    mean_feature_matching(real, fake).backward()
+    assert real.grad is None
+    pull = 2 * (fake.mean(0) - real.mean(0)) / 3 / 5
+    torch.testing.assert_close(fake.grad, pull.detach().expand(5, 3))
+
+
+def test_means_of_half_types_are_taken_in_float32() -> None:
+    real, fake = (5 + torch.randn(2, 1000, 4)).half()
+    found = mean_feature_matching(real, fake)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, mean_feature_matching(real.double(), fake.double()).float())
+    with pytest.raises(InputError, match=r"\(1000, 4\) and \(1000, 3\)"):
+        mean_feature_matching(real, fake[:, :3])
 
 
 def test_a_loss_over_scales_is_the_mean_of_the_scales_whatever_their_sizes() -> None:

@@ -237,6 +237,20 @@ def test_lazy_r1() -> None:
     torch.testing.assert_close(terms[4]["r1"], 3 * 4 * 16 * 16 * weight.square().sum() / 2)
 
 
+def test_penalties_are_at_images_as_they_are_judged() -> None:
+    """R1 at images of B and R2 at translations; the slope of Σ x² at x is 2 x."""
+
+    class Square(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images.square().sum(dim=(1, 2, 3))
+
+    method, batch = make(penalties=Penalties(r1=3.0, r2=5.0)), make_batch()
+    method.discriminators["discriminator"] = Square()
+    terms = method.discriminator_losses(batch, {"fake_b": batch["a"]}, 0).terms
+    torch.testing.assert_close(terms["r1"], 3.0 / 2 * (2 * batch["b"]).square().sum() / 2)
+    torch.testing.assert_close(terms["r2"], 5.0 / 2 * (2 * batch["a"]).square().sum() / 2)
+
+
 def test_preview_and_held_out_figures() -> None:
     method, batch = make(dtype=torch.float32), make_batch(32, torch.float32)
     fake = method.generators["generator"](batch["a"])

@@ -138,6 +138,22 @@ def test_any_penalty_can_be_had() -> None:
     torch.testing.assert_close(terms["r2"], 3 / 2 * square)
 
 
+def test_penalties_are_at_pairs_as_they_are_judged() -> None:
+    """Halved, R1 at real ones and R2 at what was made; the slope of Σ x² at x is 2 x."""
+
+    class Square(nn.Module):
+        def forward(self, pairs: Tensor) -> Tensor:
+            return pairs.square().sum(dim=(1, 2, 3))
+
+    method, batch = make(penalties=Penalties(r1=3.0, r2=5.0), augment=Noted()), make_batch()
+    method.discriminators["discriminator"] = Square()
+    output = torch.randn_like(batch["target"])
+    terms = method.discriminator_losses(batch, {"output": output}, 0).terms
+    for name, weight, image in (("r1", 3.0, batch["target"]), ("r2", 5.0, output)):
+        pairs = torch.cat([batch["input"], image], dim=1)
+        torch.testing.assert_close(terms[name], weight / 2 * (2 * pairs / 2).square().sum() / 2)
+
+
 def test_preview_shows_input_output_truth() -> None:
     method, batch = make(), make_batch()
     pictures = method.preview(batch)
