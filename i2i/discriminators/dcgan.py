@@ -15,8 +15,8 @@ class DCGANDiscriminator(nn.Module):
     """(N, in_channels, size, size), usually in [-1, 1], → (N,) raw scores. Other sizes raise InputError.
 
     By the paper's guidelines: convolutions of stride 2 instead of pooling, batch norm everywhere but at the input,
-    leaky ReLU of slope 0.2, and no hidden layer that is fully connected. With classes it also takes the class id of each
-    image, (N,) int64, whose one-hot form is joined to every pixel.
+    leaky ReLU of slope 0.2, and no hidden layer that is fully connected. With classes it also takes the class id of
+    each image, (N,) int64, whose one-hot form is joined to every pixel.
 
     Args:
         width: channels after the first convolution; they double with each halving of the size, down to 4×4.

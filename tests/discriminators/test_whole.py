@@ -141,6 +141,30 @@ def test_class_ids_are_told_and_checked(kind: type[nn.Module]) -> None:
             network(x, torch.tensor([0, wrong, 0]))
 
 
+@pytest.mark.parametrize("side", [8, 16, 32])
+def test_sngan_attends_to_the_map_that_was_asked_for(side: int) -> None:
+    shapes = []
+    network = SNGANDiscriminator(width=32, size=64, attention_px=side)
+    (attention,) = (module for module in network.modules() if isinstance(module, SelfAttention))
+    attention.register_forward_hook(lambda module, inputs, output: shapes.append(tuple(output.shape)))
+    network(torch.randn(2, 3, 64, 64))
+    assert shapes == [(2, 16 if side == 32 else 32, side, side)]
+
+
+def test_sngan_starts_with_the_authors_spread() -> None:
+    """Glorot's, times √2 in the convolutions of residual branches."""
+    network = SNGANDiscriminator(width=64, classes=20, spectral=False)
+    for layer, gain, fans in (
+        (network.blocks[1].conv1, 2**0.5, 2 * 64 * 9),
+        (network.blocks[3].conv2, 2**0.5, 2 * 64 * 9),
+        (network.blocks[1].shortcut, 1, 2 * 64),
+        (network.embedding, 1, 20 + 64),
+    ):
+        limit = gain * (6 / fans) ** 0.5
+        assert 0.99 * limit < layer.weight.abs().max() <= limit
+        assert layer.weight.std().item() == pytest.approx(limit / 3**0.5, rel=0.05)
+
+
 def test_sngan_refuses_maps_that_it_does_not_have() -> None:
     for side in (4, 12, 32):
         with pytest.raises(InputError, match=rf"one of \[16, 8\], got {side}"):

@@ -111,6 +111,16 @@ def test_sngan_has_the_papers_maps() -> None:
     assert sum(p.numel() for p in network.parameters()) == dense + 3 * block + (256 + 256) + (256 * 9 + 1) * 3
 
 
+@pytest.mark.parametrize("side", [8, 16, 32, 64])
+def test_sngan_attends_to_the_map_that_was_asked_for(side: int) -> None:
+    shapes = []
+    network = SNGANGenerator(width=32, size=64, attention_px=side)
+    (attention,) = (module for module in network.modules() if isinstance(module, SelfAttention))
+    attention.register_forward_hook(lambda module, inputs, output: shapes.append(tuple(output.shape)))
+    network(torch.randn(2, 128))
+    assert shapes == [(2, 16 if side == 64 else 32, side, side)]
+
+
 def test_sngan_narrows_beyond_32_px() -> None:
     network = SNGANGenerator(width=64, size=128)
     assert [block.conv2.out_channels for block in network.blocks] == [64, 64, 64, 32, 16]

@@ -85,7 +85,8 @@ def test_statistics_keep_their_precision_in_16_bits(shape: tuple[int, ...]) -> N
         with torch.autocast("cpu", torch.bfloat16):
             result = layer(x)
         assert result.dtype == torch.bfloat16
-        torch.testing.assert_close(result, layer(x.float()).bfloat16(), rtol=0, atol=0)
+        found = layer.statistics(x.float()).bfloat16()
+        assert torch.equal(result[:, 3:], found.reshape(*found.shape, *[1] * (x.ndim - 2)).expand_as(result[:, 3:]))
 
 
 def test_a_batch_of_one_is_refused() -> None:
