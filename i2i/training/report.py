@@ -47,6 +47,8 @@ METRICS = {
     "style_colour": "share of the difference in colour between two style photos that their outputs show; 1 is all",
     "style_miou_change": "largest difference in read_miou between style photos",
     "swd": "sliced Wasserstein distance of patches from those of real images, in thousandths; lower is better",
+    "variety": "how much samples differ from one another, next to real images; 1 is as much",
+    "class_agreement": "share of samples in which a classifier of real images sees the class that was asked for",
 }
 """What held-out metrics mean."""
 
