@@ -149,6 +149,9 @@ def test_training_and_held_out_images_have_the_same_classes(tmp_path: Path) -> N
     with pytest.raises(InputError, match="got dog only in training and fox only in held-out images"):
         check_same_classes(training, held_out)
     check_same_classes(training, training)
+    lay(tmp_path / "test", {"dog": [1]})
+    with pytest.raises(InputError, match="got fox only in held-out images"):
+        check_same_classes(training, find_classes(tmp_path, phase="test"))
     lay(tmp_path / "plain", {"": [5]})
     with pytest.raises(InputError, match="got cat, dog, emu only in training"):
         check_same_classes(training, find_classes(tmp_path / "plain", phase="train"))

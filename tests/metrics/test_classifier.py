@@ -103,13 +103,12 @@ def test_any_size_and_every_parameter_takes_part(size: tuple[int, int]) -> None:
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in network.parameters())
     features = network.eval().features(torch.rand(2, 3, *size))
     assert features.shape == (2, 16)
-    torch.testing.assert_close(network.head(features).shape, torch.Size([2, 5]))
 
 
 def test_large_images_are_averaged_down() -> None:
     network = Classifier(classes=5, width=4).eval()
-    small = torch.rand(2, 3, 64, 64)
-    torch.testing.assert_close(network(small.repeat_interleave(3, 2).repeat_interleave(3, 3)), network(small))
+    images = torch.rand(2, 3, 192, 192)
+    torch.testing.assert_close(network(images), network(nn.functional.avg_pool2d(images, 3)))
 
 
 def test_training_repeats_and_leaves_random_numbers_and_gradient_mode_alone() -> None:
