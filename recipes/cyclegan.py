@@ -31,6 +31,7 @@ from i2i.generators import ResNetGenerator
 from i2i.layers.norm import Norm
 from i2i.layers.resample import Upsampling
 from i2i.losses.adversarial import Objective, make_objective
+from i2i.losses.penalties import Penalties
 from i2i.methods.cyclegan import CycleGAN
 from i2i.training.config import TrainingSettings
 from i2i.training.finetune import check_channels, fingerprints, initial_discriminator, initial_generator
@@ -210,7 +211,7 @@ def main(settings: Settings) -> None:
         pool_size=settings.pool_size,
         blur_px=settings.blur_px,
         blur_steps=round(settings.blur_until * settings.training.steps),
-        r1_weight=settings.r1_weight,
+        penalties=Penalties(r1=settings.r1_weight, every_steps=16),
         augment=DiffAugment() if settings.diff_augment else None,
         figures=task.figures,
     )

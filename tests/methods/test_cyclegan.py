@@ -156,19 +156,23 @@ def test_r1_is_lazy_and_weighted_by_what_it_leaves_out() -> None:
 
 
 def test_penalties_are_of_each_sides_own_images() -> None:
-    """R2 at what the generators made; the slope of Σ x² at x is 2 x."""
+    """As they are shown, here doubled, R2 at what the generators made; the slope of Σ x² at x is 2 x."""
 
     class Judge(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
             return images.square().sum(dim=(1, 2, 3))
 
-    method, batch = make(penalties=Penalties(r1=1.0, r2=1.0), pool_size=0), make_batch()
+    class Doubled(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return 2 * images
+
+    method, batch = make(penalties=Penalties(r1=1.0, r2=1.0), augment=Doubled(), pool_size=0), make_batch()
     method.discriminators = {"a": Judge(), "b": Judge()}
     out = {name: value.detach() for name, value in method.translate(batch, 0).items()}
     terms = method.discriminator_losses(batch, out, 0).terms
     for side in ("a", "b"):
-        torch.testing.assert_close(terms[f"r1_{side}"], 2 * batch[side].square().sum() / 2)
-        torch.testing.assert_close(terms[f"r2_{side}"], 2 * out[f"fake_{side}"].square().sum() / 2)
+        torch.testing.assert_close(terms[f"r1_{side}"], 2 * (2 * batch[side]).square().sum() / 2)
+        torch.testing.assert_close(terms[f"r2_{side}"], 2 * (2 * out[f"fake_{side}"]).square().sum() / 2)
 
 
 def test_what_is_judged_is_augmented() -> None:

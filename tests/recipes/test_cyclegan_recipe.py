@@ -76,7 +76,7 @@ def test_four_steps_are_two_and_two_more(workers: str, recipe: Recipe, tmp_path:
     losses = [step["discriminator_b"] for step in log(tmp_path / "whole", "losses")]
     assert len(set(losses)) == 4
     state = load_state(tmp_path / "whole")
-    assert state is not None and [len(pool["images"]) for pool in state.processes[0]["method"].values()] == [1, 1]
+    assert state is not None and [len(pool["items"]) for pool in state.processes[0]["method"].values()] == [1, 1]
 
 
 def test_all_options_at_once(recipe: Recipe, tmp_path: Path) -> None:
