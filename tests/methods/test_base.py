@@ -6,7 +6,8 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import nn
 
-from i2i.methods.base import Losses, Method, in_full_precision, unwrapped
+from i2i.discriminators import MLPDiscriminator
+from i2i.methods.base import Losses, Method, StandIn, in_full_precision, unwrapped, with_features
 
 
 def brute_force_accuracy(real: list[float], fake: list[float]) -> float:
@@ -84,3 +85,24 @@ def test_in_full_precision_under_bf16() -> None:
 def test_in_full_precision_keeps_float64() -> None:
     network = nn.Linear(3, 1).double()
     assert in_full_precision(network)(torch.randn(2, 3, dtype=torch.float64)).dtype == torch.float64
+
+
+def test_a_stand_in_is_its_network_run_otherwise() -> None:
+    network, inputs = nn.Linear(3, 1), torch.randn(2, 3)
+    outer = StandIn(StandIn(network, lambda run, x: run(x) + 1), lambda run, x: 10 * run(x))
+    assert unwrapped(outer) is network
+    expected = 10 * (network(inputs) + 1)
+    assert torch.equal(outer(inputs), expected) and torch.equal(in_full_precision(outer)(inputs), expected)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_features_are_what_goes_into_the_head(compiled: bool) -> None:
+    network, points = MLPDiscriminator(in_channels=2, width=4), torch.randn(5, 2)
+    if compiled:  # before the tap is there, of which compiled code then knows nothing
+        network.compile(backend="eager")
+        network(points)
+    stand_in = StandIn(network, lambda run, x: run(x + 1))
+    for judge, shown in ((network, points), (stand_in, points + 1)):
+        scores, features = with_features(judge)(points)
+        torch.testing.assert_close(features, network.hidden(shown))
+        torch.testing.assert_close(scores, network.head(features).squeeze(1))

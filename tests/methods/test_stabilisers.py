@@ -228,8 +228,8 @@ def test_history_by_hand_over_three_steps() -> None:
     move(3.0, 4.0, critic_only=True)  # the generators' own weights do not count a second time
     move(6.0, 7.0)
     before = method.state_dict()
-    move(0.0, 2.0)
-    assert history("generators").item() == pytest.approx(0.5 * (0 - (3 + 6 + 0) / 3) ** 2)
+    move(-3.0, 2.0)
+    assert history("generators").item() == pytest.approx(0.5 * (-3 - (3 + 6 - 3) / 3) ** 2)
     assert history("discriminators").item() == pytest.approx(0.5 * (2 - (1 + 4 + 7 + 2) / 4) ** 2)
     (gradient,) = torch.autograd.grad(history("discriminators"), game.weights[1])
     assert gradient.item() == pytest.approx(2 * 0.5 * (2 - 14 / 4))

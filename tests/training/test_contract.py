@@ -43,6 +43,15 @@ def test_in_two_processes(toy: str, accumulation: int, precision: str, two_proce
     assert first == second
 
 
+@pytest.mark.parametrize("accumulation", ACCUMULATIONS)
+def test_processes_count_images_together(accumulation: int, two_processes: TwoProcesses) -> None:
+    """Adaptive augmentation rises at every second of three rounds a step, by the images of both over the ramp's 64."""
+    for found in two_processes.found:
+        losses = found["contract"]["adaptive", accumulation, "fp32"]["losses"]
+        rises = 2 * accumulation * 4 * 2 / 64 * torch.tensor([1, 2, 4, 5])
+        assert [step["augmentation"] for step in losses] == rises.clamp(max=1).tolist()
+
+
 @pytest.mark.parametrize("toy", ["pool", "critic"])
 def test_precisions_and_accumulations_differ(toy: str, tmp_path: Path) -> None:
     """Otherwise the matrix would be one test many times over."""

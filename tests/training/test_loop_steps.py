@@ -1,7 +1,9 @@
 """One step of the loop: what it skips, clips, freezes, counts and puts back."""
 
 import copy
+import itertools
 import math
+import statistics
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim import lr_scheduler
-from toy_methods import Ring, ToyGAN, go_through, logged_losses, train_toy, weights
+from toy_methods import Regression, Ring, ToyGAN, go_through, logged_losses, train_toy, weights
 from toy_numbers import (
     BATCHES,
     SETTINGS,
@@ -25,6 +27,7 @@ from toy_numbers import (
 )
 
 from i2i.checkpoints import GeneratorSpec, ImageSide, load_generator
+from i2i.data.sampler import DrawSampler
 from i2i.discriminators import MLPDiscriminator, PatchDiscriminator
 from i2i.errors import InputError, RunStopped
 from i2i.generators import MLPGenerator, ResNetGenerator
@@ -397,3 +400,27 @@ def test_threads_are_those_of_the_settings(tmp_path: Path) -> None:
         assert torch.get_num_threads() == before + 1
     finally:
         torch.set_num_threads(before)
+
+
+class Measured(Regression):
+    def generator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
+        losses = super().generator_losses(batch, out, step)
+        return replace(losses, figures={"size": 100 * out["output"].square().mean()})
+
+
+def test_figures_are_logged_and_not_minimised(tmp_path: Path) -> None:
+    """They are averaged over micro-batches as losses are."""
+    torch.manual_seed(1)
+    method = Measured()
+    shown: list[float] = []
+    with torch.no_grad():
+        for draw in itertools.islice(DrawSampler(length=50, batch_size=4, seed=0, rank=0, world_size=1), 2):
+            batch = torch.stack([Ring()[one]["real"] for one in draw])
+            shown.append(100 * method.generators["generator"](batch).square().mean().item())
+    _, plain = train_toy("regression", tmp_path / "plain", accumulation=2, steps=2)
+    torch.manual_seed(1)
+    train_toy("regression", tmp_path / "measured", method=method, accumulation=2, steps=2)
+    assert_same(weights(method), weights(plain))
+    first = logged_losses(tmp_path / "measured")[0]
+    assert list(first["losses"]) == ["l2"] and first["figures"] == {"size": pytest.approx(statistics.fmean(shown))}
+    assert "figures" not in logged_losses(tmp_path / "plain")[0]

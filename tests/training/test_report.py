@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from toy_methods import POINTS, Ring, ToyGAN
@@ -11,7 +12,7 @@ from toy_methods import POINTS, Ring, ToyGAN
 from i2i.errors import InputError
 from i2i.training.config import TrainingSettings
 from i2i.training.loop import train
-from i2i.training.report import PICTURES, RunFacts, figures_of, print_figures, write_grid
+from i2i.training.report import PICTURES, RunFacts, _curves, figures_of, print_figures, write_grid
 
 
 def write_run(folder: Path, *, data: str, **metrics: float) -> Path:
@@ -68,3 +69,19 @@ def test_figures_that_take_long_are_taken_once_and_pictures_shown(tmp_path: Path
     assert "<h2>Wheels</h2><p>From left to right: a, b.</p>" in page
     assert "<th>long</th>" in page
     assert "| long |" in (out / "generator" / "README.md").read_text()
+
+
+def test_figures_beside_losses_have_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    titles: list[str] = []
+    monkeypatch.setattr("matplotlib.axes.Axes.set_title", lambda panel, title, **style: titles.append(title))
+    drawn: list[list[float]] = []
+    monkeypatch.setattr(
+        "matplotlib.axes.Axes.plot", lambda panel, steps, values, **style: drawn.append(np.asarray(values).tolist())
+    )
+    steps = [
+        {"step": 1, "losses": {"l1": 0.5}, "accuracy": None},
+        {"step": 2, "losses": {"l1": 0.25}, "figures": {"augmentation": 0.125}, "accuracy": None},
+    ]
+    _curves(steps, [], {})
+    assert titles == ["loss: l1", "augmentation"]
+    assert drawn[0] == [0.5, 0.25] and drawn[2] == [0.125]
