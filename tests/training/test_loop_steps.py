@@ -424,3 +424,36 @@ def test_figures_are_logged_and_not_minimised(tmp_path: Path) -> None:
     first = logged_losses(tmp_path / "measured")[0]
     assert list(first["losses"]) == ["l2"] and first["figures"] == {"size": pytest.approx(statistics.fmean(shown))}
     assert "figures" not in logged_losses(tmp_path / "plain")[0]
+
+
+class Stepping(Faulty):
+    """Notes when it is told of steps, and moves the generator, which the average must have seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[tuple[int, bool]] = []
+
+    def stepped(self, step: int, *, critic_only: bool) -> None:
+        assert not torch.is_grad_enabled()
+        self.told.append((step, critic_only))
+        for weight in self.generators["generator"].parameters():
+            weight.fill_(step)
+
+
+def test_a_method_is_told_of_steps_and_of_none_that_is_skipped() -> None:
+    """Before weights are averaged, so that what it changes is in the average."""
+    method = Stepping()
+    settings = TrainingSettings(steps=3, critic_steps=2, ema_decay=0.9, device="cpu", schedule="constant")
+    trainer = trainer_for(method, settings, [pictures() for _ in range(6)])
+    assert trainer.ema is not None
+    averages = list(trainer.ema.networks["generator"].parameters())
+    initial = [average.clone() for average in averages]
+    trainer.step(0)
+    method.fault = "discriminator loss"
+    assert trainer.step(1).skipped
+    method.fault = None
+    trainer.step(2)
+    assert method.told == [(0, True), (0, False), (2, True), (2, False)]
+    # Two averages, of weights 0 with decay 1/10 and of weights 2 with 2/11.
+    expected = [2 / 11 * weight / 10 + 9 / 11 * 2 for weight in initial]
+    torch.testing.assert_close(averages, expected, check_stride=False)
