@@ -51,7 +51,7 @@ def main(settings: Settings) -> None:
     """Export, and say how close the two outputs are."""
     checkpoint = open_checkpoint(find_weights(settings.weights), **parse_overrides(settings.set))
     spec = checkpoint.spec
-    if spec is None:
+    if spec is None or spec.input is None:
         raise InputError(f"{settings.weights} is a {checkpoint.family}, which translates no images")
     if settings.normalisation is not None:
         spec = replace(spec, normalisation=settings.normalisation)

@@ -6,8 +6,10 @@ import onnxruntime
 import pytest
 import torch
 
+from i2i.checkpoints import GeneratorSpec, ImageSide, save_generator
 from i2i.cli.export import Settings, main
 from i2i.errors import InputError
+from i2i.generators import DCGANGenerator
 
 
 @pytest.mark.data
@@ -30,3 +32,10 @@ def test_a_discriminator_is_refused(data_dir: Path, tmp_path: Path) -> None:
     weights = data_dir / "golden" / "junyanz-patchgan70-batch" / "weights.pth"
     with pytest.raises(InputError, match="is a pix2pix PatchGAN discriminator, which translates no images"):
         main(Settings(weights=str(weights), out=tmp_path / "net.onnx"))
+
+
+def test_a_generator_that_draws_is_refused(tmp_path: Path) -> None:
+    spec = GeneratorSpec(input=None, output=ImageSide(channels=3, dtype="uint8", data_range=(0, 255)))
+    save_generator(tmp_path / "dcgan", network=DCGANGenerator(width=4, size=8), spec=spec, card="")
+    with pytest.raises(InputError, match="is a i2i dcgan, which translates no images"):
+        main(Settings(weights=str(tmp_path / "dcgan"), out=tmp_path / "net.onnx"))
