@@ -101,11 +101,10 @@ def main(settings: Settings) -> int:
     mine = share.of(drawings)
     remove_leftovers(drawing.target for drawing in mine)
     waiting = [drawing for drawing in mine if not (settings.skip_existing and drawing.target.exists())]
+    first = drawings[:MOST_SHOWN]
+    shown: dict[Drawing, np.ndarray] = {}
     begun = time.perf_counter()
     try:
-        if share.rank == 0:
-            shown = _draw(sampler, drawings[:MOST_SHOWN], batch_size=settings.batch_size)
-            _write_overview(folder / OVERVIEW, sampler, shown, columns=len(labels))
         with FileProgress(total=len(waiting), show=share.rank == 0) as progress:
             for start in range(0, len(waiting), TOGETHER):
                 batch = waiting[start : start + TOGETHER]
@@ -114,6 +113,12 @@ def main(settings: Settings) -> int:
                     progress.begin(str(drawing.target))
                     write_image(drawing.target, image)
                     progress.advance()
+                    if drawing in first:
+                        shown[drawing] = image
+        if share.rank == 0:
+            others = [drawing for drawing in first if drawing not in shown]
+            shown |= zip(others, _draw(sampler, others, batch_size=settings.batch_size), strict=True)
+            _write_overview(folder / OVERVIEW, sampler, [shown[drawing] for drawing in first], columns=len(labels))
     except KeyboardInterrupt:
         print("Interrupted. The same command with --skip-existing goes on.", file=sys.stderr)
         return INTERRUPTED

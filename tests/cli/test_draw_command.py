@@ -148,7 +148,7 @@ def test_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
 
     monkeypatch.setattr(command, "write_image", interrupt)
     assert draw(out, "--weights", weights) == 130
-    assert names_in(out) == ["000000.png", "000001.png", "overview.png"]
+    assert names_in(out) == ["000000.png", "000001.png"]
     assert "--skip-existing goes on" in capsys.readouterr().err
 
 
