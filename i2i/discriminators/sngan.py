@@ -13,6 +13,7 @@ from i2i.layers.classes import check_classes
 from i2i.layers.conv import add_spectral_norm
 from i2i.layers.init import init_xavier
 from i2i.layers.minibatch import Minibatch, make_minibatch
+from i2i.layers.resample import PooledConv2d
 
 
 class SNGANDiscriminator(nn.Module):
@@ -99,11 +100,12 @@ class _Block(nn.Module):
         hidden, gain = out_channels if first else in_channels, 2**0.5
         self.first = first
         self.conv1 = init_xavier(nn.Conv2d(in_channels, hidden, 3, padding=1), gain=gain)
-        self.conv2 = init_xavier(nn.Conv2d(hidden, out_channels, 3, padding=1), gain=gain)
+        conv2 = PooledConv2d if halve else nn.Conv2d
+        self.conv2 = init_xavier(conv2(hidden, out_channels, 3, padding=1), gain=gain)
         self.shortcut = init_xavier(nn.Conv2d(in_channels, out_channels, 1)) if halve else nn.Identity()
         self.halve = nn.AvgPool2d(2) if halve else nn.Identity()
 
     def forward(self, features: Tensor) -> Tensor:
         residual = self.conv1(features if self.first else F.relu(features))
         # A 1×1 convolution gives the same after a mean as before it, for a quarter of the work.
-        return self.halve(self.conv2(F.relu(residual))) + self.shortcut(self.halve(features))
+        return self.conv2(F.relu(residual)) + self.shortcut(self.halve(features))

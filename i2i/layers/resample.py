@@ -64,6 +64,18 @@ class ResizeConv2d(nn.Conv2d):
         return F.conv_transpose2d(features, kernel, self.bias, stride=2, padding=1)
 
 
+class PooledConv2d(nn.Conv2d):
+    """This 3×3 convolution with padding 1, then the mean of every 2×2 pixels: (N, in, 2H, 2W) → (N, out, H, W).
+
+    Two such results that lie side by side have two taps in common. Added up beforehand, they make a convolution of
+    stride 2 with the same result and 16 products per output pixel instead of 36.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        kernel = _merge_taps(_merge_taps(self.weight, 2), 3).flip(2, 3) / 4  # mirrored, as it is not transposed here
+        return F.conv2d(features, kernel, self.bias, stride=2, padding=1)
+
+
 def _merge_taps(weight: Tensor, dim: int) -> Tensor:
     first, middle, last = weight.unbind(dim)
     return torch.stack([last, middle + last, first + middle, first], dim)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from i2i.data.image_io import read_image
 from i2i.errors import InputError
-from i2i.layers.resample import BlurDownsample, BlurUpsample, PickEvery, bicubic, gaussian_blur
+from i2i.layers.resample import BlurDownsample, BlurUpsample, PickEvery, PooledConv2d, bicubic, gaussian_blur
 
 
 def kernel(*taps: float) -> Tensor:
@@ -37,6 +37,13 @@ def test_blur_upsample_spreads_and_blurs(size: tuple[int, int]) -> None:
     expected = spread[..., 3:-3, 3:-3]
     assert expected.shape[2:] == (2 * size[0], 2 * size[1])
     torch.testing.assert_close(BlurUpsample()(x), expected)
+
+
+def test_pooled_convolution_is_a_convolution_and_then_a_mean() -> None:
+    layer = PooledConv2d(3, 5, 3, padding=1).double()
+    x = torch.randn(2, 3, 8, 6, dtype=torch.float64)
+    expected = F.avg_pool2d(F.conv2d(x, layer.weight, layer.bias, padding=1), 2)
+    torch.testing.assert_close(layer(x), expected)
 
 
 @pytest.mark.parametrize("factor", [1, 2, 8])
