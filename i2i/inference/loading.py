@@ -43,7 +43,7 @@ def load(
             `i2i.checkpoints.blend` gives one.
         device: where it runs; the CPU unless given. "auto" takes an accelerator (CUDA, MPS, …) if any.
         precision, compile: see `Translator`.
-        tile_px, exact: see `Translator`; these, `input_range` and all that follows `output_range` are for translators.
+        tile_px, exact: see `Translator`; like what is said of images that go in, they are not for a `Sampler`.
         normalisation: "eval" (BatchNorm's running statistics) or "per_image" (statistics of each image alone,
             never of its neighbours in a batch); what is stored with the weights unless given.
         dropout: True leaves dropout on, so that results vary; what is stored with the weights unless given.

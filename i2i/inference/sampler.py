@@ -29,8 +29,8 @@ class Sampler(nn.Module):
     >>> halfway = t(latents=(t.draw_latent(1) + t.draw_latent(2)) / 2)
 
     Images come back as arrays (H, W, C), points as (C,), in the dtype and the units of the training data: uint8 or
-    uint16, rounded, or float32. Each depends on its own seed and class alone, up to
-    rounding, whatever is drawn beside it and on whichever device.
+    uint16, rounded, or float32. Each depends on its own seed and class alone, up to rounding, whatever is drawn beside
+    it and on whichever device.
 
     Nothing is recorded for gradients. Who needs them, or values in the network's own range, calls
     `t.generator(latents, labels)`: latents (N, latent_channels) float32, and with classes labels (N,) int64, on
