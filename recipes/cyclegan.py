@@ -33,6 +33,7 @@ from i2i.layers.resample import Upsampling
 from i2i.losses.adversarial import Objective, make_objective
 from i2i.losses.penalties import Penalties
 from i2i.methods.cyclegan import CycleGAN
+from i2i.methods.shared import penalty_remarks
 from i2i.training.config import TrainingSettings
 from i2i.training.finetune import check_channels, fingerprints, initial_discriminator, initial_generator
 from i2i.training.loop import limit_threads, on_cpu, train
@@ -215,6 +216,10 @@ def main(settings: Settings) -> None:
         augment=DiffAugment() if settings.diff_augment else None,
         figures=task.figures,
     )
+    if PartialState().is_main_process:
+        judges, precision = nn.ModuleList(method.discriminators.values()), settings.training.precision
+        for remark in penalty_remarks(method.penalties, discriminator=judges, precision=precision):
+            print(remark)
     baselines = task.baselines | figures_of(settings.compare, fingerprint=task.fingerprint)
     result = train(
         method=method,

@@ -45,6 +45,7 @@ from i2i.layers.resample import Upsampling
 from i2i.losses.adversarial import Objective, make_objective
 from i2i.losses.penalties import Penalties
 from i2i.methods.pix2pix import Pix2Pix
+from i2i.methods.shared import penalty_remarks
 from i2i.metrics import COLOUR_LEVELS, MeanPainter, colours_as_classes, painting_baseline
 from i2i.training.config import TrainingSettings
 from i2i.training.finetune import check_channels, fingerprints, initial_discriminator, initial_generator
@@ -213,6 +214,10 @@ def main(settings: Settings) -> int:
         augment=DiffAugment() if settings.diff_augment else None,
         penalties=Penalties(r1=settings.r1_weight, every_steps=16),
     )
+    if PartialState().is_main_process:
+        judge, precision = method.discriminators["discriminator"], settings.training.precision
+        for remark in penalty_remarks(method.penalties, discriminator=judge, precision=precision):
+            print(remark)
     spec = GeneratorSpec(input=task.input, output=task.target, normalisation=settings.normalisation)
     result = train(
         method=method,

@@ -48,13 +48,14 @@ def test_four_steps_are_two_and_two_more(workers: str, run_recipe: RunRecipe, tm
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
-def test_all_options_at_once(run_recipe: RunRecipe, tmp_path: Path) -> None:
+def test_all_options_at_once(run_recipe: RunRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, out = write_sides(tmp_path / "data"), tmp_path / "run"
     options = (
         *("--spectral", "--diff-augment", "--r1-weight", "10", "--upsampling", "resize", "--skips"),
         *("--residual", "1.5", "--dropout", "--norm", "batch", "--checkpointing", "--precision", "bf16"),
     )
     assert run_recipe("cut", "--data", data, "--out", out, *SMALL, *options) == 0
+    assert "penalties are computed in fp32, though the precision is bf16" in capsys.readouterr().out
     steps = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert ["r1" in line["losses"] for line in steps if "losses" in line] == [True, False]
     assert not any(line.get("skipped") for line in steps)

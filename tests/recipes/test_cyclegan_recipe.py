@@ -108,11 +108,15 @@ def test_all_options_at_once(recipe: Recipe, tmp_path: Path) -> None:
     assert network.arguments["residual"] == 1.5 and network.arguments["upsampling"] == "resize"
 
 
-def test_bf16_and_batches_with_batch_norm_and_r1(recipe: Recipe, tmp_path: Path) -> None:
-    """The discriminators have instance norm in place of batch norm: no running statistics."""
+def test_bf16_and_batches_with_batch_norm_and_r1(
+    recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The discriminators have instance norm in place of batch norm: no running statistics. What is in fp32 is said."""
     data, out = write_sides(tmp_path / "data"), tmp_path / "run"
     options = ("--precision", "bf16", "--batch-size", "2", "--norm", "batch", "--r1-weight", "10")
     assert recipe("--data", data, "--out", out, *SMALL, *options) == 0
+    said = capsys.readouterr().out
+    assert "penalties are computed in fp32, though the precision is bf16" in said and "Warning: gradient" not in said
     assert not any(log(out, "skipped"))
     state = load_state(out)
     assert state is not None

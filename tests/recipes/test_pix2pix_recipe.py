@@ -75,12 +75,13 @@ def test_sixteen_bit_five_channels_to_one(recipe: Recipe, tmp_path: Path) -> Non
     assert 100 <= heights.min() <= heights.max() <= 900
 
 
-def test_all_options_at_once(recipe: Recipe, tmp_path: Path) -> None:
+def test_all_options_at_once(recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """R1 is taken at the first of sixteen steps only; a run may go on with checkpointing, which changes no number."""
     write_side_by_side(tmp_path / "data" / "train")
-    options = ("--diff-augment", "--spectral", "--r1-weight", "10")
+    options = ("--diff-augment", "--spectral", "--r1-weight", "10", "--precision", "bf16")
     arguments = ("--data", tmp_path / "data", "--out", tmp_path / "run", *SMALL, *options)
     assert recipe(*arguments) == 0
+    assert "penalties are computed in fp32, though the precision is bf16" in capsys.readouterr().out
     assert recipe(*arguments, "--steps", "4", "--checkpointing") == 0
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     steps = [line for line in log if "losses" in line]
