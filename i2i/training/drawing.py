@@ -10,7 +10,7 @@ import torch
 from accelerate import PartialState
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from i2i.checkpoints import GeneratorSpec, ImageSide
@@ -187,13 +187,18 @@ class Stabilisers:
         """See that the discriminator can be trained so.
 
         Raises:
-            InputError: batch norm under a penalty, or minibatch statistics of single images.
+            InputError: a norm that a penalty cannot go through, or minibatch statistics of single images.
         """
         modules = list(discriminator.modules())
         if self.penalties.any and any(isinstance(module, _BatchNorm) for module in modules):
             raise InputError(
                 "Gradient penalties are of single images, and batch norm lets those of a batch influence one another: "
                 "give --discriminator-norm none (or instance), or no penalty."
+            )
+        if self.penalties.any and self.unrolled_steps and any(isinstance(module, _NormBase) for module in modules):
+            raise InputError(
+                "Unrolled steps need the gradient of a penalty's gradient, which PyTorch's norms do not have: give "
+                "--discriminator-norm none, or no penalty, or no --unrolled-steps."
             )
         if training.batch_size < 2 and any(isinstance(module, MinibatchLayer) for module in modules):
             raise InputError(
@@ -478,12 +483,12 @@ class Examiner:
     def baselines(self) -> dict[str, dict[str, float]]:
         """Figures of real images, which samples can hardly beat, and of their mean, which takes no training.
 
-        Real images are other ones than those held out, as many of them: two real sets are not at distance 0.
+        Real images are other ones than those held out, as many where there are: two real sets are not at distance 0.
         """
         held_out = _images(self.task.held_out)
         others = _images(_some_of(self.task.training, len(held_out)))
-        rows = {"real images": set_figures(others, held_out)}
-        rows["mean image"] = set_figures(others.mean(dim=0).expand_as(held_out), held_out)
+        rows = {"real images": set_figures(others, held_out[: len(others)])}
+        rows["mean image"] = set_figures(others.mean(dim=0, keepdim=True).expand_as(held_out), held_out)
         if self.classifier is not None:
             labels = torch.tensor([int(item["label"]) for item in _items(self.task.held_out)])
             rows["real images"]["class_agreement"] = class_agreement(self._confusion(held_out, labels))
@@ -535,7 +540,7 @@ def set_figures(images: Tensor, real: Tensor) -> dict[str, float]:
     """What `GAN.validate` measures, of any images (N, C, H, W) beside as many real ones."""
     parts = [
         describe_sides("sample", fake=some, real=held_out) | describe_variety(fake=some, real=held_out)
-        for some, held_out in zip(images.split(BATCH_SIZE), real.split(BATCH_SIZE), strict=False)
+        for some, held_out in zip(images.split(BATCH_SIZE), real.split(BATCH_SIZE), strict=True)
     ]
     descriptors = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     return {"swd": side_distance("sample", descriptors), "variety": relative_variety(descriptors)}

@@ -1,0 +1,198 @@
+"""DCGAN's, WGAN-GP's and SNGAN's recipes as a person runs them: images in, a generator that draws out."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toy_sides import write_side
+
+import i2i
+
+RECIPES = ("dcgan", "wgan_gp", "sngan_conditional")
+SMALL = (
+    *("--steps", "2", "--batch-size", "4", "--size-px", "16", "--width", "4", "--discriminator-width", "4"),
+    *("--latent-channels", "3", "--preview-images", "2", "--workers", "0", "--threads", "1", "--device", "cpu"),
+)
+
+RunRecipe = Callable[..., int]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("I2I_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def quick_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("i2i.metrics.classifier.ClassifierTraining.steps", 2)
+
+
+def write_photos(data: Path, *classes: str, count: int = 6) -> Path:
+    """Noise of several sizes, in a folder for each class or in one."""
+    for folder in [data / name for name in classes] or [data]:
+        write_side(folder, *[(20 + number, 24) for number in range(count)])
+    return data
+
+
+def losses_of(out: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [line["losses"] for line in lines if "losses" in line]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "terms"),
+    [
+        ("dcgan", {"adversarial", "discriminator"}),
+        ("wgan_gp", {"adversarial", "discriminator", "gradient_penalty"}),
+        ("sngan_conditional", {"adversarial", "discriminator"}),
+    ],
+)
+def test_folders_of_classes_give_a_generator_that_draws_them(
+    recipe: str, terms: set[str], run_recipe: RunRecipe, tmp_path: Path
+) -> None:
+    data, out = write_photos(tmp_path / "data", "cats", "dogs"), tmp_path / "run"
+    arguments = ("--data", data, "--out", out, *SMALL, "--log-every-steps", "1")
+    assert run_recipe(recipe, *arguments) == 0
+    sampler = i2i.load(out)
+    drawn = sampler(seed=1, label="dogs")
+    assert drawn.shape == (16, 16, 3) and drawn.dtype == np.uint8
+    assert np.array_equal(drawn, sampler(seed=1, label=1)) and not np.array_equal(drawn, sampler(seed=2, label=1))
+    assert losses_of(out)[0].keys() >= terms
+    summary = json.loads((out / "metrics.json").read_text())
+    assert summary["metrics"].keys() == {"swd", "variety", "class_agreement"}
+    assert summary["baselines"]["real images"].keys() == {"swd", "variety", "class_agreement"}
+    assert summary["baselines"]["mean image"].keys() == {"swd", "variety"}
+    assert (out / "pictures" / "nearest.png").exists()
+    page = (out / "report.html").read_text()
+    assert "10 images to learn from of 2 classes" in page and "Held out are 2." in page
+    assert run_recipe(recipe, *arguments) == 0  # found finished, not trained again
+    assert len(losses_of(out)) == 2
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("cut", ["--crops", "--no-crops"])
+def test_images_without_classes(recipe: str, cut: str, run_recipe: RunRecipe, tmp_path: Path) -> None:
+    data, out = write_photos(tmp_path / "data", count=4), tmp_path / "run"
+    assert run_recipe(recipe, "--data", data, "--out", out, *SMALL, cut, "--batch-size", "2") == 0
+    assert i2i.load(out)(seed=1).shape == (16, 16, 3)
+    page = (out / "report.html").read_text()
+    assert "4 images to learn from," in page and "too few to hold any out" in page and "adaptive" in page
+
+
+@pytest.mark.parametrize(("recipe", "labels"), [("dcgan", ()), ("sngan_conditional", ("--no-labels",))])
+def test_built_in_images(
+    recipe: str,
+    labels: tuple[str, ...],
+    run_recipe: RunRecipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("i2i.training.drawing.TRAINING_STREETS", 6)
+    monkeypatch.setattr("i2i.training.drawing.TRAINING_SHAPES", 40)
+    monkeypatch.setattr("i2i.training.drawing.HELD_OUT", 10)
+    assert run_recipe(recipe, "--out", tmp_path / "run", *SMALL, *labels) == 0
+    assert i2i.load(tmp_path / "run")(seed=1).shape == (16, 16, 3)
+
+
+ALL_STABILISERS = (
+    *("--feature-matching-weight", "1", "--augment", "adaptive", "--ada-ramp-images", "40", "--instance-noise", "0.1"),
+    *("--replay", "8", "--weight-clipping", "0.1", "--history-weight", "0.1", "--unrolled-steps", "2"),
+    *("--gradient-penalty", "10", "--r1", "1", "--r2", "1", "--dragan", "10", "--minibatch", "stddev", "--spectral"),
+    *("--ema-decay", "0.9", "--critic-steps", "2"),
+)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_four_steps_are_two_and_two_more(recipe: str, run_recipe: RunRecipe, tmp_path: Path) -> None:
+    """With all that steadies at once, and what of it has a memory."""
+    data = write_photos(tmp_path / "data", "cats", "dogs")
+    norm = () if recipe == "sngan_conditional" else ("--discriminator-norm", "none")
+    options = (*ALL_STABILISERS, *norm, "--objective", "relativistic_average", "--schedule", "constant")
+    arguments = ("--data", data, *SMALL, *options, "--validate-every-steps", "2", "--log-every-steps", "1")
+    assert run_recipe(recipe, *arguments, "--steps", "4", "--out", tmp_path / "whole") == 0
+    for steps in ("2", "4"):
+        assert run_recipe(recipe, *arguments, "--steps", steps, "--out", tmp_path / "parts") == 0
+    # Logs differ in one line: a run that ends with step 2 takes the figures then that belong to the end.
+    assert losses_of(tmp_path / "parts") == losses_of(tmp_path / "whole")
+    assert len(losses_of(tmp_path / "whole")) == 4
+    for name in ("generator/generator.safetensors", "samples/00000004.png", "pictures/nearest.png"):
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_sixteen_bits(recipe: str, run_recipe: RunRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Penalties are computed in 32 bits all the same, and the report says so."""
+    data, out = write_photos(tmp_path / "data", "cats", "dogs"), tmp_path / "run"
+    norm = () if recipe == "sngan_conditional" else ("--discriminator-norm", "none")
+    options = ("--precision", "bf16", "--r1", "10", "--every-steps", "2", *norm, "--log-every-steps", "1")
+    assert run_recipe(recipe, "--data", data, "--out", out, *SMALL, *options) == 0
+    assert "fp32, though the precision is bf16" in capsys.readouterr().out
+    assert "fp32, though the precision is bf16" in (out / "report.html").read_text()
+    assert ["r1" in losses for losses in losses_of(out)] == [True, False]
+    assert all(np.isfinite(list(losses.values())).all() for losses in losses_of(out))
+
+
+def test_bad_input_is_told_in_a_sentence(
+    run_recipe: RunRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_photos(tmp_path / "data", "cats", "dogs")
+
+    def complaint(recipe: str, *options: str | Path) -> str:
+        assert run_recipe(recipe, "--data", data, "--out", tmp_path / "run", *SMALL, *options) == 2
+        error = capsys.readouterr().err
+        assert "Traceback" not in error
+        return error
+
+    assert "--discriminator-norm none" in complaint("dcgan", "--r1", "10")
+    unrolled = ("--discriminator-norm", "instance", "--unrolled-steps", "2")
+    assert "--unrolled-steps" in complaint("wgan_gp", *unrolled)
+    assert "--batch-size is 1" in complaint("sngan_conditional", "--minibatch", "stddev", "--batch-size", "1")
+    assert "--size-px must be a power of two" in complaint("dcgan", "--size-px", "48")
+    assert "--size-px must be a power of two of at least 16" in complaint("dcgan", "--size-px", "8")
+    assert "--no-crops" in complaint("dcgan", "--crops", "--size-px", "64")
+    assert "labels that could be smoothed" in complaint("wgan_gp", "--real-label", "0.9")
+    assert "--augment diff" in complaint("wgan_gp", "--augment", "adaptive")
+    assert "--width" in complaint("dcgan", "--width", "0")
+    assert "--replay" in complaint("dcgan", "--replay", "-1")
+    assert "--weight-clipping" in complaint("wgan_gp", "--weight-clipping", "0")
+    assert "attention_px" in complaint("sngan_conditional", "--attention-px", "5")
+    assert "swd, variety" in complaint("dcgan", "--best-metric", "fid")
+    assert "no folder" in complaint("dcgan", "--data", tmp_path / "nowhere")
+    (data / "birds").mkdir()
+    assert "'birds'" in complaint("dcgan")
+
+
+def test_a_class_that_is_not_there_is_refused(
+    run_recipe: RunRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = write_photos(tmp_path / "data", "cats", "dogs"), tmp_path / "run"
+    assert run_recipe("sngan_conditional", "--data", data, "--out", out, *SMALL) == 0
+    with pytest.raises(i2i.errors.InputError, match="2"):
+        i2i.load(out)(seed=1, label=2)
+
+
+def test_a_critic_that_nothing_holds_is_warned_of(
+    run_recipe: RunRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_photos(tmp_path / "data")
+    for number, (options, warned) in enumerate([((), True), (("--weight-clipping", "0.01"), False)]):
+        out = tmp_path / str(number)
+        assert run_recipe("wgan_gp", "--data", data, "--out", out, *SMALL, "--gradient-penalty", "0", *options) == 0
+        assert ("nothing holds the critic's slope" in capsys.readouterr().out) == warned
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_two_processes(recipe: str, tmp_path: Path) -> None:
+    """Both learn the same weights, from other images each; the generator loads."""
+    data = write_photos(tmp_path / "data", "cats", "dogs")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    script = str(Path(__file__).parents[2] / "recipes" / f"{recipe}.py")
+    arguments = ["--data", str(data), "--out", str(tmp_path / "run"), *SMALL, "--log-every-steps", "1"]
+    subprocess.run([*launcher, script, *arguments], check=True, timeout=240)
+    assert len(losses_of(tmp_path / "run")) == 2
+    assert i2i.load(tmp_path / "run")(seed=1, label=0).shape == (16, 16, 3)
