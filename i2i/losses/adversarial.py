@@ -21,10 +21,17 @@ Objective = Literal[
 
 
 class AdversarialLoss(Protocol):
-    """What every objective offers. `generator_needs_real`: its generator's loss also looks at real scores."""
+    """What every objective offers.
+
+    generator_needs_real: its generator's loss also looks at real scores.
+    is_critic: a score by itself says nothing about a sample, and being told apart is no defeat.
+    """
 
     @property
     def generator_needs_real(self) -> bool: ...
+
+    @property
+    def is_critic(self) -> bool: ...
 
     def discriminator_loss(self, real_scores: Tensor, fake_scores: Tensor) -> Tensor: ...
 
@@ -86,6 +93,7 @@ class _CrossEntropy:
     """
 
     generator_needs_real: ClassVar[bool] = False
+    is_critic: ClassVar[bool] = False
     real_label: float = 1.0
     fake_label: float = 0.0
 
@@ -120,6 +128,7 @@ class LeastSquares:
     """
 
     generator_needs_real: ClassVar[bool] = False
+    is_critic: ClassVar[bool] = False
     real_label: float = 1.0
     fake_label: float = 0.0
 
@@ -142,6 +151,7 @@ class Hinge:
     """Lim & Ye 2017; Miyato et al. 2018, eq. 16 and 17: scores beyond ±1 teach the discriminator nothing."""
 
     generator_needs_real: ClassVar[bool] = False
+    is_critic: ClassVar[bool] = False
 
     def discriminator_loss(self, real_scores: Tensor, fake_scores: Tensor) -> Tensor:
         return F.relu(1 - _widen(real_scores)).mean() + F.relu(1 + _widen(fake_scores)).mean()
@@ -155,6 +165,7 @@ class Wasserstein:
     """Arjovsky et al. 2017, eq. 2 and 3. Needs a critic held Lipschitz: by clipped weights, or `penalties`."""
 
     generator_needs_real: ClassVar[bool] = False
+    is_critic: ClassVar[bool] = True
 
     def discriminator_loss(self, real_scores: Tensor, fake_scores: Tensor) -> Tensor:
         return _widen(fake_scores).mean() - _widen(real_scores).mean()
@@ -175,6 +186,7 @@ class RelativisticPaired:
     """
 
     generator_needs_real: ClassVar[bool] = True
+    is_critic: ClassVar[bool] = False
     real_label: float = 1.0
 
     def __post_init__(self) -> None:
@@ -195,6 +207,7 @@ class RelativisticAverage:
     """
 
     generator_needs_real: ClassVar[bool] = True
+    is_critic: ClassVar[bool] = False
     real_label: float = 1.0
     fake_label: float = 0.0
 

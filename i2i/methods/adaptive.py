@@ -18,7 +18,8 @@ class AdaptiveAugmentation(Stabiliser):
     of their steps the probability p of augmentation goes up where r_t is above its target, else down, in [0, 1] and at
     a speed that takes it from 0 to 1 within `ramp_images`. It is logged as "augmentation".
 
-    Scores must be positive for "real", as logits and hinge's are; those of least squares turn at ½.
+    Scores must be positive for "real", as logits and hinge's are; those of least squares turn at ½, and relativistic
+    ones have no such place.
 
     Args:
         augment: the very module that the method within augments with; its `probability` is what is set.
@@ -27,7 +28,7 @@ class AdaptiveAugmentation(Stabiliser):
         every_steps: of the discriminators; the paper's is 4.
 
     Raises:
-        InputError: the method gives no scores to judge by, as with a Wasserstein critic.
+        InputError: the method gives no scores, or those of a Wasserstein critic.
     """
 
     def __init__(
@@ -49,10 +50,10 @@ class AdaptiveAugmentation(Stabiliser):
 
     def discriminator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
         losses = super().discriminator_losses(batch, out, step)
-        if not losses.real_scores:
+        if losses.critic or not losses.real_scores:
             raise InputError(
-                "adaptive augmentation goes by the scores of real samples, and this method gives none: take another "
-                "objective than wgan, or a fixed augmentation"
+                "adaptive augmentation goes by how sure the scores of real samples are, and this method's do not say: "
+                "take another objective than wgan, or a fixed augmentation"
             )
         signs = torch.cat([scores.detach().flatten() for scores in losses.real_scores]).sign().float()
         images = len(next(iter(batch.values())))

@@ -22,14 +22,15 @@ class Losses:
 
     terms: scalars, weights already applied; names differ between the two sides.
     real_scores, fake_scores: the discriminator's raw scores, any shapes; a higher score means "real".
-        They feed the accuracy curve and its alarms. Only the discriminators' side gives them, and not where a
-        score is no judgement (a Wasserstein critic ranks perfectly when all is well).
+        They feed the accuracy curve and its alarms. Only the discriminators' side gives them.
+    critic: these scores are no judgement: a Wasserstein critic ranks perfectly when all is well.
     figures: scalars that are logged beside the terms and not minimised, under names of their own.
     """
 
     terms: dict[str, Tensor]
     real_scores: Sequence[Tensor] = ()
     fake_scores: Sequence[Tensor] = ()
+    critic: bool = False
     figures: dict[str, Tensor] = field(default_factory=dict)
 
     @property
@@ -41,7 +42,7 @@ class Losses:
 
         Unlike a count against a threshold it means the same for every objective. Ties count half.
         """
-        if not self.real_scores or not self.fake_scores:
+        if self.critic or not self.real_scores or not self.fake_scores:
             return None
         real = torch.cat([scores.detach().flatten() for scores in self.real_scores]).float()
         fake = torch.cat([scores.detach().flatten() for scores in self.fake_scores]).float().sort().values

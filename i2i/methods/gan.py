@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from i2i.errors import InputError
-from i2i.losses.adversarial import AdversarialLoss, NonSaturating, Wasserstein
+from i2i.losses.adversarial import AdversarialLoss, NonSaturating
 from i2i.losses.feature_matching import mean_feature_matching
 from i2i.losses.penalties import NO_PENALTIES, Penalties
 from i2i.methods.base import Batch, Losses, Method, Outputs, in_full_precision, with_features
@@ -97,10 +97,10 @@ class GAN(Method):
         terms = {"discriminator": self.objective.discriminator_loss(real, fake)}
         critic, labels = in_full_precision(self.discriminators["discriminator"]), self._labels(batch.get("label"))
         terms |= self.penalties.terms(lambda x: critic(x, *labels), real=real_seen, fake=fake_seen, step=step)
-        if isinstance(self.objective, Wasserstein):
-            # A critic's score is no judgement, but their difference is an estimate of a distance.
-            return Losses(terms=terms, figures={"wasserstein": real.float().mean() - fake.float().mean()})
-        return Losses(terms=terms, real_scores=[real], fake_scores=[fake])
+        is_critic = self.objective.is_critic
+        # What a critic's scores differ by is its estimate of a distance.
+        figures = {"wasserstein": real.float().mean() - fake.float().mean()} if is_critic else {}
+        return Losses(terms=terms, real_scores=[real], fake_scores=[fake], critic=is_critic, figures=figures)
 
     def preview(self, batch: Batch) -> dict[str, Tensor]:
         """Samples beside real ones; images with classes in a column for each class, those of one latent side by side.

@@ -108,7 +108,7 @@ class SemanticSynthesis(Method):
             return torch.cat([scale[-1].flatten(1) for scale in judge(images, batch["labels"])], dim=1)
 
         terms |= self.penalties.terms(critic, real=batch["image"], fake=out["output"], step=step)
-        return Losses(terms=terms, real_scores=real, fake_scores=fake)
+        return Losses(terms=terms, real_scores=real, fake_scores=fake, critic=self.objective.is_critic)
 
     def paint(self, labels: Tensor, *, styles: Tensor | None = None) -> Tensor:
         """Images (N, 3, H, W) in [-1, 1] of label maps, in given styles (N, latent_channels) or the mean one."""

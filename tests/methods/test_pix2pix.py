@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from i2i.losses.adversarial import AdversarialLoss, LeastSquares, NonSaturating, RelativisticAverage
+from i2i.losses.adversarial import AdversarialLoss, LeastSquares, NonSaturating, RelativisticAverage, Wasserstein
 from i2i.losses.penalties import Penalties
 from i2i.methods.pix2pix import Pix2Pix
 
@@ -170,3 +170,11 @@ def test_validate_is_the_mean_over_images() -> None:
     assert metrics["l1"] == pytest.approx((output - batch["target"]).abs().mean().item() / 2, rel=1e-5)
     each = (output - batch["target"]).square().flatten(1).mean(1)
     assert metrics["psnr"] == pytest.approx((10 * torch.log10(4 / each)).mean().item(), rel=1e-5)
+
+
+def test_a_critic_has_no_accuracy() -> None:
+    """It tells all pairs apart when all is well; the others' scores are judgements."""
+    for objective in (Wasserstein(), NonSaturating()):
+        method, batch = make(objective=objective), make_batch()
+        judged = method.discriminator_losses(batch, method.translate(batch, 0), 0)
+        assert (judged.accuracy() is None) == isinstance(objective, Wasserstein)
