@@ -1,8 +1,7 @@
 """Mixtures of Gaussians in the plane: the small data on which mode collapse shows.
 
 The ring is that of Metz et al. 2017 (Unrolled GANs, arXiv:1611.02163, appendix A), the grid that of Srivastava et al.
-2017 (VEEGAN, arXiv:1705.07761, section 4.1) and Lin et al. 2018 (PacGAN, arXiv:1712.04086, section 4.1), both scaled
-so that they fill [-1, 1]².
+2017 (VEEGAN, arXiv:1705.07761, section 4.1) and Lin et al. 2018 (PacGAN, arXiv:1712.04086, section 4.1).
 """
 
 import math
@@ -52,16 +51,16 @@ class Gaussians(Dataset[dict[str, Tensor]]):
         self.points, self.labels = self.draw(length, random=torch.Generator().manual_seed(seed))
 
     @classmethod
-    def ring(cls, *, modes: int = 8, deviation: float = 0.01, length: int = 100_000, seed: int = 0) -> Self:
-        """Around the unit circle, at even distances: radius 2 and deviation 0.02 in the paper."""
+    def ring(cls, *, modes: int = 8, deviation: float = 0.02, length: int = 100_000, seed: int = 0) -> Self:
+        """At even distances on the circle of radius 2."""
         angles = 2 * math.pi * torch.arange(modes) / modes
-        centres = torch.stack([angles.cos(), angles.sin()], dim=1)
+        centres = 2 * torch.stack([angles.cos(), angles.sin()], dim=1)
         return cls(centres=centres, deviation=deviation, length=length, seed=seed)
 
     @classmethod
-    def grid(cls, *, side: int = 5, deviation: float = 0.0125, length: int = 100_000, seed: int = 0) -> Self:
-        """At the nodes of a square grid over [-1, 1]²: spacing 2 and deviation 0.05 in the papers."""
-        places = torch.linspace(-1, 1, side)
+    def grid(cls, *, side: int = 5, deviation: float = 0.05, length: int = 100_000, seed: int = 0) -> Self:
+        """At the nodes of a square grid around 0, neighbours 2 apart: 25 over [-4, 4]²."""
+        places = 2 * torch.arange(side) - (side - 1.0)
         return cls(centres=torch.cartesian_prod(places, places), deviation=deviation, length=length, seed=seed)
 
     def draw(self, count: int, *, random: torch.Generator) -> tuple[Tensor, Tensor]:

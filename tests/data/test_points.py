@@ -14,16 +14,16 @@ from i2i.errors import InputError
 def test_grid_of_25() -> None:
     grid = Gaussians.grid()
     assert len(grid) == 100_000 and grid.centres.unique(dim=0).shape == (25, 2)
-    assert sorted(set(grid.centres.flatten().tolist())) == [-1.0, -0.5, 0.0, 0.5, 1.0]
-    assert grid.deviation / 0.5 == 0.05 / 2  # of the spacing, as in the papers
+    assert sorted(set(grid.centres.flatten().tolist())) == [-4.0, -2.0, 0.0, 2.0, 4.0]
+    assert grid.deviation == 0.05
 
 
 def test_ring_of_8() -> None:
     ring = Gaussians.ring()
-    torch.testing.assert_close(ring.centres.norm(dim=1), torch.ones(8))
+    torch.testing.assert_close(ring.centres.norm(dim=1), torch.full((8,), 2.0))
     neighbours = (ring.centres - ring.centres.roll(1, dims=0)).norm(dim=1)
-    torch.testing.assert_close(neighbours, torch.full((8,), 2 * math.sin(math.pi / 8)))
-    assert ring.deviation / 1.0 == 0.02 / 2  # of the radius
+    torch.testing.assert_close(neighbours, torch.full((8,), 4 * math.sin(math.pi / 8)))
+    assert ring.deviation == 0.02
 
 
 @pytest.mark.parametrize("data", [Gaussians.ring(), Gaussians.grid()], ids=["ring", "grid"])
@@ -66,7 +66,7 @@ def test_reverse_kl_of_missing_modes() -> None:
     for modes in (1, 5, 25):
         found = grid.coverage(grid.centres[:modes].repeat(3, 1))
         assert found == Coverage(modes=modes, good=1.0, reverse_kl=pytest.approx(math.log(25 / modes), abs=1e-9))
-    assert grid.coverage(torch.full((4, 2), 0.25)).modes == 0
+    assert grid.coverage(torch.full((4, 2), 1.0)).modes == 0
 
 
 @pytest.mark.parametrize("data", [Gaussians.ring(), Gaussians.grid()], ids=["ring", "grid"])
