@@ -143,6 +143,8 @@ class Stabilisers:
         penalties: on the discriminator's gradient; it must then have no batch norm.
         feature_matching_weight: of the distance between the discriminator's mean features of samples and of real
             images; 0: none.
+        matching_aware: with classes, teach the discriminator that a real image is wrong where another class was asked
+            for, so that the classes asked for are drawn sooner.
         augment: change all that the discriminator sees at random: always ("diff", DiffAugment), or as often as it
             overfits ("adaptive", ADA), for a few thousand images or fewer.
         ada_target: how sure of real images the discriminator may become, with "adaptive".
@@ -160,6 +162,7 @@ class Stabilisers:
     real_label: float = 1.0
     penalties: Penalties = field(default_factory=Penalties)
     feature_matching_weight: float = 0.0
+    matching_aware: bool = False
     augment: Literal["off", "diff", "adaptive"] = "off"
     ada_target: float = 0.6
     ada_ramp_images: int = 500_000
@@ -221,6 +224,7 @@ class Stabilisers:
             penalties=self.penalties,
             augment=augment,
             feature_matching_weight=self.feature_matching_weight,
+            matching_aware=self.matching_aware,
         )
         method: Method = gan
         if self.weight_clipping is not None:

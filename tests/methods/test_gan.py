@@ -248,3 +248,25 @@ def test_density_is_bright_where_points_are() -> None:
     # The first coordinate goes right, the second up; what lies outside is left out.
     assert picture[0, 0] == 1 and -1 < picture[0, 9] < 1
     assert (picture == -1).sum() == 98
+
+
+def test_matching_aware_discriminators_see_real_samples_under_other_classes() -> None:
+    """L_D = −log s_r − ½ (log(1 − s_w) + log(1 − s_f)), written out with the classes that were drawn."""
+    method, _, discriminator = make(classes=3, matching_aware=True)
+    batch = {"real": torch.randn(60, 2), "label": torch.arange(60) % 3}
+    out = method.translate(batch, 0)
+    losses = method.discriminator_losses(batch, out, 0)
+    wrong = discriminator.labels[-1]
+    assert (wrong != batch["label"]).all() and set((wrong - batch["label"]).remainder(3).tolist()) == {1, 2}
+    s_r, s_w, s_f = (
+        torch.sigmoid(discriminator(samples, labels))
+        for samples, labels in (
+            (batch["real"], batch["label"]),
+            (batch["real"], wrong),
+            (out["sample"], batch["label"]),
+        )
+    )
+    expected = -s_r.log().mean() - ((1 - s_w).log().mean() + (1 - s_f).log().mean()) / 2
+    torch.testing.assert_close(losses.terms["discriminator"], expected)
+    plain, _, _ = make(matching_aware=True)
+    assert not plain.matching_aware  # without classes there is nothing to match
