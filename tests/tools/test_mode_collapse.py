@@ -62,12 +62,12 @@ def test_every_row_trains_both_networks(tool: ModuleType) -> None:
 
 def test_fingerprints(tool: ModuleType) -> None:
     def fingerprint(**changes: Any) -> str:
-        return tool.Cell(**{"data": "grid", "row": "unrolled", "seed": 0, "steps": 9, **changes}).fingerprint
+        return tool.Cell(**{"data": "grid", "row": "slow, unrolled", "seed": 0, "steps": 9, **changes}).fingerprint
 
     same = fingerprint()
     assert same == fingerprint()
     assert all(same != fingerprint(**c) for c in ({"data": "ring"}, {"row": "ema"}, {"seed": 1}, {"steps": 8}))
-    code = "import mode_collapse as m; print(m.Cell(data='grid', row='unrolled', seed=0, steps=9).fingerprint)"
+    code = "import mode_collapse as m; print(m.Cell(data='grid', row='slow, unrolled', seed=0, steps=9).fingerprint)"
     other = subprocess.run([sys.executable, "-c", code], cwd=TOOLS, capture_output=True, text=True, check=True)
     assert other.stdout.strip() == same  # no address of this process is in it
 
