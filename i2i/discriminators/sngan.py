@@ -25,13 +25,14 @@ class SNGANDiscriminator(nn.Module):
     `embedding` of the class y, and ψ the linear layer, `head`.
 
     Args:
-        width: channels of all maps up to 16 px; larger ones have half as many whenever the size doubles.
+        width: channels of the maps up to `widest_px`; larger ones have half as many whenever the size doubles.
         size: side of the image in pixels, a power of two from 16 on.
         classes: number of classes; 0: none.
         spectral: normalise every weight by its largest singular value.
         attention_px: side of the map that self-attention is applied to, a power of two from 8 to size / 2; None: none.
             SAGAN (Zhang et al. 2019, arXiv:1805.08318) takes 32 px.
         minibatch: statistics of the batch that are joined to φ(x).
+        widest_px: side of the largest map with `width` channels; 8 leaves a CPU a fraction of the work.
 
     Weights start as in the authors' code (https://github.com/pfnet-research/sngan_projection).
     """
@@ -48,6 +49,7 @@ class SNGANDiscriminator(nn.Module):
         spectral: bool = True,
         attention_px: int | None = None,
         minibatch: Minibatch = "none",
+        widest_px: int = 16,
     ) -> None:
         super().__init__()
         self.arguments = constructor_arguments(locals())
@@ -63,7 +65,7 @@ class SNGANDiscriminator(nn.Module):
         self.blocks = nn.Sequential()
         channels = in_channels
         for side in sides:
-            outputs = width * 16 // max(side, 16)
+            outputs = max(1, width * widest_px // max(side, widest_px))
             self.blocks.append(_Block(channels, outputs, halve=True, first=side == sides[0]))
             if side == attention_px:
                 self.blocks.append(SelfAttention(outputs))

@@ -27,12 +27,13 @@ class SNGANGenerator(nn.Module):
     32 px and spectral norm in the generator, too.
 
     Args:
-        width: channels of all maps up to 32 px; beyond that they halve whenever the size doubles, as in the paper's
-            network for ImageNet.
+        width: channels of the maps up to `widest_px`; larger ones have half as many whenever the size doubles, as in
+            the paper's network for ImageNet.
         size: side of the image in pixels, a power of two from 16 on.
         classes: number of classes to choose from; 0: none.
         attention_px: side of the map that self-attention is applied to, a power of two from 8 to `size`; None: none.
         spectral: normalise every weight by its largest singular value, but for the batch norms'.
+        widest_px: side of the largest map with `width` channels; 8 leaves a CPU a fraction of the work.
 
     Weights start as in the authors' code (https://github.com/pfnet-research/sngan_projection).
     """
@@ -49,6 +50,7 @@ class SNGANGenerator(nn.Module):
         classes: int = 0,
         attention_px: int | None = None,
         spectral: bool = False,
+        widest_px: int = 32,
     ) -> None:
         super().__init__()
         self.arguments = constructor_arguments(locals())
@@ -61,7 +63,7 @@ class SNGANGenerator(nn.Module):
         sides = [4 * 2**level for level in range(size.bit_length() - 2)]  # 4, 8 … size
         if attention_px is not None and attention_px not in sides[1:]:
             raise InputError(f"expected attention_px to be one of {sides[1:]}, got {attention_px}")
-        widths = [width * 32 // max(side, 32) for side in sides]
+        widths = [max(1, width * widest_px // max(side, widest_px)) for side in sides]
         self.project = init_xavier(nn.Linear(latent_channels, widths[0] * 4 * 4))
         self.blocks = nn.ModuleList(_UpBlock(*pair, classes=classes) for pair in pairwise(widths))
         self.attentions = nn.ModuleList(

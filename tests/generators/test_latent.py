@@ -124,6 +124,8 @@ def test_sngan_attends_to_the_map_that_was_asked_for(side: int) -> None:
 def test_sngan_narrows_beyond_32_px() -> None:
     network = SNGANGenerator(width=64, size=128)
     assert [block.conv2.out_channels for block in network.blocks] == [64, 64, 64, 32, 16]
+    network = SNGANGenerator(width=64, size=32, widest_px=8)
+    assert [block.conv2.out_channels for block in network.blocks] == [64, 32, 16]
 
 
 def test_sngan_block_written_out() -> None:
