@@ -37,9 +37,9 @@ class GAN(Method):
         feature_matching_weight: of the distance between what generated and real samples give, on average, before the
             discriminator's last layer (Salimans et al. 2016, arXiv:1606.03498, section 3.1); 0: not computed.
         adversarial_weight: of the generator's adversarial loss; the paper on feature matching does without.
-        matching_aware: with classes, real samples under the name of another class are to be told from real ones as
-            well, so that the discriminator learns early what the classes look like (Reed et al. 2016, arXiv:1605.05396,
-            section 4.2). A third more of its work.
+        mismatched_share: with classes, this share of what the discriminator is to tell from real samples are real ones
+            under the name of another class, so that it learns early what the classes look like (Reed et al. 2016,
+            arXiv:1605.05396, section 4.2, has 0.5). A third more of its work; 0: none.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class GAN(Method):
         augment: nn.Module | None = None,
         feature_matching_weight: float = 0.0,
         adversarial_weight: float = 1.0,
-        matching_aware: bool = False,
+        mismatched_share: float = 0.0,
     ) -> None:
         super().__init__(generators={"generator": generator}, discriminators={"discriminator": discriminator})
         if generator.classes != discriminator.classes:
@@ -69,7 +69,7 @@ class GAN(Method):
         self.augment = augment or nn.Identity()
         self.feature_matching_weight = feature_matching_weight
         self.adversarial_weight = adversarial_weight
-        self.matching_aware = matching_aware and self.classes > 1
+        self.mismatched_share = mismatched_share if self.classes > 1 else 0.0
 
     def sample(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         """Samples for latent vectors (N, latent_channels) and, with classes, class ids (N,)."""
@@ -100,10 +100,10 @@ class GAN(Method):
         real_seen, fake_seen = self.augment(batch["real"]), self.augment(out["sample"])
         real, fake = self._judge(real_seen, batch), self._judge(fake_seen, batch)
         adversarial = self.objective.discriminator_loss(real, fake)
-        if self.matching_aware:
-            # −log s_r − ½ (log(1 − s_w) + log(1 − s_f)): of wrong classes and of what was drawn, half each.
+        if self.mismatched_share:
+            # With the logistic loss and half each: −log s_r − ½ (log(1 − s_w) + log(1 − s_f)), s_w of wrong classes.
             wrong = self._judge(real_seen, {"label": self._other_classes(batch["label"])})
-            adversarial = (adversarial + self.objective.discriminator_loss(real, wrong)) / 2
+            adversarial = torch.lerp(adversarial, self.objective.discriminator_loss(real, wrong), self.mismatched_share)
         terms = {"discriminator": adversarial}
         critic, labels = in_full_precision(self.discriminators["discriminator"]), self._labels(batch.get("label"))
         terms |= self.penalties.terms(lambda x: critic(x, *labels), real=real_seen, fake=fake_seen, step=step)

@@ -143,8 +143,8 @@ class Stabilisers:
         penalties: on the discriminator's gradient; it must then have no batch norm.
         feature_matching_weight: of the distance between the discriminator's mean features of samples and of real
             images; 0: none.
-        matching_aware: with classes, teach the discriminator that a real image is wrong where another class was asked
-            for, so that the classes asked for are drawn sooner.
+        mismatched_share: with classes, this share of what the discriminator is to refuse are real images under the name
+            of another class, so that classes are told apart sooner; at the cost of variety if it is large. 0: none.
         augment: change all that the discriminator sees at random: always ("diff", DiffAugment), or as often as it
             overfits ("adaptive", ADA), for a few thousand images or fewer.
         ada_target: how sure of real images the discriminator may become, with "adaptive".
@@ -162,7 +162,7 @@ class Stabilisers:
     real_label: float = 1.0
     penalties: Penalties = field(default_factory=Penalties)
     feature_matching_weight: float = 0.0
-    matching_aware: bool = False
+    mismatched_share: float = 0.0
     augment: Literal["off", "diff", "adaptive"] = "off"
     ada_target: float = 0.6
     ada_ramp_images: int = 500_000
@@ -178,6 +178,8 @@ class Stabilisers:
         for name in ("feature_matching_weight", "instance_noise", "history_weight", "replay", "unrolled_steps"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"--{name.replace('_', '-')} must be at least 0, and is {getattr(self, name)}.")
+        if not 0 <= self.mismatched_share < 1:
+            raise InputError(f"--mismatched-share must be at least 0 and below 1, and is {self.mismatched_share}.")
         for name in ("ada_ramp_images", "instance_noise_steps", "weight_clipping", "unrolled_learning_rate"):
             if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
                 raise InputError(f"--{name.replace('_', '-')} must be above 0, and is {value}.")
@@ -224,7 +226,7 @@ class Stabilisers:
             penalties=self.penalties,
             augment=augment,
             feature_matching_weight=self.feature_matching_weight,
-            matching_aware=self.matching_aware,
+            mismatched_share=self.mismatched_share,
         )
         method: Method = gan
         if self.weight_clipping is not None:

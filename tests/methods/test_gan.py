@@ -250,9 +250,9 @@ def test_density_is_bright_where_points_are() -> None:
     assert (picture == -1).sum() == 98
 
 
-def test_matching_aware_discriminators_see_real_samples_under_other_classes() -> None:
-    """L_D = −log s_r − ½ (log(1 − s_w) + log(1 − s_f)), written out with the classes that were drawn."""
-    method, _, discriminator = make(classes=3, matching_aware=True)
+def test_a_share_of_what_discriminators_refuse_is_real_under_another_class() -> None:
+    """L_D = −log s_r − w log(1 − s_w) − (1 − w) log(1 − s_f), written out with the classes that were drawn."""
+    method, _, discriminator = make(classes=3, mismatched_share=0.2)
     batch = {"real": torch.randn(60, 2), "label": torch.arange(60) % 3}
     out = method.translate(batch, 0)
     losses = method.discriminator_losses(batch, out, 0)
@@ -266,7 +266,7 @@ def test_matching_aware_discriminators_see_real_samples_under_other_classes() ->
             (out["sample"], batch["label"]),
         )
     )
-    expected = -s_r.log().mean() - ((1 - s_w).log().mean() + (1 - s_f).log().mean()) / 2
+    expected = -s_r.log().mean() - 0.2 * (1 - s_w).log().mean() - 0.8 * (1 - s_f).log().mean()
     torch.testing.assert_close(losses.terms["discriminator"], expected)
-    plain, _, _ = make(matching_aware=True)
-    assert not plain.matching_aware  # without classes there is nothing to match
+    plain, _, _ = make(mismatched_share=0.2)
+    assert not plain.mismatched_share  # without classes there is nothing to match
