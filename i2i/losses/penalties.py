@@ -26,9 +26,10 @@ class Penalties:
     Attributes:
         gradient_penalty: λ of WGAN-GP; the paper's is 10.
         dragan: λ of DRAGAN; the paper's is 10.
-        r1, r2: γ of R1 and R2.
-        every_steps: they are computed at every so many steps only, and weigh as much more there (lazy regularisation:
-            Karras et al. 2020, arXiv:1912.04958, section 4).
+        r1: γ of R1, at real samples.
+        r2: γ of R2, at generated ones.
+        every_steps: penalties are computed at every so many steps only, and weigh as much more there (lazy
+            regularisation: Karras et al. 2020, arXiv:1912.04958, section 3.1).
 
     Raises:
         InputError: a weight is negative or not finite, or `every_steps` below 1.
