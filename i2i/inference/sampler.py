@@ -1,7 +1,7 @@
 """A trained generator that draws from noise, as a function of seeds and classes."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from i2i.inference.styles import draw_latent, natural_number
 from i2i.layers.norm import set_inference_mode
 
 Found = TypeVar("Found")
+One = TypeVar("One")
+Many: TypeAlias = Sequence[One] | np.ndarray | Tensor
 
 LISTED_CLASSES = 20  # in messages
 
@@ -86,17 +88,17 @@ class Sampler(nn.Module):
     def forward(
         self,
         *,
-        seed: int | Sequence[int] | None = None,
+        seed: int | Many[int] | None = None,
         latents: Tensor | None = None,
-        label: int | str | Sequence[int | str] | None = None,
+        label: int | str | Many[int | str] | None = None,
         batch_size: int | None = None,
     ) -> Any:
         """Draw one image or point, or a list of them; the class says which dtypes and ranges.
 
         Args:
-            seed: an integer from 0 to 2**63 - 1, or a list of them.
+            seed: an integer from 0 to 2**63 - 1, or several: a list, or an array or tensor of one axis.
             latents: in place of seeds, a latent vector (latent_channels,), or (N, latent_channels) for a list.
-            label: the class to draw, by id or by name, or a list of them; for a generator with classes, and only for
+            label: the class to draw, by id or by name, or several likewise; for a generator with classes, and only for
                 one. One class goes with many seeds, and one seed with many classes.
             batch_size: how many go through the network together; as many as make a million pixels unless given, and
                 fewer on a CPU.
@@ -158,7 +160,7 @@ class Sampler(nn.Module):
         more = f" and {self.classes - LISTED_CLASSES} more" if self.classes > LISTED_CLASSES else ""
         return f"{ids} or a name ({', '.join(self.spec.classes[:LISTED_CLASSES])}{more})"
 
-    def _starts(self, seed: int | Sequence[int] | None, latents: Tensor | None) -> Tensor | list[Tensor]:
+    def _starts(self, seed: int | Many[int] | None, latents: Tensor | None) -> Tensor | list[Tensor]:
         """The latent vector, or one for each of several."""
         if (seed is None) == (latents is None):
             raise InputError("expected either a seed or latents to draw from: t(seed=1)")
@@ -172,7 +174,7 @@ class Sampler(nn.Module):
             raise InputError("latents: expected finite values, got NaN or infinite ones")
         return latents if latents.ndim == 1 else list(latents)
 
-    def _class_ids(self, label: int | str | Sequence[int | str] | None) -> Any:
+    def _class_ids(self, label: int | str | Many[int | str] | None) -> Any:
         """The class id, or one for each of several; None where there are no classes."""
         if label is None and self.classes:
             raise InputError(f"this generator draws {self.classes} classes: give label, {self._classes_in_words()}")
@@ -211,7 +213,9 @@ class Sampler(nn.Module):
 
 
 def _each(find: Callable[[Any], Found], given: Any) -> Found | list[Found]:
-    """What `find` makes of the one, or of each of a list."""
+    """What `find` makes of the one, or of each of a list or of an array with one axis."""
+    if isinstance(given, (np.ndarray, Tensor)) and given.ndim == 1:
+        given = given.tolist()
     several = isinstance(given, Sequence) and not isinstance(given, str)
     return [find(one) for one in given] if several else find(given)
 
