@@ -4,6 +4,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from i2i.errors import InputError
 from i2i.layers.checks import constructor_arguments
 from i2i.layers.classes import append_classes
 from i2i.layers.minibatch import Minibatch, make_minibatch
@@ -16,7 +17,7 @@ class MLPDiscriminator(nn.Module):
 
     Args:
         width: units of each hidden layer.
-        layers: how many hidden layers, each followed by a leaky ReLU.
+        layers: how many hidden layers, at least 1, each followed by a leaky ReLU.
         classes: number of classes; 0: none.
         minibatch: statistics of the batch that are joined to the last hidden layer's features.
 
@@ -36,6 +37,8 @@ class MLPDiscriminator(nn.Module):
     ) -> None:
         super().__init__()
         self.arguments = constructor_arguments(locals())
+        if layers < 1:
+            raise InputError(f"expected at least one hidden layer, got {layers}")
         self.in_channels = in_channels
         self.classes = classes
         self.hidden = nn.Sequential()

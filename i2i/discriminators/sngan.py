@@ -32,7 +32,8 @@ class SNGANDiscriminator(nn.Module):
         attention_px: side of the map that self-attention is applied to, a power of two from 8 to size / 2; None: none.
             SAGAN (Zhang et al. 2019, arXiv:1805.08318) takes 32 px.
         minibatch: statistics of the batch that are joined to φ(x).
-        widest_px: side of the largest map with `width` channels; 8 leaves a CPU a fraction of the work.
+        widest_px: side of the largest map with `width` channels, a power of two from 4 on; 8 leaves a CPU a fraction of
+            the work.
 
     Weights start as in the authors' code (https://github.com/pfnet-research/sngan_projection).
     """
@@ -55,6 +56,8 @@ class SNGANDiscriminator(nn.Module):
         self.arguments = constructor_arguments(locals())
         if size < 16 or size.bit_count() != 1:
             raise InputError(f"expected size to be a power of two of at least 16 px, got {size}")
+        if widest_px < 4 or widest_px.bit_count() != 1:
+            raise InputError(f"expected widest_px to be a power of two of at least 4 px, got {widest_px}")
         self.in_channels = in_channels
         self.size = size
         self.classes = classes

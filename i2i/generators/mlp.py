@@ -4,6 +4,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from i2i.errors import InputError
 from i2i.layers.checks import check_latents, constructor_arguments
 from i2i.layers.classes import append_classes
 
@@ -15,7 +16,7 @@ class MLPGenerator(nn.Module):
 
     Args:
         width: units of each hidden layer.
-        layers: how many hidden layers, each followed by a ReLU.
+        layers: how many hidden layers, at least 1, each followed by a ReLU.
         classes: number of classes to choose from; 0: none.
 
     Weights keep PyTorch's own initialisation: N(0, 0.02²) would all but silence so narrow a network.
@@ -28,6 +29,8 @@ class MLPGenerator(nn.Module):
     ) -> None:
         super().__init__()
         self.arguments = constructor_arguments(locals())
+        if layers < 1:
+            raise InputError(f"expected at least one hidden layer, got {layers}")
         self.latent_channels = latent_channels
         self.classes = classes
         self.out_channels = out_channels

@@ -33,7 +33,8 @@ class SNGANGenerator(nn.Module):
         classes: number of classes to choose from; 0: none.
         attention_px: side of the map that self-attention is applied to, a power of two from 8 to `size`; None: none.
         spectral: normalise every weight by its largest singular value, but for the batch norms'.
-        widest_px: side of the largest map with `width` channels; 8 leaves a CPU a fraction of the work.
+        widest_px: side of the largest map with `width` channels, a power of two from 4 on; 8 leaves a CPU a fraction of
+            the work.
 
     Weights start as in the authors' code (https://github.com/pfnet-research/sngan_projection).
     """
@@ -56,6 +57,8 @@ class SNGANGenerator(nn.Module):
         self.arguments = constructor_arguments(locals())
         if size < 16 or size.bit_count() != 1:
             raise InputError(f"expected size to be a power of two of at least 16 px, got {size}")
+        if widest_px < 4 or widest_px.bit_count() != 1:
+            raise InputError(f"expected widest_px to be a power of two of at least 4 px, got {widest_px}")
         self.latent_channels = latent_channels
         self.classes = classes
         self.out_channels = out_channels

@@ -90,6 +90,10 @@ def test_sngan_has_the_papers_maps() -> None:
 def test_sngan_is_narrower_before_16_px() -> None:
     network = SNGANDiscriminator(width=64, size=128)
     assert [block.conv2.out_channels for block in network.blocks] == [16, 32, 64, 64, 64, 64]
+    network = SNGANDiscriminator(width=64, size=64, widest_px=8)
+    assert [block.conv2.out_channels for block in network.blocks] == [16, 32, 64, 64, 64]
+    network = SNGANDiscriminator(width=2, size=128)
+    assert [block.conv2.out_channels for block in network.blocks] == [1, 1, 2, 2, 2, 2]
 
 
 def test_sngan_blocks_written_out() -> None:
@@ -169,6 +173,14 @@ def test_sngan_refuses_maps_that_it_does_not_have() -> None:
     for side in (4, 12, 32):
         with pytest.raises(InputError, match=rf"one of \[16, 8\], got {side}"):
             SNGANDiscriminator(attention_px=side)
+    for side in (0, 2, 12):
+        with pytest.raises(InputError, match=f"power of two of at least 4 px, got {side}"):
+            SNGANDiscriminator(widest_px=side)
+
+
+def test_mlp_has_a_hidden_layer() -> None:
+    with pytest.raises(InputError, match="at least one hidden layer, got 0"):
+        MLPDiscriminator(in_channels=2, layers=0)
 
 
 NETWORKS = {

@@ -32,6 +32,7 @@ LATENT_ARGUMENTS = {
         "classes": 3,
         "attention_px": 16,
         "spectral": True,
+        "widest_px": 16,
     },
 }
 JUDGE_ARGUMENTS = {
@@ -45,6 +46,7 @@ JUDGE_ARGUMENTS = {
         "spectral": False,
         "attention_px": 8,
         "minibatch": "stddev",
+        "widest_px": 4,
     },
     "vgg": {"in_channels": 4, "width": 3, "size_px": 16},
     "unet": {"in_channels": 4, "width": 3, "skips": False},

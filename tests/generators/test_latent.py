@@ -75,6 +75,11 @@ def test_mlp(layers: int, classes: int) -> None:
     assert sum(p.numel() for p in network.parameters()) == expected
 
 
+def test_mlp_has_a_hidden_layer() -> None:
+    with pytest.raises(InputError, match="at least one hidden layer, got 0"):
+        MLPGenerator(latent_channels=2, out_channels=2, layers=0)
+
+
 @pytest.mark.parametrize("spectral", [False, True])
 @pytest.mark.parametrize("attention_px", [None, 8, 16])
 @pytest.mark.parametrize("classes", [0, 2])
@@ -126,6 +131,8 @@ def test_sngan_narrows_beyond_32_px() -> None:
     assert [block.conv2.out_channels for block in network.blocks] == [64, 64, 64, 32, 16]
     network = SNGANGenerator(width=64, size=32, widest_px=8)
     assert [block.conv2.out_channels for block in network.blocks] == [64, 32, 16]
+    network = SNGANGenerator(width=2, size=256)
+    assert [block.conv2.out_channels for block in network.blocks] == [2, 2, 2, 1, 1, 1]
 
 
 def test_sngan_block_written_out() -> None:
@@ -198,6 +205,9 @@ def test_sngan_refuses_what_it_cannot_take() -> None:
     for side in (4, 12, 64):
         with pytest.raises(InputError, match=rf"one of \[8, 16, 32\], got {side}"):
             SNGANGenerator(attention_px=side)
+    for side in (0, 2, 12):
+        with pytest.raises(InputError, match=f"power of two of at least 4 px, got {side}"):
+            SNGANGenerator(widest_px=side)
     with pytest.raises(InputError, match=r"\(N, 128\), got \(2, 100\)"):
         SNGANGenerator(width=1)(torch.randn(2, 100))
 
