@@ -13,7 +13,7 @@ def check_classes(labels: Tensor | None, *, classes: int, count: int) -> Tensor:
     """The class ids, (count,) integers from 0 to classes - 1, as int64; InputError if there are none, or others.
 
     Ids on an accelerator are not looked at, for that would wait for it at every step: whoever puts them there has
-    checked them before.
+    checked them before, as the training loop has (`Method.check`).
     """
     if labels is None:
         raise InputError(f"this network draws or judges {classes} classes: expected the class ids of {count} samples")

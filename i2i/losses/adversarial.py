@@ -24,7 +24,8 @@ class AdversarialLoss(Protocol):
     """What every objective offers.
 
     generator_needs_real: its generator's loss also looks at real scores.
-    is_critic: a score by itself says nothing about a sample, and being told apart is no defeat.
+    is_critic: real and generated samples are told apart perfectly when all is well, which is no defeat.
+    decision: the score of samples that are as likely real as generated; None where a score by itself says nothing.
     """
 
     @property
@@ -32,6 +33,9 @@ class AdversarialLoss(Protocol):
 
     @property
     def is_critic(self) -> bool: ...
+
+    @property
+    def decision(self) -> float | None: ...
 
     def discriminator_loss(self, real_scores: Tensor, fake_scores: Tensor) -> Tensor: ...
 
@@ -100,6 +104,11 @@ class _CrossEntropy:
     def __post_init__(self) -> None:
         _check_probabilities(self.real_label, self.fake_label)
 
+    @property
+    def decision(self) -> float:
+        probability = (self.real_label + self.fake_label) / 2
+        return math.log(probability / (1 - probability))
+
     def discriminator_loss(self, real_scores: Tensor, fake_scores: Tensor) -> Tensor:
         return _cross_entropy(real_scores, self.real_label) + _cross_entropy(fake_scores, self.fake_label)
 
@@ -124,26 +133,33 @@ class NonSaturating(_CrossEntropy):
 class LeastSquares:
     """LSGAN (Mao et al. 2017, eq. 9), without the factors ½: scores are pulled to the labels.
 
-    `fake_label` is the paper's a, `real_label` its b and c (what the generator wants).
+    `fake_label` is the paper's a, `real_label` its b, and `generator_label` its c, what the generator wants: smoothing
+    b does not move it.
     """
 
     generator_needs_real: ClassVar[bool] = False
     is_critic: ClassVar[bool] = False
     real_label: float = 1.0
     fake_label: float = 0.0
+    generator_label: float = 1.0
 
     def __post_init__(self) -> None:
-        if not -math.inf < self.fake_label < self.real_label < math.inf:
+        labels = (self.real_label, self.generator_label)
+        if not all(-math.inf < self.fake_label < label < math.inf for label in labels):
             raise InputError(
-                "expected labels with fake_label < real_label, got "
-                f"real_label={self.real_label}, fake_label={self.fake_label}"
+                "expected labels with fake_label < real_label and fake_label < generator_label, got "
+                f"real_label={self.real_label}, fake_label={self.fake_label}, generator_label={self.generator_label}"
             )
+
+    @property
+    def decision(self) -> float:
+        return (self.real_label + self.fake_label) / 2
 
     def discriminator_loss(self, real_scores: Tensor, fake_scores: Tensor) -> Tensor:
         return _squared_error(real_scores, self.real_label) + _squared_error(fake_scores, self.fake_label)
 
     def generator_loss(self, fake_scores: Tensor, real_scores: Tensor | None = None) -> Tensor:
-        return _squared_error(fake_scores, self.real_label)
+        return _squared_error(fake_scores, self.generator_label)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +168,7 @@ class Hinge:
 
     generator_needs_real: ClassVar[bool] = False
     is_critic: ClassVar[bool] = False
+    decision: ClassVar[float] = 0.0
 
     def discriminator_loss(self, real_scores: Tensor, fake_scores: Tensor) -> Tensor:
         return F.relu(1 - _widen(real_scores)).mean() + F.relu(1 + _widen(fake_scores)).mean()
@@ -166,6 +183,7 @@ class Wasserstein:
 
     generator_needs_real: ClassVar[bool] = False
     is_critic: ClassVar[bool] = True
+    decision: ClassVar[None] = None
 
     def discriminator_loss(self, real_scores: Tensor, fake_scores: Tensor) -> Tensor:
         return _widen(fake_scores).mean() - _widen(real_scores).mean()
@@ -187,6 +205,7 @@ class RelativisticPaired:
 
     generator_needs_real: ClassVar[bool] = True
     is_critic: ClassVar[bool] = False
+    decision: ClassVar[None] = None
     real_label: float = 1.0
 
     def __post_init__(self) -> None:
@@ -208,6 +227,7 @@ class RelativisticAverage:
 
     generator_needs_real: ClassVar[bool] = True
     is_critic: ClassVar[bool] = False
+    decision: ClassVar[None] = None
     real_label: float = 1.0
     fake_label: float = 0.0
 

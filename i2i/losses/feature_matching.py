@@ -18,7 +18,7 @@ def feature_matching(real: Sequence[Sequence[Tensor]], fake: Sequence[Sequence[T
 
     Args:
         real, fake: for each scale what each layer of the discriminator gave, of one shape in both. The last of a scale
-            are its scores, which do not count. No gradient goes into `real`.
+            are its scores, which do not count.
 
     Returns:
         A scalar, at least 0.
@@ -43,8 +43,7 @@ def mean_feature_matching(real: Tensor, fake: Tensor) -> Tensor:
     would mean more the larger the layer. Computed in at least float32.
 
     Args:
-        real, fake: what a layer of the discriminator gave for a batch of each, (N, …), of one shape but for N. No
-            gradient goes into `real`.
+        real, fake: what a layer of the discriminator gave for a batch of each, (N, …), of one shape but for N.
 
     Returns:
         A scalar, at least 0.
@@ -57,11 +56,11 @@ def mean_feature_matching(real: Tensor, fake: Tensor) -> Tensor:
             "expected features of one layer for real and fake samples of one size, got "
             f"{tuple(real.shape)} and {tuple(fake.shape)}"
         )
-    return (_widen(fake).mean(dim=0) - _widen(real.detach()).mean(dim=0)).square().mean()
+    return (_widen(fake).mean(dim=0) - _widen(real).mean(dim=0)).square().mean()
 
 
 def _l1(real: Tensor, fake: Tensor) -> Tensor:
-    return (_widen(fake) - _widen(real.detach())).abs().mean()
+    return (_widen(fake) - _widen(real)).abs().mean()
 
 
 def _widen(features: Tensor) -> Tensor:

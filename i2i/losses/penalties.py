@@ -111,7 +111,8 @@ def r2_penalty(critic: Critic, fake: Tensor) -> Tensor:
 
 
 def _input_gradient(critic: Critic, samples: Tensor) -> Tensor:
-    samples = samples.detach().requires_grad_()
+    # Samples that depend on weights, as within `Unrolled`, stay tied to them.
+    samples = samples if samples.requires_grad else samples.detach().requires_grad_()
     with torch.enable_grad(), torch.autocast(samples.device.type, enabled=False):
         (gradient,) = torch.autograd.grad(critic(samples).sum(), samples, create_graph=True)
     return gradient

@@ -12,6 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from i2i.losses.adversarial import AdversarialLoss
+from i2i.losses.penalties import NO_PENALTIES, Penalties
+
 Batch = dict[str, Tensor]
 Outputs = dict[str, Tensor]
 
@@ -23,14 +26,14 @@ class Losses:
     terms: scalars, weights already applied; names differ between the two sides.
     real_scores, fake_scores: the discriminator's raw scores, any shapes; a higher score means "real".
         They feed the accuracy curve and its alarms. Only the discriminators' side gives them.
-    critic: these scores are no judgement: a Wasserstein critic ranks perfectly when all is well.
+    objective: the adversarial loss that these scores were trained by, which says how they are to be read.
     figures: scalars that are logged beside the terms and not minimised, under names of their own.
     """
 
     terms: dict[str, Tensor]
     real_scores: Sequence[Tensor] = ()
     fake_scores: Sequence[Tensor] = ()
-    critic: bool = False
+    objective: AdversarialLoss | None = None
     figures: dict[str, Tensor] = field(default_factory=dict)
 
     @property
@@ -40,9 +43,11 @@ class Losses:
     def accuracy(self) -> Tensor | None:
         """The share of (real, fake) pairs of scores that are ranked rightly: 0.5 guesses, 1 always knows.
 
-        Unlike a count against a threshold it means the same for every objective. Ties count half.
+        Unlike a count against a threshold it means the same for every objective; None for a Wasserstein critic, which
+        ranks perfectly when all is well. Ties count half.
         """
-        if self.critic or not self.real_scores or not self.fake_scores:
+        is_critic = self.objective is not None and self.objective.is_critic
+        if is_critic or not self.real_scores or not self.fake_scores:
             return None
         real = torch.cat([scores.detach().flatten() for scores in self.real_scores]).float()
         fake = torch.cat([scores.detach().flatten() for scores in self.fake_scores]).float().sort().values
@@ -57,6 +62,7 @@ class Method:
     discriminators: trained; may be empty (a stage that only regresses).
     auxiliary: trained with the generators, but neither averaged nor exported (a projector that only losses need).
     frozen: moved to the device, never trained (a perceptual network).
+    penalties: those on the discriminators' gradients.
 
     The loop replaces the values of these dictionaries by networks prepared for the device, precision and
     number of processes, so look a network up at each use and call it through `forward` only. All random
@@ -67,6 +73,7 @@ class Method:
     discriminators: dict[str, nn.Module]
     auxiliary: dict[str, nn.Module]
     frozen: dict[str, nn.Module]
+    penalties: Penalties = NO_PENALTIES
 
     def __init__(
         self,
@@ -80,6 +87,12 @@ class Method:
         self.discriminators = discriminators
         self.auxiliary = auxiliary or {}
         self.frozen = frozen or {}
+
+    def check(self, batch: Batch) -> None:
+        """Raise InputError for values of a batch that no network can take, such as a class that there is not.
+
+        Asked while the batch is still on the CPU, where looking at it costs nothing.
+        """
 
     def prepare(self, batch: Batch, step: int) -> Batch:
         """What is made of a micro-batch before any network sees it: random degradations on the device, say."""

@@ -138,7 +138,7 @@ class CUT(Method):
         # Halved, as in the authors' code.
         terms = {"discriminator": 0.5 * self.objective.discriminator_loss(real, fake)}
         terms |= self.penalties.terms(in_full_precision(judge), real=real_shown, fake=fake_shown, step=step)
-        return Losses(terms=terms, real_scores=[real], fake_scores=[fake], critic=self.objective.is_critic)
+        return Losses(terms=terms, real_scores=[real], fake_scores=[fake], objective=self.objective)
 
     def preview(self, batch: Batch) -> dict[str, Tensor]:
         """A, its translation and the truth; where that is not known, what B looks like."""

@@ -131,7 +131,7 @@ class CycleGAN(Method):
             terms |= {f"{name}_{side}": penalty for name, penalty in penalties.items()}
             real_scores.append(real)
             fake_scores.append(fake)
-        return Losses(terms=terms, real_scores=real_scores, fake_scores=fake_scores, critic=self.objective.is_critic)
+        return Losses(terms=terms, real_scores=real_scores, fake_scores=fake_scores, objective=self.objective)
 
     def preview(self, batch: Batch) -> dict[str, Tensor]:
         """Each side, its translation and the round trip; the truth, where the other side does not show it."""

@@ -5,6 +5,7 @@ Goodfellow et al. 2014 (arXiv:1406.2661). How classes are told to the networks i
 arXiv:1802.05637).
 """
 
+import math
 from collections.abc import Mapping
 from typing import cast
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from i2i.errors import InputError
+from i2i.layers.classes import check_classes
 from i2i.losses.adversarial import AdversarialLoss, NonSaturating
 from i2i.losses.feature_matching import mean_feature_matching
 from i2i.losses.penalties import NO_PENALTIES, Penalties
@@ -39,7 +41,11 @@ class GAN(Method):
         adversarial_weight: of the generator's adversarial loss; the paper on feature matching does without.
         mismatched_share: with classes, this share of what the discriminator is to tell from real samples are real ones
             under the name of another class, so that it learns early what the classes look like (Reed et al. 2016,
-            arXiv:1605.05396, section 4.2, has 0.5). A third more of its work; 0: none.
+            arXiv:1605.05396, section 4.2, has 0.5, which is a third more of its work); 0: none.
+
+    Raises:
+        InputError: the networks differ in their classes; a weight is negative or not finite, or both are 0; or a
+            `mismatched_share` outside [0, 1), or with a Wasserstein critic, which would estimate another distance.
     """
 
     def __init__(
@@ -60,8 +66,21 @@ class GAN(Method):
                 "expected generator and discriminator of equally many classes, got "
                 f"{generator.classes} and {discriminator.classes}"
             )
+        for name, weight in (
+            ("feature_matching_weight", feature_matching_weight),
+            ("adversarial_weight", adversarial_weight),
+        ):
+            if not 0 <= weight < math.inf:
+                raise InputError(f"expected {name} to be at least 0 and finite, got {weight}")
         if not feature_matching_weight and not adversarial_weight:
             raise InputError("expected an adversarial_weight or a feature_matching_weight for the generator to go by")
+        if not 0 <= mismatched_share < 1:
+            raise InputError(f"expected mismatched_share to be at least 0 and below 1, got {mismatched_share}")
+        if mismatched_share and objective is not None and objective.is_critic:
+            raise InputError(
+                "a Wasserstein critic estimates how far samples are from real ones, which real samples under wrong "
+                "classes would distort: set mismatched_share to 0, or take another objective"
+            )
         self.latent_channels = cast(int, generator.latent_channels)
         self.classes = cast(int, generator.classes)
         self.objective = objective or NonSaturating()
@@ -74,6 +93,10 @@ class GAN(Method):
     def sample(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         """Samples for latent vectors (N, latent_channels) and, with classes, class ids (N,)."""
         return self.generators["generator"](latents, *self._labels(labels))
+
+    def check(self, batch: Batch) -> None:
+        for labels in self._labels(batch.get("label")):
+            check_classes(labels, classes=self.classes, count=len(batch["real"]))
 
     def translate(self, batch: Batch, step: int) -> Outputs:
         return {"sample": self.sample(self._latents(batch["real"]), batch.get("label"))}
@@ -102,15 +125,16 @@ class GAN(Method):
         adversarial = self.objective.discriminator_loss(real, fake)
         if self.mismatched_share:
             # With the logistic loss and half each: −log s_r − ½ (log(1 − s_w) + log(1 − s_f)), s_w of wrong classes.
-            wrong = self._judge(real_seen, {"label": self._other_classes(batch["label"])})
-            adversarial = torch.lerp(adversarial, self.objective.discriminator_loss(real, wrong), self.mismatched_share)
+            share = self.mismatched_share
+            some = min(len(real), math.ceil(len(real) * share / (1 - share)))
+            wrong = self._judge(real_seen[:some], {"label": self._other_classes(batch["label"][:some])})
+            adversarial = torch.lerp(adversarial, self.objective.discriminator_loss(real[:some], wrong), share)
         terms = {"discriminator": adversarial}
         critic, labels = in_full_precision(self.discriminators["discriminator"]), self._labels(batch.get("label"))
         terms |= self.penalties.terms(lambda x: critic(x, *labels), real=real_seen, fake=fake_seen, step=step)
-        is_critic = self.objective.is_critic
         # What a critic's scores differ by is its estimate of a distance.
-        figures = {"wasserstein": real.float().mean() - fake.float().mean()} if is_critic else {}
-        return Losses(terms=terms, real_scores=[real], fake_scores=[fake], critic=is_critic, figures=figures)
+        distance = {"wasserstein": real.float().mean() - fake.float().mean()} if self.objective.is_critic else {}
+        return Losses(terms=terms, real_scores=[real], fake_scores=[fake], objective=self.objective, figures=distance)
 
     def preview(self, batch: Batch) -> dict[str, Tensor]:
         """Samples beside real ones; images with classes in a column for each class, those of one latent side by side.

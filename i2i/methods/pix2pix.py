@@ -66,7 +66,7 @@ class Pix2Pix(Method):
         # Halved "to slow down the rate at which D learns relative to G" (section 3.3).
         terms = {"discriminator": 0.5 * self.objective.discriminator_loss(real, fake)}
         terms |= self.penalties.terms(in_full_precision(judge), real=real_pairs, fake=fake_pairs, step=step)
-        return Losses(terms=terms, real_scores=[real], fake_scores=[fake], critic=self.objective.is_critic)
+        return Losses(terms=terms, real_scores=[real], fake_scores=[fake], objective=self.objective)
 
     def preview(self, batch: Batch) -> dict[str, Tensor]:
         output = self.generators["generator"](batch["input"])

@@ -32,14 +32,14 @@ class Pool:
     def query(self, batch: Batch) -> Batch:
         """As many items of the same kind; `batch` is a tensor (N, …), or dictionaries of them, each item a part of all.
 
-        No gradient goes into what is kept.
+        Gradients go into items of this batch, none into those of earlier ones.
         """
         if self.capacity == 0:
             return batch
         columns, form = tree_flatten(batch)
         pool, handed_out = self.items.copy(), []
         for item in zip(*columns, strict=True):
-            kept = tuple(part.detach().clone() for part in item)
+            kept = tuple(part.clone() for part in item)
             if len(pool) < self.capacity:
                 pool.append(kept)
                 handed_out.append(item)
@@ -49,7 +49,7 @@ class Pool:
                 pool[place] = kept
             else:
                 handed_out.append(item)
-        self.items = pool
+        self.items = [tuple(part.detach() for part in item) for item in pool]
         return tree_unflatten([torch.stack(parts) for parts in zip(*handed_out, strict=True)], form)
 
     def state_dict(self) -> dict[str, Any]:

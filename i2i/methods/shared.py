@@ -15,9 +15,13 @@ from i2i.metrics import patch_descriptors, sliced_wasserstein
 VARIETY_PX = 16
 
 
+def has_batch_norm(network: nn.Module) -> bool:
+    return any(isinstance(module, _BatchNorm) for module in network.modules())
+
+
 def mixes_samples(network: nn.Module) -> bool:
     """Whether what a network makes of one sample depends on the others in its batch while it trains."""
-    return any(isinstance(module, (_BatchNorm, MinibatchLayer)) for module in network.modules())
+    return has_batch_norm(network) or any(isinstance(module, MinibatchLayer) for module in network.modules())
 
 
 def can_join(network: nn.Module, batches: Sequence[Tensor]) -> bool:
@@ -34,8 +38,8 @@ def penalty_remarks(penalties: Penalties, *, discriminator: nn.Module, precision
         remarks.append(f"Gradient penalties are computed in fp32, though the precision is {precision}.")
     if mixes_samples(discriminator):
         remarks.append(
-            "Warning: gradient penalties are of single samples, but this discriminator mixes those of a batch. Take "
-            "--norm none or instance, and no minibatch statistics."
+            "Warning: gradient penalties are of single samples, but this discriminator mixes those of a batch: take "
+            "one without batch norm or minibatch statistics."
         )
     return remarks
 

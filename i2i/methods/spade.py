@@ -85,8 +85,7 @@ class SemanticSynthesis(Method):
         return {"output": image, "kl": divergence}
 
     def generator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
-        with torch.no_grad():
-            real = self._judged(batch["image"], batch)
+        real = self._judged(batch["image"], batch)
         fake = self._judged(out["output"], batch)
         terms = {"adversarial": over_scales(self.objective.generator_loss, [scale[-1] for scale in fake])}
         if self.feature_weight:
@@ -108,7 +107,7 @@ class SemanticSynthesis(Method):
             return torch.cat([scale[-1].flatten(1) for scale in judge(images, batch["labels"])], dim=1)
 
         terms |= self.penalties.terms(critic, real=batch["image"], fake=out["output"], step=step)
-        return Losses(terms=terms, real_scores=real, fake_scores=fake, critic=self.objective.is_critic)
+        return Losses(terms=terms, real_scores=real, fake_scores=fake, objective=self.objective)
 
     def paint(self, labels: Tensor, *, styles: Tensor | None = None) -> Tensor:
         """Images (N, 3, H, W) in [-1, 1] of label maps, in given styles (N, latent_channels) or the mean one."""

@@ -8,6 +8,7 @@ method within, whichever that is. `unrolled.py` and `adaptive.py` have two more.
 of a method (penalties, feature matching, DiffAugment).
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from i2i.errors import InputError
 from i2i.methods.base import Batch, Losses, Method, Outputs, StandIn
 from i2i.methods.pool import Pool
 
@@ -25,6 +27,7 @@ class Stabiliser(Method):
 
     def __init__(self, method: Method) -> None:
         self.method = method
+        self.penalties = method.penalties
 
     # The loop puts prepared and averaged networks into these; they belong to the method within.
     @property
@@ -58,6 +61,9 @@ class Stabiliser(Method):
     @frozen.setter
     def frozen(self, networks: dict[str, nn.Module]) -> None:
         self.method.frozen = networks
+
+    def check(self, batch: Batch) -> None:
+        self.method.check(batch)
 
     def prepare(self, batch: Batch, step: int) -> Batch:
         return self.method.prepare(batch, step)
@@ -106,11 +112,13 @@ class WeightClipping(Stabiliser):
     w ← clip(w, −c, c) after each of their steps (Arjovsky et al. 2017, arXiv:1701.07875, algorithm 1).
 
     Args:
-        limit: c; the paper's is 0.01.
+        limit: c, above 0, else InputError; the paper's is 0.01.
     """
 
     def __init__(self, method: Method, *, limit: float = 0.01) -> None:
         super().__init__(method)
+        if not limit > 0:
+            raise InputError(f"expected weights to be clipped at a limit above 0, got {limit}")
         self.limit = limit
 
     def stepped(self, step: int, *, critic_only: bool) -> None:
@@ -128,11 +136,13 @@ class HistoricalAveraging(Stabiliser):
     memory, and room in saved states of each process, as the networks themselves.
 
     Args:
-        weight: of that term.
+        weight: of that term, at least 0, else InputError.
     """
 
     def __init__(self, method: Method, *, weight: float) -> None:
         super().__init__(method)
+        if not 0 <= weight < math.inf:
+            raise InputError(f"expected the weight of historical averaging to be at least 0 and finite, got {weight}")
         self.weight = weight
         self.past = {"generators": _Mean(), "discriminators": _Mean()}
 
@@ -221,12 +231,20 @@ class InstanceNoise(Stabiliser):
     joined to the output, as pix2pix does. Penalties see it too: they are taken where the discriminators judge.
 
     Args:
-        deviation: σ of the noise at the first step; samples are in [-1, 1].
-        steps: over which it falls linearly to 0.
+        deviation: σ of the noise at the first step, at least 0; samples are in [-1, 1].
+        steps: over which it falls linearly to 0, at least 1.
+
+    Raises:
+        InputError: other values than these.
     """
 
     def __init__(self, method: Method, *, deviation: float, steps: int) -> None:
         super().__init__(method)
+        if not 0 <= deviation < math.inf or steps < 1:
+            raise InputError(
+                "expected noise of a finite deviation of at least 0, which falls over at least 1 step, got "
+                f"{deviation} over {steps}"
+            )
         self.deviation = deviation
         self.steps = steps
 

@@ -140,7 +140,7 @@ class SuperResolution(Method):
         fake, real = judge(fake_shown), judge(real_shown)
         terms = {"discriminator": self.objective.discriminator_loss(real, fake)}
         terms |= self.penalties.terms(in_full_precision(judge), real=real_shown, fake=fake_shown, step=step)
-        return Losses(terms=terms, real_scores=[real], fake_scores=[fake], critic=self.objective.is_critic)
+        return Losses(terms=terms, real_scores=[real], fake_scores=[fake], objective=self.objective)
 
     def _shifted(self, *images: Tensor) -> list[Tensor]:
         """Images (N, C, H, W) as the discriminator sees them, all rolled alike."""

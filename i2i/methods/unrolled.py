@@ -1,12 +1,15 @@
 """Unrolled GANs (Metz et al. 2017, arXiv:1611.02163): the generators look ahead at how discriminators would answer."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.modules.batchnorm import _NormBase
 
+from i2i.errors import InputError
 from i2i.methods.base import Batch, Losses, Method, Outputs, StandIn, in_full_precision
 from i2i.methods.stabilisers import Stabiliser
 
@@ -14,24 +17,37 @@ from i2i.methods.stabilisers import Stabiliser
 class Unrolled(Stabiliser):
     """The generators play against discriminators that have already answered them.
 
-        θ_D^{k+1} = θ_D^k − η ∂L_D(θ_G, θ_D^k) / ∂θ_D,    L_G(θ_G, θ_D^K) is minimised        (eq. 8 to 10)
+        θ_D^{k+1} = θ_D^k − η ∂L_D(θ_G, θ_D^k) / ∂θ_D,    L_G(θ_G, θ_D^K) is minimised        (eq. 7, 9, 10)
 
     The gradient also flows through the K steps, which tells the generators how discriminators would answer. They
-    themselves learn as ever, from where they were. The steps are eq. 9's plain ones, though the loop's are Adam's:
+    themselves learn as ever, from where they were. The steps are eq. 7's plain ones, though the loop's are Adam's:
     those are hardly to be differentiated where a gradient is near 0 (1/√v), and have a memory to carry along. So η is a
     rate of gradient descent, about ten to a thousand times that of Adam.
 
     Discriminators run in full precision and uncompiled here, as gradients of gradients have to; their buffers (running
-    statistics, spectral norm's vectors) and what the method within remembers stay as they were. Gradient penalties
-    within take third derivatives, which PyTorch's batch norm and instance norm do not have.
+    statistics, spectral norm's vectors) and what the method within remembers stay as they were.
 
     Args:
         steps: K. Each costs about as much as a step of the discriminators, time and memory.
         learning_rate: η.
+
+    Raises:
+        InputError: `steps` below 0, a `learning_rate` that is not above 0 and finite; or discriminators with batch norm
+            or instance norm under gradient penalties, whose third derivatives PyTorch does not have.
     """
 
     def __init__(self, method: Method, *, steps: int = 5, learning_rate: float) -> None:
         super().__init__(method)
+        if steps < 0:
+            raise InputError(f"expected at least 0 unrolled steps, got {steps}")
+        if not 0 < learning_rate < math.inf:
+            raise InputError(f"expected a learning_rate of unrolled steps above 0 and finite, got {learning_rate}")
+        modules = [module for judge in method.discriminators.values() for module in judge.modules()]
+        if steps and method.penalties.any and any(isinstance(module, _NormBase) for module in modules):
+            raise InputError(
+                "unrolled steps need the gradient of a penalty's gradient, which PyTorch's batch and instance norm do "
+                "not have: take discriminators without these, no penalties, or no unrolled steps"
+            )
         self.steps = steps
         self.learning_rate = learning_rate
 
@@ -47,8 +63,8 @@ class Unrolled(Stabiliser):
                     losses.total, list(weights.values()), create_graph=True, materialize_grads=True
                 )
                 pairs = zip(weights.items(), gradients, strict=True)
-                weights = {name: weight - self.learning_rate * gradient for (name, weight), gradient in pairs}  # eq. 9
-            self.method.load_state_dict(remembered)
+                weights = {name: weight - self.learning_rate * gradient for (name, weight), gradient in pairs}  # eq. 7
+                self.method.load_state_dict(remembered)  # so that a pool does not hand out what it was just given
             return _with(judges, weights | buffers, self.method.generator_losses, batch, out, step)
 
 

@@ -40,7 +40,7 @@ from i2i.training.monitor import Alarm, Monitor
 from i2i.training.progress import Progress
 from i2i.training.record import Record
 from i2i.training.report import RunFacts, write_report
-from i2i.training.state import State, load_state, open_run, save_state
+from i2i.training.state import State, check_run, load_state, open_run, save_state
 
 # How long processes wait for the first one, which checks data, measures baselines and examines generators.
 PATIENCE = timedelta(hours=6)
@@ -108,7 +108,7 @@ def train(
 
     # Whose folder is it, and how far did the run get?
     if is_main:
-        open_run(out, {"settings": facts.settings, "data fingerprint": facts.fingerprint, "processes": processes})
+        open_run(out, _identity(facts, settings, accelerator))
     accelerator.wait_for_everyone()
     state = load_state(out)
     start = state.step if state is not None else 0
@@ -131,7 +131,9 @@ def train(
         worker_init_fn=worker_init,
         pin_memory=accelerator.device.type == "cuda",
     )
-    preview_batch = to_device(_preview_batch(preview_data or validation_data, settings), accelerator.device, settings)
+    preview_batch = _preview_batch(preview_data or validation_data, settings)
+    method.check(preview_batch)
+    preview_batch = to_device(preview_batch, accelerator.device, settings)
 
     # All that a step changes, and all that is remembered about the steps.
     batches = _plain_errors(loader)
@@ -188,8 +190,8 @@ def train(
         for step in range(start, settings.steps):
             result = trainer.step(step, stop=bool(interruptions))
             done = step + 1
-            if result.skipped or done % settings.log_every_steps == 0:
-                record.step(done, result.scalars())
+            due = result.skipped or done % settings.log_every_steps == 0
+            record.step(done, result.scalars(), due=due)
             try:
                 alarms = monitor.observe(
                     step=done,
@@ -431,7 +433,9 @@ class Trainer:
 
     def _next_batch(self) -> tuple[Batch, float]:
         begun = time.perf_counter()
-        batch = to_device(next(self.batches), self.accelerator.device, self.settings)
+        batch = next(self.batches)
+        self.method.check(batch)
+        batch = to_device(batch, self.accelerator.device, self.settings)
         return batch, time.perf_counter() - begun
 
     def _seed(self, step: int, round_: int, micro: int) -> None:
@@ -596,6 +600,26 @@ def make_accelerator(settings: TrainingSettings, out: Path) -> Accelerator:
     return accelerator
 
 
+def check_start(*, settings: TrainingSettings, out: Path, facts: RunFacts) -> None:
+    """Refuse now what `train` would refuse with the same arguments, for recipes that prepare at length before it.
+
+    Raises:
+        InputError: `out` holds something else or another run, or settings that cannot be used on this machine.
+    """
+    accelerator = make_accelerator(settings, out)
+    if accelerator.is_main_process:
+        check_run(out, _identity(facts, settings, accelerator))
+
+
+def _identity(facts: RunFacts, settings: TrainingSettings, accelerator: Accelerator) -> dict[str, Any]:
+    """What a run that goes on must have in common with the one that began."""
+    return {
+        "settings": {**facts.settings, "training": asdict(settings)},
+        "data fingerprint": facts.fingerprint,
+        "processes": accelerator.num_processes,
+    }
+
+
 def _validate(method: Method, data: Dataset, settings: TrainingSettings, accelerator: Accelerator) -> dict[str, float]:
     """Held-out metrics, over all items; the processes share the work."""
     torch.manual_seed(settings.seed + accelerator.process_index)  # what is drawn differs from process to process
@@ -610,6 +634,7 @@ def _validate(method: Method, data: Dataset, settings: TrainingSettings, acceler
     sums: dict[str, float] = {}
     descriptors: dict[str, list[Tensor]] = {}
     for cpu_batch in chain.from_iterable(_plain_errors(loader)):
+        method.check(cpu_batch)
         batch = to_device(cpu_batch, accelerator.device, settings)
         count = len(next(iter(batch.values())))
         for name, value in method.validate(batch).items():

@@ -30,6 +30,7 @@ class Record:
         self.is_main = accelerator.is_main_process
         self.last_metrics: dict[str, float] = {}
         self.best: float | None = None
+        self.losses: dict[str, float | None] = {}  # since the last line, each term's latest
         self.alarms: list[Alarm] = []
         if accelerator.log_with:
             accelerator.init_trackers("i2i", config=dict(_flat(facts.settings)))
@@ -44,8 +45,15 @@ class Record:
             truncate_log(self.out / LOG, step)
             self.log = (self.out / LOG).open("a")
 
-    def step(self, step: int, scalars: dict[str, Any]) -> None:
-        self._write({"step": step, **scalars})
+    def step(self, step: int, scalars: dict[str, Any], *, due: bool) -> None:
+        """Write a line if one is due, with each term as it last was since the line before.
+
+        That is this step's, but for terms that only some steps have: lazy penalties would hardly ever meet a line.
+        """
+        self.losses |= scalars["losses"]
+        if due:
+            self._write({"step": step, **scalars, "losses": self.losses})
+            self.losses = {}
 
     def alarm(self, alarm: Alarm) -> None:
         self.alarms.append(alarm)
@@ -100,10 +108,10 @@ class Record:
 
     def state_dict(self) -> dict[str, Any]:
         alarms = [asdict(alarm) for alarm in self.alarms]
-        return {"last_metrics": self.last_metrics, "best": self.best, "alarms": alarms}
+        return {"last_metrics": self.last_metrics, "best": self.best, "alarms": alarms, "losses": self.losses}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.last_metrics, self.best = state["last_metrics"], state["best"]
+        self.last_metrics, self.best, self.losses = state["last_metrics"], state["best"], state["losses"]
         self.alarms = [Alarm(**alarm) for alarm in state["alarms"]]
 
 

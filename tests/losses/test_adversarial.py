@@ -54,7 +54,12 @@ CLOSED_FORMS = [
     (
         LeastSquares(real_label=0.8, fake_label=-1.0),
         ((R - 0.8) ** 2).mean() + ((K + 1) ** 2).mean(),
-        ((K - 0.8) ** 2).mean(),
+        ((K - 1) ** 2).mean(),  # smoothing is the discriminator's business
+    ),
+    (
+        LeastSquares(real_label=1.0, fake_label=-1.0, generator_label=0.0),  # Mao et al. 2017, eq. 8
+        ((R - 1) ** 2).mean() + ((K + 1) ** 2).mean(),
+        (K**2).mean(),
     ),
     (Hinge(), np.maximum(0, 1 - R).mean() + np.maximum(0, 1 + K).mean(), -K.mean()),
     (Wasserstein(), K.mean() - R.mean(), -K.mean()),
@@ -176,6 +181,40 @@ def test_smoothed_optimum_is_the_label() -> None:
     assert torch.sigmoid(scores).item() == pytest.approx(0.9 / 2, abs=1e-9)
 
 
+@pytest.mark.parametrize(
+    "objective",
+    [
+        Minimax(),
+        Minimax(real_label=0.9),
+        NonSaturating(real_label=0.8, fake_label=0.1),
+        LeastSquares(),
+        LeastSquares(real_label=0.9, fake_label=-1),
+        Hinge(),
+    ],
+    ids=str,
+)
+def test_the_decision_is_where_real_and_generated_samples_are_equally_likely(objective: AdversarialLoss) -> None:
+    """There, and nowhere beside it, pulling a score up for a real sample and down for a fake one balances."""
+    assert objective.decision is not None
+    scores = torch.linspace(-0.999, 0.999, 1001, dtype=torch.float64)
+    losses = torch.stack([objective.discriminator_loss(score, score) for score in scores])
+    least = scores[(losses - losses.min()) < 1e-12]
+    assert (least - objective.decision).abs().min() <= 0.002
+    if not isinstance(objective, Hinge):  # whose loss is flat between -1 and 1
+        assert len(least) <= 2
+    plain = make_objective("lsgan").decision, make_objective("hinge").decision, make_objective("minimax").decision
+    assert plain == (0.5, 0, 0)
+
+
+@pytest.mark.parametrize("name", ["wgan", "relativistic_paired", "relativistic_average"])
+def test_some_scores_say_nothing_by_themselves(name: str) -> None:
+    """The losses stay as they are, whatever is added to all of the scores."""
+    objective = make_objective(name)  # type: ignore[arg-type]
+    assert objective.decision is None
+    moved = objective.discriminator_loss(REAL + 3, FAKE + 3)
+    torch.testing.assert_close(moved, objective.discriminator_loss(REAL, FAKE))
+
+
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_generator_is_pushed_towards_higher_scores(name: str) -> None:
     objective = make_objective(name)  # type: ignore[arg-type]
@@ -232,7 +271,13 @@ def test_wrong_use_is_refused() -> None:
     for label in (0.5, 1.2, float("nan")):
         with pytest.raises(InputError, match="fake_label < real_label"):
             RelativisticPaired(real_label=label)
-    for labels in ({"real_label": -0.1}, {"fake_label": float("-inf")}, {"real_label": float("nan")}):
+    wrong = ({"real_label": -0.1}, {"fake_label": float("-inf")}, {"real_label": float("nan")})
+    for labels in (
+        *wrong,
+        {"generator_label": -0.1},
+        {"generator_label": float("inf")},
+        {"generator_label": float("nan")},
+    ):
         with pytest.raises(InputError, match="fake_label < real_label"):
             LeastSquares(**labels)
     with pytest.raises(InputError, match="got 'vanilla'"):

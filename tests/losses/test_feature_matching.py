@@ -26,16 +26,18 @@ def test_it_is_spades() -> None:
     assert feature_matching(real, fake).item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_scores_do_not_count_and_real_features_get_no_gradient() -> None:
+def test_scores_do_not_count_and_features_of_both_have_gradients() -> None:
+    """Into real ones too: there is a way there where discriminators' weights depend on the generator (`Unrolled`)."""
     real, fake = features(), features()
     for scale in [*real, *fake]:
         for tensor in scale:
             tensor.requires_grad_()
     feature_matching(real, fake).backward()
     for real_scale, fake_scale in zip(real, fake, strict=True):
-        assert all(tensor.grad is None for tensor in real_scale)
-        assert all(tensor.grad is not None and tensor.grad.abs().min() > 0 for tensor in fake_scale[:-1])
-        assert fake_scale[-1].grad is None
+        for ours, theirs in zip(fake_scale[:-1], real_scale[:-1], strict=True):
+            assert ours.grad is not None and theirs.grad is not None and ours.grad.abs().min() > 0
+            assert torch.equal(theirs.grad, -ours.grad)
+        assert fake_scale[-1].grad is None and real_scale[-1].grad is None
 
 
 def test_half_types_are_summed_in_float32() -> None:
@@ -63,12 +65,12 @@ def test_means_over_a_batch_are_matched() -> None:
     torch.testing.assert_close(wider, found)
 
 
-def test_means_are_the_fakes_to_move() -> None:
+def test_means_pull_at_each_other() -> None:
     real, fake = torch.randn(5, 3, requires_grad=True), torch.randn(5, 3, requires_grad=True)
     mean_feature_matching(real, fake).backward()
-    assert real.grad is None
     pull = 2 * (fake.mean(0) - real.mean(0)) / 3 / 5
     torch.testing.assert_close(fake.grad, pull.detach().expand(5, 3))
+    torch.testing.assert_close(real.grad, -pull.detach().expand(5, 3))
 
 
 def test_means_of_half_types_are_taken_in_float32() -> None:

@@ -156,6 +156,13 @@ def test_steep_critics_under_a_scaler_overflow_no_float16(penalty: Penalty) -> N
     torch.testing.assert_close(weight.grad / 2**16, expected)
 
 
+def test_samples_that_depend_on_weights_stay_tied_to_them() -> None:
+    """R2 of ½ |x|² at x = g z is ½ E |g z|², whose slope by g is g E |z|²."""
+    z, g = torch.randn(5, 3, dtype=torch.float64), torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    r2_penalty(lambda x: x.square().sum(1) / 2, g * z).backward()
+    torch.testing.assert_close(g.grad, 2 * z.square().sum(1).mean())
+
+
 def test_shapes_must_agree() -> None:
     with pytest.raises(InputError, match=r"\(2, 3\) and \(3, 3\)"):
         gradient_penalty(lambda x: x.sum(1), torch.randn(2, 3), torch.randn(3, 3))

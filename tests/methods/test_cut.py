@@ -16,7 +16,7 @@ from i2i.discriminators import PatchDiscriminator
 from i2i.errors import InputError
 from i2i.generators import ResNetGenerator, UNetGenerator
 from i2i.layers.norm import Norm
-from i2i.losses.adversarial import RelativisticAverage
+from i2i.losses.adversarial import RelativisticAverage, Wasserstein
 from i2i.losses.penalties import Penalties
 from i2i.methods.cut import CUT, paper_taps
 from i2i.metrics import patch_descriptors, sliced_wasserstein
@@ -225,6 +225,13 @@ def test_augmentation_is_between_images_and_discriminator() -> None:
     method.discriminator_losses(batch, out, 0)
     expected = [out["fake_b"], out["fake_b"], batch["b"]]
     assert all(torch.equal(seen, images) for seen, images in zip(augment.seen, expected, strict=True))
+
+
+def test_scores_are_told_with_their_objective() -> None:
+    objective = Wasserstein()
+    method, batch = make(objective=objective), make_batch()
+    judged = method.discriminator_losses(batch, method.translate(batch, 0), 0)
+    assert judged.objective is objective and judged.accuracy() is None
 
 
 def test_lazy_r1() -> None:

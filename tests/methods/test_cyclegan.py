@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from i2i.errors import InputError
 from i2i.generators import ResNetGenerator
-from i2i.losses.adversarial import NonSaturating, RelativisticAverage
+from i2i.losses.adversarial import NonSaturating, RelativisticAverage, Wasserstein
 from i2i.losses.penalties import Penalties
 from i2i.methods.cyclegan import CycleGAN
 
@@ -139,6 +139,13 @@ def test_discriminators_are_shown_the_pool() -> None:
     again = make(pool_size=1, identity_weight=0.0)
     again.load_state_dict(state)
     assert torch.equal(again.pools["b"].items[0][0], method.pools["b"].items[0][0])
+
+
+def test_scores_are_told_with_their_objective() -> None:
+    objective = Wasserstein()
+    method, batch = make(objective=objective), make_batch()
+    judged = method.discriminator_losses(batch, method.translate(batch, 0), 0)
+    assert judged.objective is objective and judged.accuracy() is None
 
 
 def test_r1_is_lazy_and_weighted_by_what_it_leaves_out() -> None:

@@ -75,6 +75,9 @@ def test_generator_losses_are_hinge_feature_matching_perceptual_and_kl():
 
     torch.testing.assert_close(terms["adversarial"], adversarial)
     torch.testing.assert_close(terms["features"], 3 * features)
+    weights = list(method.discriminators["discriminator"].parameters())  # which depend on the generator when unrolled
+    slopes = [torch.autograd.grad(f, weights, materialize_grads=True) for f in (terms["features"], 3 * features)]
+    torch.testing.assert_close(*slopes)
     torch.testing.assert_close(terms["perceptual"], 5 * F.mse_loss(out["output"], batch["image"]))
     torch.testing.assert_close(terms["kl"], 0.05 * kl)
 
@@ -88,6 +91,7 @@ def test_discriminator_loss_is_the_hinge_of_every_scale():
     real = judge_by_hand(method, batch["image"], batch["labels"])
     expected = sum((1 - r[-1]).relu().mean() + (1 + f[-1]).relu().mean() for f, r in zip(fake, real, strict=True)) / 2
     torch.testing.assert_close(losses.total, expected)
+    assert losses.objective is method.objective
     assert len(losses.real_scores) == len(losses.fake_scores) == 2
 
 

@@ -1,5 +1,6 @@
 """What steadies adversarial training, each against its equation written out, and around other methods."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,11 +9,12 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
-from i2i.discriminators import MLPDiscriminator
+from i2i.discriminators import DCGANDiscriminator, MLPDiscriminator
 from i2i.errors import InputError
-from i2i.generators import MLPGenerator
+from i2i.generators import DCGANGenerator, MLPGenerator
 from i2i.layers.conv import add_spectral_norm
-from i2i.losses.adversarial import Wasserstein
+from i2i.layers.norm import Norm
+from i2i.losses.adversarial import AdversarialLoss, LeastSquares, NonSaturating, make_objective
 from i2i.losses.penalties import Penalties
 from i2i.methods.adaptive import AdaptiveAugmentation
 from i2i.methods.base import Batch, Losses, Method, Outputs, in_full_precision, unwrapped
@@ -37,6 +39,7 @@ class Game(Method):
 
     def __init__(self, g: float = 3.0, d: float = 1.0) -> None:
         super().__init__(generators={"g": Scale(g)}, discriminators={"d": Scale(d)})
+        self.objective: AdversarialLoss = NonSaturating()
         self.calls = 0
         self.seen: list[Tensor] = []
 
@@ -49,7 +52,7 @@ class Game(Method):
     def discriminator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
         self.calls += 1
         self.seen.append(out["gx"])
-        return Losses(terms={"minus value": -self._value(out)}, real_scores=[batch["x"]])
+        return Losses(terms={"minus value": -self._value(out)}, real_scores=[batch["x"]], objective=self.objective)
 
     def state_dict(self) -> dict[str, Any]:
         return {"calls": self.calls}
@@ -117,10 +120,43 @@ def test_no_steps_are_the_method_itself() -> None:
     assert abs(ahead["adversarial"] - expected["adversarial"]) > 1e-4
 
 
-@pytest.mark.parametrize("penalties", [Penalties(), Penalties(r1=1.0)])
-def test_the_gradient_through_the_steps_is_the_loss_s_slope(penalties: Penalties) -> None:
+def pooled(*, capacity: int, filled: int) -> Method:
+    method = Replay(point_gan(), capacity=capacity)
+    if filled:
+        batch = {"real": torch.randn(filled, 2, dtype=torch.float64)}
+        out = {name: value.detach() for name, value in method.translate(batch, 0).items()}
+        method.discriminator_losses(batch, out, 0)
+    return method
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        point_gan,
+        lambda: point_gan(penalties=Penalties(r1=1.0)),
+        lambda: point_gan(penalties=Penalties(r2=1.0)),
+        lambda: point_gan(penalties=Penalties(gradient_penalty=10.0)),
+        lambda: point_gan(penalties=Penalties(dragan=10.0)),
+        lambda: point_gan(feature_matching_weight=1.0, adversarial_weight=0.0),
+        lambda: pooled(capacity=8, filled=0),
+        lambda: pooled(capacity=8, filled=8),
+        lambda: pooled(capacity=2, filled=2),  # which hands out items of the batch to one another
+    ],
+    ids=[
+        "plain",
+        "r1",
+        "r2",
+        "gradient_penalty",
+        "dragan",
+        "feature_matching",
+        "empty_pool",
+        "full_pool",
+        "small_pool",
+    ],
+)
+def test_the_gradient_through_the_steps_is_the_loss_s_slope(make: Callable[[], Method]) -> None:
     """Against central differences, with the third derivatives of a penalty too."""
-    method = Unrolled(point_gan(penalties=penalties), steps=3, learning_rate=0.5)
+    method = Unrolled(make(), steps=3, learning_rate=0.5)
     batch, weight = points(), method.generators["generator"].head.weight
     assert isinstance(weight, nn.Parameter)
 
@@ -316,6 +352,9 @@ def test_a_stand_in_leads_to_its_network() -> None:
     assert judge.seen[-1][0].std().item() == pytest.approx(0.5, rel=0.03)
 
 
+NAN = float("nan")
+
+
 class Strength(nn.Module):
     probability = 0.0
 
@@ -360,8 +399,75 @@ def test_the_probability_stays_between_0_and_1_and_comes_back() -> None:
     assert strength.probability == pytest.approx(0.72)
 
 
-def test_a_critic_has_no_signs_to_go_by() -> None:
-    method = AdaptiveAugmentation(point_gan(objective=Wasserstein()), augment=Strength())
+def test_scores_are_counted_from_where_they_turn() -> None:
+    """Least squares turns at ½: of 0.9, 0.4, 0.3 and 0.2 one counts as real, though all are above 0."""
+    for objective, rises in ((LeastSquares(), False), (NonSaturating(), True)):
+        method, augment = adaptive(every_steps=1)
+        assert isinstance(method.method, Game)
+        method.method.objective, augment.probability = objective, 0.5
+        show(method, 0.9, 0.4, 0.3, 0.2)
+        stepped(method)
+        assert augment.probability == pytest.approx(0.54 if rises else 0.46)
+
+
+@pytest.mark.parametrize("name", ["wgan", "relativistic_paired", "relativistic_average"])
+def test_some_objectives_have_no_signs_to_go_by(name: Any) -> None:
+    method = AdaptiveAugmentation(point_gan(objective=make_objective(name)), augment=Strength())
     batch = points()
-    with pytest.raises(InputError, match="another objective than wgan"):
+    with pytest.raises(InputError, match="take non_saturating, minimax, lsgan or hinge"):
         method.discriminator_losses(batch, method.translate(batch, 0), 0)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: WeightClipping(Game(), limit=0), "limit above 0, got 0"),
+        (lambda: WeightClipping(Game(), limit=NAN), "limit above 0, got nan"),
+        (lambda: HistoricalAveraging(Game(), weight=-1), "at least 0 and finite, got -1"),
+        (lambda: HistoricalAveraging(Game(), weight=NAN), "at least 0 and finite, got nan"),
+        (lambda: Replay(Game(), capacity=-1), "0 items or more, got -1"),
+        (lambda: InstanceNoise(Game(), deviation=-0.1, steps=5), "got -0.1 over 5"),
+        (lambda: InstanceNoise(Game(), deviation=NAN, steps=5), "got nan over 5"),
+        (lambda: InstanceNoise(Game(), deviation=0.1, steps=0), "got 0.1 over 0"),
+        (lambda: Unrolled(Game(), steps=-1, learning_rate=0.1), "at least 0 unrolled steps, got -1"),
+        (lambda: Unrolled(Game(), learning_rate=0), "above 0 and finite, got 0"),
+        (lambda: Unrolled(Game(), learning_rate=float("inf")), "above 0 and finite, got inf"),
+        (lambda: adaptive(target=1.0), "between -1 and 1, got 1.0"),
+        (lambda: adaptive(target=NAN), "between -1 and 1, got nan"),
+        (lambda: adaptive(ramp_images=0), "at least 1, got 0 and 2"),
+        (lambda: adaptive(every_steps=0), "at least 1, got 100 and 0"),
+    ],
+)
+def test_arguments_that_cannot_be(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_penalties_through_a_norm_cannot_be_unrolled(norm: Norm) -> None:
+    """What is refused would fail; either of the two alone can be."""
+
+    def gan(norm: Norm, **arguments: Any) -> Method:
+        # Within another stabiliser, which hands on what it has.
+        judge = DCGANDiscriminator(size=16, width=4, norm=norm)
+        generator = DCGANGenerator(latent_channels=2, size=16, width=4)
+        return Replay(GAN(generator=generator, discriminator=judge, **arguments))
+
+    with pytest.raises(InputError, match="gradient of a penalty's gradient"):
+        Unrolled(gan(norm, penalties=Penalties(r1=1.0)), steps=1, learning_rate=0.1)
+    Unrolled(gan(norm, penalties=Penalties(r1=1.0)), steps=0, learning_rate=0.1)
+    batch = {"real": torch.randn(2, 3, 16, 16)}
+    for method in (gan(norm), gan("none", penalties=Penalties(r1=1.0))):
+        unrolled = Unrolled(method, steps=1, learning_rate=0.1)
+        unrolled.generator_losses(batch, unrolled.translate(batch, 0), 0).total.backward()
+    refused = Unrolled(gan(norm), steps=1, learning_rate=0.1)
+    refused.method = gan(norm, penalties=Penalties(r1=1.0))
+    with pytest.raises(RuntimeError, match="3rd"):
+        refused.generator_losses(batch, refused.translate(batch, 0), 0).total.backward()
+
+
+def test_batches_are_checked_by_the_method_within() -> None:
+    method = Replay(noisy_gan()[0])
+    method.check({"real": torch.zeros(2, 2), "label": torch.tensor([0, 2])})
+    with pytest.raises(InputError, match="from 0 to 2, got 3"):
+        method.check({"real": torch.zeros(2, 2), "label": torch.tensor([0, 3])})

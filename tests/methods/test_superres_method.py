@@ -74,6 +74,7 @@ def test_srgans_adversarial_loss() -> None:
     expected = -(probability(real).log().mean() + (1 - probability(fake)).log().mean())
     torch.testing.assert_close(judged.total, expected)
     torch.testing.assert_close((*judged.real_scores, *judged.fake_scores), (real, fake))
+    assert judged.objective is method.objective
 
 
 def test_esrgans_adversarial_loss() -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim import lr_scheduler
-from toy_methods import Regression, Ring, ToyGAN, go_through, logged_losses, train_toy, weights
+from toy_methods import POINTS, Regression, Ring, ToyGAN, go_through, logged_losses, settings_for, train_toy, weights
 from toy_numbers import (
     BATCHES,
     SETTINGS,
@@ -27,14 +27,17 @@ from toy_numbers import (
 )
 
 from i2i.checkpoints import GeneratorSpec, ImageSide, load_generator
-from i2i.data.sampler import DrawSampler
+from i2i.data.sampler import Draw, DrawSampler
 from i2i.discriminators import MLPDiscriminator, PatchDiscriminator
 from i2i.errors import InputError, RunStopped
 from i2i.generators import MLPGenerator, ResNetGenerator
+from i2i.losses.penalties import Penalties
 from i2i.methods.base import Batch, Losses, Outputs
+from i2i.methods.gan import GAN
 from i2i.methods.pix2pix import Pix2Pix
 from i2i.training.config import TrainingSettings, learning_rate_factor
-from i2i.training.loop import Trainer
+from i2i.training.loop import Trainer, train
+from i2i.training.report import RunFacts
 from i2i.training.state import load_state
 
 Fault = Literal["batch", "generator gradient", "discriminator loss"]
@@ -457,3 +460,64 @@ def test_a_method_is_told_of_steps_and_of_none_that_is_skipped() -> None:
     # Two averages, of weights 0 with decay 1/10 and of weights 2 with 2/11.
     expected = [2 / 11 * weight / 10 + 9 / 11 * 2 for weight in initial]
     torch.testing.assert_close(averages, expected, check_stride=False)
+
+
+def test_lazy_penalties_are_logged_though_their_steps_are_not(tmp_path: Path) -> None:
+    """As they last were since the line before; also where the run was interrupted between the two."""
+
+    def log(run: str, steps: int, *, log_every: int) -> dict[int, dict[str, float]]:
+        torch.manual_seed(1)
+        method = ToyGAN(penalties=Penalties(r1=1.0, every_steps=4))
+        train_toy("plain", tmp_path / run, method=method, steps=steps, log_every_steps=log_every)
+        return {line["step"]: line["losses"] for line in logged_losses(tmp_path / run)}
+
+    every, whole = log("every", 18, log_every=1), log("whole", 18, log_every=3)
+    assert [step for step, losses in every.items() if "r1" in losses] == [1, 5, 9, 13, 17]
+    for line, computed in {3: 1, 6: 5, 9: 9, 12: None, 15: 13, 18: 17}.items():
+        assert whole[line] == every[line] | ({"r1": every[computed]["r1"]} if computed else {})
+    log("parts", 14, log_every=3)
+    assert log("parts", 18, log_every=3) == whole
+
+
+class OnDevice(GAN):
+    """On an accelerator nobody looks at class ids any more: it would end with an assertion of the device."""
+
+    def prepare(self, batch: Batch, step: int) -> Batch:
+        return {**batch, "label": batch["label"].clamp(0, 2)}
+
+    def validate(self, batch: Batch) -> dict[str, float]:
+        return {}
+
+    def preview(self, batch: Batch) -> dict[str, Tensor]:
+        return {"nothing": torch.zeros(1, 1, 4, 4)}
+
+
+class Classified(Ring):
+    def __init__(self, *labels: int) -> None:
+        super().__init__(len(labels))
+        self.labels = labels
+
+    def __getitem__(self, draw: Draw | int) -> dict[str, Tensor]:
+        label = self.labels[draw.index if isinstance(draw, Draw) else draw]
+        return {**super().__getitem__(draw), "label": torch.tensor(label)}
+
+
+@pytest.mark.parametrize("where", ["training", "validation", "preview"])
+def test_classes_that_do_not_exist_are_told_before_batches_are_moved(where: str, tmp_path: Path) -> None:
+    right, wrong = Classified(0, 1, 2, 1, 0, 2), Classified(0, 1, 2, 1, 0, 3)
+    method = OnDevice(
+        generator=MLPGenerator(latent_channels=2, out_channels=2, width=8, classes=3),
+        discriminator=MLPDiscriminator(in_channels=2, width=8, classes=3),
+    )
+    data = {name: wrong if name == where else right for name in ("training", "validation", "preview")}
+    with pytest.raises(InputError, match="expected class ids from 0 to 2, got 3"):
+        train(
+            method=method,
+            training_data=data["training"],
+            validation_data=data["validation"],
+            preview_data=data["preview"],
+            specs={"generator": POINTS},
+            settings=settings_for("plain", preview_images=6),
+            out=tmp_path,
+            facts=RunFacts(title="", about="", settings={}, fingerprint=""),
+        )

@@ -55,7 +55,7 @@ def judge(channels: int, *, norm: Norm) -> PatchDiscriminator:
 def steadied(make: Callable[[AdaptiveAugment], Method]) -> Method:
     """Inside all stabilisers at once."""
     augment = AdaptiveAugment()
-    method = AdaptiveAugmentation(make(augment), augment=augment, target=-2, ramp_images=40, every_steps=1)
+    method = AdaptiveAugmentation(make(augment), augment=augment, target=-0.99, ramp_images=40, every_steps=1)
     method = HistoricalAveraging(WeightClipping(method, limit=0.5), weight=0.1)
     return InstanceNoise(Unrolled(Replay(method, capacity=3), steps=2, learning_rate=0.1), deviation=0.1, steps=6)
 

@@ -80,9 +80,9 @@ class Shift(nn.Module):
 
 
 def adaptive() -> Method:
-    """Sixty-four points shown make it certain, so that the probability changes within four steps."""
+    """Sixty-four points shown make it certain, so that the probability changes within four steps: it rises always."""
     augment = Shift()
-    return AdaptiveAugmentation(ToyGAN(augment=augment), augment=augment, target=-2, ramp_images=64, every_steps=2)
+    return AdaptiveAugmentation(ToyGAN(augment=augment), augment=augment, target=-0.99, ramp_images=64, every_steps=2)
 
 
 def nested() -> Method:
