@@ -11,57 +11,41 @@ through `accelerate launch` or `torchrun` to use several GPUs.
 """
 
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import torch
-from accelerate import PartialState
 
 from i2i.cli.entry import run
 from i2i.training.config import TrainingSettings
-from i2i.training.drawing import DCGANNetworks, DrawingData, Stabilisers, drawing_task, train_drawing
-from i2i.training.loop import PATIENCE, limit_threads, on_cpu
-from i2i.training.report import recorded
+from i2i.training.drawing import DCGANNetworks, DrawingSettings, run_drawing
+from i2i.training.drawing_data import DrawingData
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What to draw, and how to learn it.
+class Settings(DrawingSettings):
+    """What to draw, and how to learn it."""
 
-    Attributes:
-        out: folder of the run.
-        images: what is learnt from.
-        networks: generator and discriminator.
-        stabilisers: what the networks play for, and what keeps their game steady.
-        compare: folders of other runs on the same data, whose held-out figures the report shows beside this one's.
-        training: settings of the loop.
-    """
-
-    out: Path = Path("runs/dcgan")
-    images: DrawingData = field(default_factory=DrawingData)
-    networks: DCGANNetworks = field(default_factory=DCGANNetworks)
-    stabilisers: Stabilisers = field(default_factory=Stabilisers)
-    compare: tuple[Path, ...] = ()
-    training: TrainingSettings = field(
-        # The paper's, section 4, but for the averaged weights, which only what is shown and exported has.
-        default_factory=lambda: TrainingSettings(
-            steps=100_000,
-            batch_size=128,
-            generator_learning_rate=2e-4,
-            discriminator_learning_rate=2e-4,
-            adam_betas=(0.5, 0.999),
-            schedule="constant",
-            ema_decay=0.999,
-            validate_every_steps=2000,
-            save_every_steps=2000,
-            log_every_steps=10,
-            preview_images=32,
-            best_metric="swd",
-        )
-    )
+    networks: DCGANNetworks
 
 
-OWN_IMAGES = Settings()
+OWN_IMAGES = Settings(
+    out=Path("runs/dcgan"),
+    networks=DCGANNetworks(),
+    # The paper's, section 4, but for the averaged weights, which only what is shown and exported has.
+    training=TrainingSettings(
+        steps=100_000,
+        batch_size=128,
+        generator_learning_rate=2e-4,
+        discriminator_learning_rate=2e-4,
+        adam_betas=(0.5, 0.999),
+        schedule="constant",
+        ema_decay=0.999,
+        validate_every_steps=2000,
+        save_every_steps=2000,
+        log_every_steps=10,
+        preview_images=32,
+        best_metric="swd",
+    ),
+)
 BUILT_IN = replace(
     OWN_IMAGES,
     images=DrawingData(size_px=32),
@@ -85,23 +69,7 @@ BUILT_IN = replace(
 
 
 def main(settings: Settings) -> None:
-    limit_threads(settings.training)
-    # The first process makes and checks the data, and the others find it in the cache.
-    with PartialState(cpu=on_cpu(settings.training), timeout=PATIENCE).main_process_first():
-        task = drawing_task(settings.images)
-    torch.manual_seed(settings.training.seed)
-    generator, discriminator = settings.networks.make(task)
-    train_drawing(
-        generator,
-        discriminator,
-        task=task,
-        stabilisers=settings.stabilisers,
-        recorded=recorded(settings),
-        compare=settings.compare,
-        title=f"DCGAN: {task.name}",
-        training=settings.training,
-        out=settings.out,
-    )
+    run_drawing(settings, title="DCGAN")
 
 
 if __name__ == "__main__":

@@ -11,62 +11,46 @@ draws the class that is asked for. The same command goes on with a run that was 
 """
 
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import torch
-from accelerate import PartialState
 
 from i2i.cli.entry import run
 from i2i.losses.penalties import Penalties
 from i2i.training.config import TrainingSettings
-from i2i.training.drawing import DCGANNetworks, DrawingData, Stabilisers, drawing_task, train_drawing
-from i2i.training.loop import PATIENCE, limit_threads, on_cpu
-from i2i.training.report import recorded
+from i2i.training.drawing import DCGANNetworks, DrawingSettings, run_drawing
+from i2i.training.drawing_data import DrawingData
+from i2i.training.stabilisers import Stabilisers
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What to draw, and how to learn it.
+class Settings(DrawingSettings):
+    """What to draw, and how to learn it."""
 
-    Attributes:
-        out: folder of the run.
-        images: what is learnt from.
-        networks: generator and discriminator.
-        stabilisers: what the networks play for, and what keeps their game steady.
-        compare: folders of other runs on the same data, whose held-out figures the report shows beside this one's.
-        training: settings of the loop.
-    """
+    networks: DCGANNetworks
 
-    out: Path = Path("runs/wgan-gp")
-    images: DrawingData = field(default_factory=DrawingData)
+
+OWN_IMAGES = Settings(
+    out=Path("runs/wgan-gp"),
     # Those of DCGAN, with no norm in the critic, whose gradient is of one image at a time.
-    networks: DCGANNetworks = field(default_factory=lambda: DCGANNetworks(discriminator_norm="none"))
-    stabilisers: Stabilisers = field(
-        default_factory=lambda: Stabilisers(objective="wgan", penalties=Penalties(gradient_penalty=10.0))
-    )
-    compare: tuple[Path, ...] = ()
-    training: TrainingSettings = field(
-        # The paper's, algorithm 1, but for the averaged weights, which only what is shown and exported has.
-        default_factory=lambda: TrainingSettings(
-            steps=100_000,
-            batch_size=64,
-            critic_steps=5,
-            generator_learning_rate=1e-4,
-            discriminator_learning_rate=1e-4,
-            adam_betas=(0.0, 0.9),
-            schedule="constant",
-            ema_decay=0.999,
-            validate_every_steps=2000,
-            save_every_steps=2000,
-            log_every_steps=10,
-            preview_images=32,
-            best_metric="swd",
-        )
-    )
-
-
-OWN_IMAGES = Settings()
+    networks=DCGANNetworks(discriminator_norm="none"),
+    stabilisers=Stabilisers(objective="wgan", penalties=Penalties(gradient_penalty=10.0)),
+    # The paper's, algorithm 1, but for the averaged weights, which only what is shown and exported has.
+    training=TrainingSettings(
+        steps=100_000,
+        batch_size=64,
+        critic_steps=5,
+        generator_learning_rate=1e-4,
+        discriminator_learning_rate=1e-4,
+        adam_betas=(0.0, 0.9),
+        schedule="constant",
+        ema_decay=0.999,
+        validate_every_steps=2000,
+        save_every_steps=2000,
+        log_every_steps=10,
+        preview_images=32,
+        best_metric="swd",
+    ),
+)
 BUILT_IN = replace(
     OWN_IMAGES,
     # For ten minutes on four cores.
@@ -86,28 +70,13 @@ BUILT_IN = replace(
         preview_images=32,
         best_metric="swd",
         workers=0,
+        threads=4,
     ),
 )
 
 
 def main(settings: Settings) -> None:
-    limit_threads(settings.training)
-    # The first process makes and checks the data, and the others find it in the cache.
-    with PartialState(cpu=on_cpu(settings.training), timeout=PATIENCE).main_process_first():
-        task = drawing_task(settings.images)
-    torch.manual_seed(settings.training.seed)
-    generator, discriminator = settings.networks.make(task)
-    train_drawing(
-        generator,
-        discriminator,
-        task=task,
-        stabilisers=settings.stabilisers,
-        recorded=recorded(settings),
-        compare=settings.compare,
-        title=f"WGAN-GP: {task.name}",
-        training=settings.training,
-        out=settings.out,
-    )
+    run_drawing(settings, title="WGAN-GP")
 
 
 if __name__ == "__main__":

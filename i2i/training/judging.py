@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
@@ -20,6 +19,7 @@ from i2i.metrics.judges import load_judge
 from i2i.metrics.segmenter import Segmenter, SegmenterTraining, cached_segmenter, train_segmenter
 from i2i.metrics.semantic import SegmentationJudge, judged
 from i2i.training.loop import Examine
+from i2i.training.progress import StepsBar
 from i2i.training.report import PICTURES, write_grid
 from i2i.training.semantic import SemanticTask
 
@@ -210,7 +210,7 @@ class Examiner:
             classes=self.task.classes,
             training=self._training,
             device=self.device,
-            progress=_Bar(f"a segmenter learns from {name}"),
+            progress=StepsBar(f"a segmenter learns from {name}"),
         )
 
     def _tested(self, segmenter: Segmenter) -> float:
@@ -223,22 +223,6 @@ class Examiner:
     @property
     def _training(self) -> SegmenterTraining:
         return SegmenterTraining(steps=self.steps)
-
-
-class _Bar:
-    """A progress bar that appears with the first step and goes with the last."""
-
-    def __init__(self, title: str) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.bar = Progress(*columns, transient=True)
-        self.task = self.bar.add_task(title)
-
-    def __call__(self, done: int, steps: int) -> None:
-        if done == 1:
-            self.bar.start()
-        self.bar.update(self.task, completed=done, total=steps)
-        if done == steps:
-            self.bar.stop()
 
 
 def _spread(data: Items, count: int) -> Items:

@@ -89,5 +89,21 @@ class Progress:
         return f"{self.images_per_s:.3g} images/s  waiting for data {self.waiting_share:.0%}  {losses}"
 
 
+class StepsBar:
+    """For what is trained on the side, called with steps done and all steps: a bar from the first step to the last."""
+
+    def __init__(self, title: str) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.bar = Bar(*columns, transient=True)
+        self.task = self.bar.add_task(title)
+
+    def __call__(self, done: int, steps: int) -> None:
+        if done == 1:
+            self.bar.start()
+        self.bar.update(self.task, completed=done, total=steps)
+        if done == steps:
+            self.bar.stop()
+
+
 def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"

@@ -39,6 +39,21 @@ class State:
 def open_run(out: Path, identity: dict[str, Any]) -> None:
     """Make `out` the folder of the run that `identity` describes, or see that it already is.
 
+    Raises:
+        InputError: as `check_run` does.
+    """
+    check_run(out, identity)
+    out.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(out)
+    for half_written in (out / "state").glob(".step-*"):
+        shutil.rmtree(half_written)
+    with replacing(out / "run.json") as temporary:
+        temporary.write_text(json.dumps(identity, indent=2) + "\n")
+
+
+def check_run(out: Path, identity: dict[str, Any]) -> None:
+    """See that `out` holds nothing, or the run that `identity` describes.
+
     identity: JSON-able; a nested dictionary's keys are compared one by one, except those that a resumed
         run may change.
 
@@ -47,9 +62,8 @@ def open_run(out: Path, identity: dict[str, Any]) -> None:
             saved a state.
     """
     record = out / "run.json"
-    identity = json.loads(json.dumps(identity))
     if record.exists() and _saved(out):
-        differences = _differences(json.loads(record.read_text()), identity)
+        differences = _differences(json.loads(record.read_text()), json.loads(json.dumps(identity)))
         if differences:
             raise InputError(
                 f"{out} belongs to a run with other settings:\n"
@@ -57,12 +71,6 @@ def open_run(out: Path, identity: dict[str, Any]) -> None:
                 + "\nGive another --out for a new run, or the same settings to go on with that one."
             )
     check_folder(out)
-    out.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(out)
-    for half_written in (out / "state").glob(".step-*"):
-        shutil.rmtree(half_written)
-    with replacing(record) as temporary:
-        temporary.write_text(json.dumps(identity, indent=2) + "\n")
 
 
 def check_folder(out: Path) -> None:

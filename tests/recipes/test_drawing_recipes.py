@@ -1,6 +1,7 @@
 """DCGAN's, WGAN-GP's and SNGAN's recipes as a person runs them: images in, a generator that draws out."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,8 @@ import pytest
 from toy_sides import write_side
 
 import i2i
+from i2i.metrics.classifier import ClassifierTraining
+from i2i.training import drawing_figures
 
 RECIPES = ("dcgan", "wgan_gp", "sngan_conditional")
 SMALL = (
@@ -28,7 +31,13 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def quick_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("i2i.metrics.classifier.ClassifierTraining.steps", 2)
+    monkeypatch.setattr("i2i.training.drawing_figures.CLASSIFIER", ClassifierTraining(steps=2, batch_size=4))
+
+
+@pytest.fixture
+def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports are most of the time of runs with many losses."""
+    monkeypatch.setattr("i2i.training.report._curves", lambda *_: "")
 
 
 def write_photos(data: Path, *classes: str, count: int = 6) -> Path:
@@ -91,15 +100,16 @@ def test_built_in_images(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("i2i.training.drawing.TRAINING_STREETS", 6)
-    monkeypatch.setattr("i2i.training.drawing.TRAINING_SHAPES", 40)
-    monkeypatch.setattr("i2i.training.drawing.HELD_OUT", 10)
+    monkeypatch.setattr("i2i.training.drawing_data.TRAINING_STREETS", 6)
+    monkeypatch.setattr("i2i.training.drawing_data.TRAINING_SHAPES", 40)
+    monkeypatch.setattr("i2i.training.drawing_data.HELD_OUT", 10)
     assert run_recipe(recipe, "--out", tmp_path / "run", *SMALL, *labels) == 0
     assert i2i.load(tmp_path / "run")(seed=1).shape == (16, 16, 3)
 
 
 ALL_STABILISERS = (
     *("--feature-matching-weight", "1", "--augment", "adaptive", "--ada-ramp-images", "40", "--instance-noise", "0.1"),
+    *("--instance-noise-until", "2", "--mismatched-share", "0.3"),
     *("--replay", "8", "--weight-clipping", "0.1", "--history-weight", "0.1", "--unrolled-steps", "2"),
     *("--unrolled-learning-rate", "0.001"),
     *("--gradient-penalty", "10", "--r1", "1", "--r2", "1", "--dragan", "10", "--minibatch", "stddev", "--spectral"),
@@ -107,21 +117,26 @@ ALL_STABILISERS = (
 )
 
 
+@pytest.mark.usefixtures("no_curves")
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_four_steps_are_two_and_two_more(recipe: str, run_recipe: RunRecipe, tmp_path: Path) -> None:
+def test_a_run_that_broke_off_ends_as_it_would_have(recipe: str, run_recipe: RunRecipe, tmp_path: Path) -> None:
     """With all that steadies at once, and what of it has a memory."""
-    data = write_photos(tmp_path / "data", "cats", "dogs")
+    data, whole, parts = write_photos(tmp_path / "data", "cats", "dogs"), tmp_path / "whole", tmp_path / "parts"
     norm = () if recipe == "sngan_conditional" else ("--discriminator-norm", "none")
-    options = (*ALL_STABILISERS, *norm, "--objective", "relativistic_average", "--schedule", "constant")
-    arguments = ("--data", data, *SMALL, *options, "--validate-every-steps", "2", "--log-every-steps", "1")
-    assert run_recipe(recipe, *arguments, "--steps", "4", "--out", tmp_path / "whole") == 0
-    for steps in ("2", "4"):
-        assert run_recipe(recipe, *arguments, "--steps", steps, "--out", tmp_path / "parts") == 0
-    # Logs differ in one line: a run that ends with step 2 takes the figures then that belong to the end.
-    assert losses_of(tmp_path / "parts") == losses_of(tmp_path / "whole")
-    assert len(losses_of(tmp_path / "whole")) == 4
-    for name in ("generator/generator.safetensors", "samples/00000004.png", "pictures/nearest.png"):
-        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    options = (*SMALL, *ALL_STABILISERS, *norm, "--objective", "hinge", "--steps", "4", "--log-every-steps", "1")
+    arguments = ("--data", data, *options, "--save-every-steps", "2", "--validate-every-steps", "2")
+    assert run_recipe(recipe, *arguments, "--out", whole) == 0
+    # What there was after two steps.
+    shutil.copytree(whole, parts)
+    shutil.rmtree(parts / "state" / "step-00000004")
+    made = ("generator/generator.safetensors", "samples/00000004.png", "pictures/nearest.png")
+    for name in made:
+        (parts / name).unlink()
+    assert run_recipe(recipe, *arguments, "--out", parts) == 0
+    assert (parts / "log.jsonl").read_bytes() == (whole / "log.jsonl").read_bytes()
+    assert len(losses_of(whole)) == 4
+    for name in made:
+        assert (parts / name).read_bytes() == (whole / name).read_bytes(), name
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -137,20 +152,33 @@ def test_sixteen_bits(recipe: str, run_recipe: RunRecipe, tmp_path: Path, capsys
     assert all(np.isfinite(list(losses.values())).all() for losses in losses_of(out))
 
 
-def test_bad_input_is_told_in_a_sentence(
-    run_recipe: RunRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def no_classifier(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From its call on a test fails where a classifier is trained, or even looked up."""
+
+    def asked(*_: object, **__: object) -> None:
+        raise AssertionError("a classifier was asked for")
+
+    return lambda: monkeypatch.setattr(drawing_figures, "cached_classifier", asked)
+
+
+def test_bad_input_is_told_in_a_sentence_before_anything_is_trained(
+    run_recipe: RunRecipe,
+    tmp_path: Path,
+    no_classifier: Callable[[], None],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    data = write_photos(tmp_path / "data", "cats", "dogs")
+    data, out = write_photos(tmp_path / "data", "cats", "dogs"), tmp_path / "run"
+    no_classifier()
 
     def complaint(recipe: str, *options: str | Path) -> str:
-        assert run_recipe(recipe, "--data", data, "--out", tmp_path / "run", *SMALL, *options) == 2
+        assert run_recipe(recipe, "--data", data, "--out", out, *SMALL, *options) == 2
         error = capsys.readouterr().err
         assert "Traceback" not in error
         return error
 
     assert "--discriminator-norm none" in complaint("dcgan", "--r1", "10")
-    unrolled = ("--discriminator-norm", "instance", "--unrolled-steps", "2")
-    assert "--unrolled-steps" in complaint("wgan_gp", *unrolled)
+    assert "unrolled steps" in complaint("wgan_gp", "--discriminator-norm", "instance", "--unrolled-steps", "2")
     assert "--batch-size is 1" in complaint("sngan_conditional", "--minibatch", "stddev", "--batch-size", "1")
     assert "--size-px must be a power of two" in complaint("dcgan", "--size-px", "48")
     assert "--size-px must be a power of two of at least 16" in complaint("dcgan", "--size-px", "8")
@@ -159,12 +187,38 @@ def test_bad_input_is_told_in_a_sentence(
     assert "--augment diff" in complaint("wgan_gp", "--augment", "adaptive")
     assert "--width" in complaint("dcgan", "--width", "0")
     assert "--replay" in complaint("dcgan", "--replay", "-1")
-    assert "--weight-clipping" in complaint("wgan_gp", "--weight-clipping", "0")
     assert "attention_px" in complaint("sngan_conditional", "--attention-px", "5")
-    assert "swd, variety" in complaint("dcgan", "--best-metric", "fid")
+    assert "swd or variety" in complaint("dcgan", "--best-metric", "class_agreement")
+    assert "fp16" in complaint("dcgan", "--precision", "fp16")
+    assert "metrics.json" in complaint("wgan_gp", "--compare", tmp_path / "none")
     assert "no folder" in complaint("dcgan", "--data", tmp_path / "nowhere")
     (data / "birds").mkdir()
     assert "'birds'" in complaint("dcgan")
+    (data / "birds").rmdir()
+    write_side(out, (8, 8))
+    assert "is no run's folder" in complaint("dcgan")
+
+
+def test_another_run_in_the_folder_is_told_before_anything_is_trained(
+    run_recipe: RunRecipe, tmp_path: Path, no_classifier: Callable[[], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--data", write_photos(tmp_path / "data", "cats", "dogs"), "--out", tmp_path / "run", *SMALL)
+    assert run_recipe("dcgan", *arguments) == 0
+    no_classifier()
+    assert run_recipe("dcgan", *arguments, "--seed", "1") == 2
+    assert "belongs to a run with other settings" in capsys.readouterr().err
+
+
+def test_a_classifier_that_was_kept_learns_nothing(
+    run_recipe: RunRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[tuple[int, int]] = []
+    monkeypatch.setattr(drawing_figures, "StepsBar", lambda title: lambda done, steps: said.append((done, steps)))
+    data = write_photos(tmp_path / "data", "cats", "dogs")
+    for out, learns in (("first", True), ("second", False)):
+        assert run_recipe("dcgan", "--data", data, "--out", tmp_path / out, *SMALL) == 0
+        assert bool(said) == learns
+        said.clear()
 
 
 def test_a_class_that_is_not_there_is_refused(
