@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,12 +18,15 @@ from i2i.methods.stabilisers import Stabiliser
 class Unrolled(Stabiliser):
     """The generators play against discriminators that have already answered them.
 
-        θ_D^{k+1} = θ_D^k − η ∂L_D(θ_G, θ_D^k) / ∂θ_D,    L_G(θ_G, θ_D^K) is minimised        (eq. 7, 9, 10)
+        θ_D^{k+1} = θ_D^k − η ∂L_D(θ_G, θ_D^k) / ∂θ_D                            (eq. 7)
+        ∂L_G(θ_G, θ_D^K) / ∂θ_G − ∂L_D(θ_G, θ_D^K) / ∂θ_D^K · dθ_D^K / dθ_G      (eq. 9 to 11)
 
-    The gradient also flows through the K steps, which tells the generators how discriminators would answer. They
-    themselves learn as ever, from where they were. The steps are eq. 7's plain ones, though the loop's are Adam's:
-    those are hardly to be differentiated where a gradient is near 0 (1/√v), and have a memory to carry along. So η is a
-    rate of gradient descent, about ten to a thousand times that of Adam.
+    is the generators' gradient. Its second part goes through the K steps and says how discriminators would answer; the
+    term "answer" has it. In the paper L_G = −L_D; here L_G is the method's own, the non-saturating one, say.
+
+    The discriminators learn as ever, from where they were. The steps are eq. 7's plain ones, though the loop's are
+    Adam's: those are hardly to be differentiated where a gradient is near 0 (1/√v), and have a memory to carry along.
+    So η is a rate of gradient descent, about ten to a thousand times that of Adam.
 
     Discriminators run in full precision and uncompiled here, as gradients of gradients have to; their buffers (running
     statistics, spectral norm's vectors) and what the method within remembers stay as they were.
@@ -52,6 +56,8 @@ class Unrolled(Stabiliser):
         self.learning_rate = learning_rate
 
     def generator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
+        if not self.steps:
+            return super().generator_losses(batch, out, step)
         judges = nn.ModuleDict(self.discriminators)
         weights = {name: weight.detach().requires_grad_() for name, weight in judges.named_parameters()}
         buffers = {name: buffer.clone() for name, buffer in judges.named_buffers()}
@@ -65,7 +71,12 @@ class Unrolled(Stabiliser):
                 pairs = zip(weights.items(), gradients, strict=True)
                 weights = {name: weight - self.learning_rate * gradient for (name, weight), gradient in pairs}  # eq. 7
                 self.method.load_state_dict(remembered)  # so that a pool does not hand out what it was just given
-            return _with(judges, weights | buffers, self.method.generator_losses, batch, out, step)
+            known = {name: value.detach() for name, value in out.items()}
+            answer = -_with(judges, weights | buffers, self.method.discriminator_losses, batch, known, step).total
+            self.method.load_state_dict(remembered)
+            fixed = {name: weight.detach() for name, weight in weights.items()}
+            losses = _with(judges, fixed | buffers, self.method.generator_losses, batch, out, step)
+        return replace(losses, terms={**losses.terms, "answer": answer})
 
 
 def _precise(judge: nn.Module) -> StandIn:

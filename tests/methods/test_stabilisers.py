@@ -14,7 +14,7 @@ from i2i.errors import InputError
 from i2i.generators import DCGANGenerator, MLPGenerator
 from i2i.layers.conv import add_spectral_norm
 from i2i.layers.norm import Norm
-from i2i.losses.adversarial import AdversarialLoss, LeastSquares, NonSaturating, make_objective
+from i2i.losses.adversarial import AdversarialLoss, LeastSquares, Minimax, NonSaturating, make_objective
 from i2i.losses.penalties import Penalties
 from i2i.methods.adaptive import AdaptiveAugmentation
 from i2i.methods.base import Batch, Losses, Method, Outputs, in_full_precision, unwrapped
@@ -77,10 +77,10 @@ def test_one_unrolled_step_by_hand() -> None:
     """d' = d + η (g·x − d); the value g·x·d' − d'²/2 is minimised over g, d' depending on it."""
     game, rate, x = Game(g=3.0, d=1.0), 0.1, 2.0
     method = Unrolled(game, steps=1, learning_rate=rate)
-    loss = method.generator_losses(game_batch(x), method.translate(game_batch(x), 0), 0).total
+    losses = method.generator_losses(game_batch(x), method.translate(game_batch(x), 0), 0)
     ahead = 1 + rate * (3 * x - 1)
-    assert loss.item() == pytest.approx(3 * x * ahead - ahead**2 / 2)
-    loss.backward()
+    assert losses.terms["value"].item() == pytest.approx(3 * x * ahead - ahead**2 / 2)
+    losses.total.backward()
     g, d = game.weights
     assert g.grad is not None and g.grad.item() == pytest.approx(x * ahead + (3 * x - ahead) * rate * x)
     assert d.grad is None and d.item() == 1
@@ -90,9 +90,9 @@ def test_unrolled_far_enough_the_discriminator_is_the_best_answer() -> None:
     """d → g·x, where the value is (g·x)²/2."""
     game = Game(g=3.0, d=1.0)
     method = Unrolled(game, steps=60, learning_rate=0.5)
-    loss = method.generator_losses(game_batch(2.0), method.translate(game_batch(2.0), 0), 0).total
-    loss.backward()
-    assert loss.item() == pytest.approx(18) and game.weights[0].grad.item() == pytest.approx(12)  # type: ignore
+    losses = method.generator_losses(game_batch(2.0), method.translate(game_batch(2.0), 0), 0)
+    losses.total.backward()
+    assert losses.terms["value"].item() == pytest.approx(18) and game.weights[0].grad.item() == pytest.approx(12)  # type: ignore
 
 
 def point_gan(**arguments: Any) -> GAN:
@@ -154,24 +154,62 @@ def pooled(*, capacity: int, filled: int) -> Method:
         "small_pool",
     ],
 )
-def test_the_gradient_through_the_steps_is_the_loss_s_slope(make: Callable[[], Method]) -> None:
-    """Against central differences, with the third derivatives of a penalty too."""
-    method = Unrolled(make(), steps=3, learning_rate=0.5)
-    batch, weight = points(), method.generators["generator"].head.weight
+def test_the_gradient_of_the_answer_is_its_slope(make: Callable[[], Method]) -> None:
+    """Against central differences over the steps alone, with the third derivatives of a penalty too."""
+    plain = make()
+    judge, weight = plain.discriminators["discriminator"], plain.generators["generator"].head.weight
     assert isinstance(weight, nn.Parameter)
+    batch, remembered = points(), plain.state_dict()
+    torch.manual_seed(2)
+    known = {name: value.detach() for name, value in plain.translate(batch, 0).items()}
+    initial = {name: value.clone() for name, value in judge.state_dict().items()}
 
-    def loss() -> Tensor:
+    def answer() -> float:
+        """Three plain steps by an optimiser, then −L_D of the samples as they were."""
         torch.manual_seed(2)
-        return method.generator_losses(batch, method.translate(batch, 0), 0).total
+        samples = {name: value.detach() for name, value in plain.translate(batch, 0).items()}
+        optimiser = torch.optim.SGD(judge.parameters(), lr=0.5)
+        for _ in range(3):
+            optimiser.zero_grad()
+            plain.discriminator_losses(batch, samples, 0).total.backward()
+            optimiser.step()
+            plain.load_state_dict(remembered)
+        value = -plain.discriminator_losses(batch, known, 0).total.item()
+        plain.load_state_dict(remembered)
+        judge.load_state_dict(initial)
+        return value
 
-    (gradient,) = torch.autograd.grad(loss(), weight)
+    method = Unrolled(plain, steps=3, learning_rate=0.5)
+    torch.manual_seed(2)
+    losses = method.generator_losses(batch, method.translate(batch, 0), 0)
+    (gradient,) = torch.autograd.grad(losses.terms["answer"], weight)
+    assert losses.terms["answer"].item() == pytest.approx(answer(), rel=1e-9)
     for row, column in ((0, 0), (1, 4)):
         difference = 0.0
         for sign in (1, -1):
             weight.data[row, column] += sign * 1e-6
-            difference += sign * loss().item()
+            difference += sign * answer()
             weight.data[row, column] -= sign * 1e-6
-        assert gradient[row, column].item() == pytest.approx(difference / 2e-6, rel=1e-5, abs=1e-9)
+        assert gradient[row, column].item() == pytest.approx(difference / 2e-6, rel=1e-5, abs=1e-8)
+
+
+def test_the_whole_gradient_is_the_slope_of_the_papers_surrogate() -> None:
+    """In the game of the paper, L_G = −L_D, both parts together are the slope of −L_D(θ_G, θ_D^K(θ_G)) (eq. 9)."""
+    method = Unrolled(point_gan(objective=Minimax()), steps=3, learning_rate=0.5)
+    batch, weight = points(), method.generators["generator"].head.weight
+    assert isinstance(weight, nn.Parameter)
+
+    def losses() -> Losses:
+        torch.manual_seed(2)
+        return method.generator_losses(batch, method.translate(batch, 0), 0)
+
+    (gradient,) = torch.autograd.grad(losses().total, weight)
+    difference = 0.0
+    for sign in (1, -1):
+        weight.data[1, 2] += sign * 1e-6
+        difference += sign * losses().terms["answer"].item()  # −L_D, of the samples that the steps saw
+        weight.data[1, 2] -= sign * 1e-6
+    assert gradient[1, 2].item() == pytest.approx(difference / 2e-6, rel=1e-5)
 
 
 class NormJudge(nn.Module):
