@@ -111,8 +111,8 @@ def r2_penalty(critic: Critic, fake: Tensor) -> Tensor:
 
 
 def _input_gradient(critic: Critic, samples: Tensor) -> Tensor:
-    # Within `Unrolled` samples depend on weights, and stay tied to them; the critic's weights may depend on the samples,
-    # which is no part of its slope: hence a view, that only the critic sees.
+    # Within `Unrolled` samples depend on weights, and stay tied to them; the critic's weights may depend on the
+    # samples, which is no part of its slope: hence a view, that only the critic sees.
     samples = samples.view_as(samples) if samples.requires_grad else samples.detach().requires_grad_()
     with torch.enable_grad(), torch.autocast(samples.device.type, enabled=False):
         (gradient,) = torch.autograd.grad(critic(samples).sum(), samples, create_graph=True)
