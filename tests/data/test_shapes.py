@@ -2,8 +2,7 @@
 
 import hashlib
 import pickle
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+import random
 
 import cv2
 import numpy as np
@@ -46,10 +45,14 @@ def test_shapes_are_frozen() -> None:
         np.testing.assert_allclose(found, expected, atol=2)
 
 
-def test_another_process_draws_the_same() -> None:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        assert pool.submit(digest, 5).result() == digest(5)
-    assert len({digest(seed) for seed in range(300)}) == 300
+def test_a_seed_alone_decides() -> None:
+    """Whatever was drawn before, and wherever the global generators stand; that processes agree, FROZEN shows."""
+    digests = [digest(seed) for seed in range(300)]
+    assert len(set(digests)) == 300
+    random.seed(1)
+    np.random.seed(1)
+    torch.manual_seed(1)
+    assert [digest(seed) for seed in range(299, -1, -1)] == digests[::-1]
 
 
 @pytest.mark.parametrize("size", [16, 33, 64])
