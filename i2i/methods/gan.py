@@ -6,7 +6,7 @@ arXiv:1802.05637).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
@@ -18,7 +18,7 @@ from i2i.losses.adversarial import AdversarialLoss, NonSaturating
 from i2i.losses.feature_matching import mean_feature_matching
 from i2i.losses.penalties import NO_PENALTIES, Penalties
 from i2i.methods.base import Batch, Losses, Method, Outputs, in_full_precision, with_features
-from i2i.methods.shared import describe_sides, describe_variety, relative_variety, side_distance
+from i2i.methods.shared import can_join, describe_sides, describe_variety, relative_variety, side_distance
 
 # Of which previews show samples.
 SHOWN_CLASSES = 10
@@ -121,16 +121,18 @@ class GAN(Method):
 
     def discriminator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
         real_seen, fake_seen = self.augment(batch["real"]), self.augment(out["sample"])
-        real, fake = self._judge(real_seen, batch), self._judge(fake_seen, batch)
+        labels, share = self._labels(batch.get("label")), self.mismatched_share
+        judged = [(real_seen, *labels), (fake_seen, *labels)]
+        if share:
+            some = min(len(real_seen), math.ceil(len(real_seen) * share / (1 - share)))
+            judged.append((real_seen[:some], self._other_classes(batch["label"][:some])))
+        real, fake, *mismatched = self._judge_each(judged)
         adversarial = self.objective.discriminator_loss(real, fake)
-        if self.mismatched_share:
+        for wrong in mismatched:
             # With the logistic loss and half each: −log s_r − ½ (log(1 − s_w) + log(1 − s_f)), s_w of wrong classes.
-            share = self.mismatched_share
-            some = min(len(real), math.ceil(len(real) * share / (1 - share)))
-            wrong = self._judge(real_seen[:some], {"label": self._other_classes(batch["label"][:some])})
-            adversarial = torch.lerp(adversarial, self.objective.discriminator_loss(real[:some], wrong), share)
+            adversarial = torch.lerp(adversarial, self.objective.discriminator_loss(real[: len(wrong)], wrong), share)
         terms = {"discriminator": adversarial}
-        critic, labels = in_full_precision(self.discriminators["discriminator"]), self._labels(batch.get("label"))
+        critic = in_full_precision(self.discriminators["discriminator"])
         terms |= self.penalties.terms(lambda x: critic(x, *labels), real=real_seen, fake=fake_seen, step=step)
         # What a critic's scores differ by is its estimate of a distance.
         distance = {"wasserstein": real.float().mean() - fake.float().mean()} if self.objective.is_critic else {}
@@ -178,6 +180,14 @@ class GAN(Method):
 
     def _judge(self, samples: Tensor, batch: Batch) -> Tensor:
         return self.discriminators["discriminator"](samples, *self._labels(batch.get("label")))
+
+    def _judge_each(self, batches: Sequence[tuple[Tensor, ...]]) -> list[Tensor]:
+        """The scores of several batches, each of samples and maybe labels: in one pass where they cannot interfere."""
+        judge = self.discriminators["discriminator"]
+        counts = [len(samples) for samples, *_ in batches]
+        if not can_join(judge, [samples for samples, *_ in batches]):
+            return [judge(*batch) for batch in batches]
+        return list(judge(*map(torch.cat, zip(*batches, strict=True))).split(counts))
 
     def _labels(self, labels: Tensor | None) -> tuple[Tensor, ...]:
         """What networks get beside their first input: class ids, where they have classes."""

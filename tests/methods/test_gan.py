@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from i2i.discriminators import DCGANDiscriminator, MLPDiscriminator
 from i2i.errors import InputError
 from i2i.generators import DCGANGenerator, MLPGenerator
+from i2i.layers.minibatch import Minibatch
 from i2i.losses.adversarial import Hinge, RelativisticAverage, Wasserstein
 from i2i.losses.penalties import Penalties
 from i2i.methods.gan import GAN, density_picture
@@ -106,10 +107,11 @@ def test_samples_are_augmented_and_their_labels_are_not() -> None:
     method.discriminator_losses(batch, out, 0)
     fake, real = out["sample"] + 100, batch["real"] + 100
     *judged, between, penalised = discriminator.seen
-    for seen, expected in zip([*judged, penalised], [fake, real, real, fake, real], strict=True):
+    for seen, expected in zip([*judged, penalised], [fake, real, torch.cat([real, fake]), real], strict=True):
         assert torch.equal(seen, expected)
     assert between.min() > 90
-    assert all(torch.equal(labels, batch["label"]) for labels in discriminator.labels)
+    for labels in discriminator.labels:
+        assert torch.equal(labels, batch["label"].repeat(len(labels) // 4))
 
 
 def test_a_wasserstein_critic_is_not_judged_by_accuracy() -> None:
@@ -126,10 +128,25 @@ def test_labels_reach_both_networks() -> None:
     out = method.translate(batch, 0)
     method.generator_losses(batch, out, 0)
     losses = method.discriminator_losses(batch, out, 0)
-    assert "gradient_penalty" in losses.terms and len(discriminator.labels) == 4
-    assert all(torch.equal(labels, batch["label"]) for labels in [*generator.labels, *discriminator.labels])
+    assert "gradient_penalty" in losses.terms and [len(labels) for labels in discriminator.labels] == [4, 8, 4]
+    for labels in [*generator.labels, *discriminator.labels]:
+        assert torch.equal(labels, batch["label"].repeat(len(labels) // 4))
     with pytest.raises(InputError, match='3 classes: expected batches with "label"'):
         method.translate({"real": batch["real"]}, 0)
+
+
+@pytest.mark.parametrize(("minibatch", "passes"), [("none", 1), ("stddev", 2)])
+def test_real_and_fake_share_a_pass_where_they_cannot_interfere(minibatch: Minibatch, passes: int) -> None:
+    torch.manual_seed(0)
+    judge = MLPDiscriminator(in_channels=2, width=8, minibatch=minibatch)
+    method = GAN(generator=MLPGenerator(latent_channels=2, out_channels=2, width=8), discriminator=judge)
+    calls: list[int] = []
+    judge.register_forward_hook(lambda *_: calls.append(1))
+    real, fake = torch.randn(5, 2), torch.randn(5, 2)
+    losses = method.discriminator_losses({"real": real}, {"sample": fake}, 0)
+    assert len(calls) == passes
+    torch.testing.assert_close(losses.real_scores[0], judge(real))
+    torch.testing.assert_close(losses.fake_scores[0], judge(fake))
 
 
 def test_networks_must_agree_on_their_classes() -> None:
@@ -275,7 +292,7 @@ def test_a_share_of_what_discriminators_refuse_is_real_under_another_class() -> 
     batch = {"real": torch.randn(60, 2), "label": torch.arange(60) % 3}
     out = method.translate(batch, 0)
     losses = method.discriminator_losses(batch, out, 0)
-    wrong, labels, real = discriminator.labels[-1], batch["label"], batch["real"]
+    wrong, labels, real = discriminator.labels[-1][120:], batch["label"], batch["real"]
     assert wrong.shape == (15,) and (wrong != labels[:15]).all()
     assert set((wrong - labels[:15]).remainder(3).tolist()) == {1, 2}
     s_r, s_w, s_f = (
