@@ -114,7 +114,7 @@ OWN_IMAGES = Settings(
 BUILT_IN = replace(
     OWN_IMAGES,
     networks=SNGANNetworks(latent_channels=64, width=96, discriminator_width=64, widest_px=8),
-    stabilisers=Stabilisers(objective="hinge", mismatched_share=0.2),
+    stabilisers=Stabilisers(objective="hinge", mismatched_share=0.3),
     training=TrainingSettings(
         # For ten minutes on four cores: one critic step, and higher rates, which then fall.
         steps=6000,
@@ -129,7 +129,7 @@ BUILT_IN = replace(
         log_every_steps=10,
         preview_images=16,
         best_metric="swd",
-        workers=0,
+        workers=1,
         threads=4,
     ),
 )
