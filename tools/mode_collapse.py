@@ -163,7 +163,7 @@ class Bench:
     def __post_init__(self) -> None:
         for name in self.only:
             if name not in ROWS:
-                raise InputError(f"--only: expected one of {', '.join(ROWS)}; got {name!r}")
+                raise InputError(f"--only: expected one of {', '.join(map(repr, ROWS))}; got {name!r}")
         for name in ("seeds", "steps", "workers"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -340,6 +340,8 @@ def _model_card(network: nn.Module, *, name: str, spec: GeneratorSpec, text: str
         task, usage = "unconditional-image-generation", _DRAW
         if getattr(network, "classes", 0):
             task, usage = "class-conditional-image-generation", _DRAW_CLASSES
+            if spec.classes is not None:
+                usage += "\n# The classes, by id from 0 on or by name: " + ", ".join(spec.classes)
     elif spec.input.labels:
         usage = _PAINT if getattr(network, "style_encoder", None) is None else _PAINT_IN_STYLES
     # For images of classes the Hub has no pipeline.

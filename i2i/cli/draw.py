@@ -123,7 +123,7 @@ def main(settings: Settings) -> int:
         print("Interrupted. The same command with --skip-existing goes on.", file=sys.stderr)
         return INTERRUPTED
     skipped = f", {len(mine) - len(waiting)} skipped, for they are there" if len(waiting) < len(mine) else ""
-    print(f"{len(waiting)} drawn{skipped}, in {duration(time.perf_counter() - begun)}")
+    print(f"{len(waiting)} drawn{skipped}, in {duration(time.perf_counter() - begun)}. Look at {folder / OVERVIEW}")
     return 0
 
 

@@ -163,7 +163,7 @@ class Sampler(nn.Module):
     def _starts(self, seed: int | Many[int] | None, latents: Tensor | None) -> Tensor | list[Tensor]:
         """The latent vector, or one for each of several."""
         if (seed is None) == (latents is None):
-            raise InputError("expected either a seed or latents to draw from: t(seed=1)")
+            raise InputError("expected either a seed or latents to draw from, not both: t(seed=1)")
         if latents is None:
             return _each(self.draw_latent, seed)
         if not isinstance(latents, Tensor) or latents.ndim not in (1, 2) or latents.shape[-1] != self.latent_channels:

@@ -33,6 +33,7 @@ class GAN(Method):
     Args:
         generator: latent vectors (N, latent_channels) from N(0, 1) to samples; with classes, and the class ids.
         discriminator: samples to scores; with classes, as many as the generator's, and the class ids.
+        class_names: what previews call the classes; by their ids unless given.
         objective: the adversarial loss.
         penalties: on the discriminator's gradient, at samples as it sees them.
         augment: is applied to all samples that the discriminator sees, real and fake, (N, …) to the same.
@@ -53,6 +54,7 @@ class GAN(Method):
         *,
         generator: nn.Module,
         discriminator: nn.Module,
+        class_names: Sequence[str] = (),
         objective: AdversarialLoss | None = None,
         penalties: Penalties = NO_PENALTIES,
         augment: nn.Module | None = None,
@@ -81,6 +83,7 @@ class GAN(Method):
                 "a Wasserstein critic estimates how far samples are from real ones, which real samples under wrong "
                 "classes would distort: set mismatched_share to 0, or take another objective"
             )
+        self.class_names = class_names
         self.latent_channels = cast(int, generator.latent_channels)
         self.classes = cast(int, generator.classes)
         self.objective = objective or NonSaturating()
@@ -154,7 +157,8 @@ class GAN(Method):
         if not self.classes:
             return {"sample": self.sample(latents), "real": real}
         ids = torch.arange(min(self.classes, SHOWN_CLASSES), device=real.device)
-        shown = {f"class {label}": self.sample(latents, label.expand(len(latents))) for label in ids}
+        names = self.class_names or [f"class {label}" for label in ids]
+        shown = {names[label]: self.sample(latents, label.expand(len(latents))) for label in ids}
         return {**shown, "real": real}
 
     def validate(self, batch: Batch) -> Mapping[str, float | Tensor]:

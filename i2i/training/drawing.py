@@ -127,7 +127,7 @@ def run_drawing(settings: DrawingSettings, *, title: str) -> None:
     torch.manual_seed(training.seed)
     generator, discriminator = settings.networks.make(task)
     stabilisers.check(discriminator, training=training)
-    gan, method = stabilisers.steadied(generator, discriminator, training=training)
+    gan, method = stabilisers.steadied(generator, discriminator, training=training, class_names=task.classes)
     if training.best_metric not in (None, "swd", "variety"):
         raise InputError(f"--best-metric {training.best_metric} is not one to choose by: give swd or variety.")
 

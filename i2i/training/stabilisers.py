@@ -1,6 +1,7 @@
 """The settings of what two networks play for, and of what keeps their game steady."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -132,7 +133,12 @@ class Stabilisers:
         return said
 
     def steadied(
-        self, generator: nn.Module, discriminator: nn.Module, *, training: TrainingSettings
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        *,
+        training: TrainingSettings,
+        class_names: Sequence[str] = (),
     ) -> tuple[GAN, Method]:
         """The game of the two networks, by itself and with all that stands around it.
 
@@ -148,6 +154,7 @@ class Stabilisers:
         gan = GAN(
             generator=generator,
             discriminator=discriminator,
+            class_names=class_names,
             objective=make_objective(self.objective, real_label=self.real_label),
             penalties=self.penalties,
             augment=augment,
