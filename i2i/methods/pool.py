@@ -37,19 +37,22 @@ class Pool:
         if self.capacity == 0:
             return batch
         columns, form = tree_flatten(batch)
-        pool, handed_out = self.items.copy(), []
+        pool, handed_out, new_places = self.items.copy(), [], set()
         for item in zip(*columns, strict=True):
-            kept = tuple(part.clone() for part in item)
             if len(pool) < self.capacity:
-                pool.append(kept)
+                new_places.add(len(pool))
+                pool.append(item)
                 handed_out.append(item)
             elif torch.rand(()) < 0.5:
                 place = int(torch.randint(self.capacity, ()))
                 handed_out.append(tuple(old.to(new.device) for old, new in zip(pool[place], item, strict=True)))
-                pool[place] = kept
+                new_places.add(place)
+                pool[place] = item
             else:
                 handed_out.append(item)
-        self.items = [tuple(part.detach() for part in item) for item in pool]
+        for place in new_places:
+            pool[place] = tuple(part.detach().clone() for part in pool[place])
+        self.items = pool
         return tree_unflatten([torch.stack(parts) for parts in zip(*handed_out, strict=True)], form)
 
     def state_dict(self) -> dict[str, Any]:
