@@ -224,6 +224,21 @@ class ClassConditionalBatchNorm2d(nn.Module):
         return self.norm(features) * gain[:, :, None, None] + bias[:, :, None, None]
 
 
+class PixelNorm(nn.Module):
+    """Scale the feature vector of every pixel to a mean square of 1 (Karras et al. 2018, eq. in §4.2).
+
+    (N, C, …) → the same, latent vectors (N, C) too. Nothing is learnt. arXiv:1710.10196.
+    """
+
+    def __init__(self, *, eps: float = 1e-8) -> None:
+        super().__init__()
+        self.eps = eps
+
+    def forward(self, features: Tensor) -> Tensor:
+        values = features.to(torch.promote_types(features.dtype, torch.float32))  # squares are too much for fp16
+        return (values * torch.rsqrt(values.square().mean(1, keepdim=True) + self.eps)).to(features.dtype)
+
+
 def set_inference_mode(network: nn.Module, *, normalisation: Normalisation, dropout: bool) -> None:
     """Put `network` into evaluation mode, with the given normalisation and with or without dropout.
 

@@ -1,5 +1,6 @@
 """What recipes that draw from noise share: their settings, DCGAN's networks, and the run itself."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -15,6 +16,7 @@ from i2i.generators import DCGANGenerator
 from i2i.layers.minibatch import Minibatch
 from i2i.layers.norm import Norm
 from i2i.layers.resample import Upsampling
+from i2i.methods.gan import GAN
 from i2i.training.config import TrainingSettings
 from i2i.training.drawing_data import DrawingData, DrawingTask, drawing_task
 from i2i.training.drawing_figures import Examiner
@@ -108,13 +110,14 @@ def check_widths(settings: "DataclassInstance", *names: str) -> None:
             raise InputError(f"--{name.replace('_', '-')} must be at least 1, and is {getattr(settings, name)}.")
 
 
-def run_drawing(settings: DrawingSettings, *, title: str) -> None:
+def run_drawing(settings: DrawingSettings, *, title: str, game: Callable[..., GAN] = GAN) -> None:
     """Train a generator to draw images like those of the settings, and print how well it does.
 
     Leaves a picture of samples beside the training images nearest to them.
 
     Args:
         title: what it is, for the report.
+        game: makes the method out of `GAN`'s arguments: a class of it, or a partial of one.
 
     Raises:
         InputError: something cannot be used; all of it is said before anything is trained.
@@ -127,7 +130,7 @@ def run_drawing(settings: DrawingSettings, *, title: str) -> None:
     torch.manual_seed(training.seed)
     generator, discriminator = settings.networks.make(task)
     stabilisers.check(discriminator, training=training)
-    gan, method = stabilisers.steadied(generator, discriminator, training=training, class_names=task.classes)
+    gan, method = stabilisers.steadied(generator, discriminator, training=training, class_names=task.classes, game=game)
     if training.best_metric not in (None, "swd", "variety"):
         raise InputError(f"--best-metric {training.best_metric} is not one to choose by: give swd or variety.")
 

@@ -1,7 +1,7 @@
 """The settings of what two networks play for, and of what keeps their game steady."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -139,8 +139,13 @@ class Stabilisers:
         *,
         training: TrainingSettings,
         class_names: Sequence[str] = (),
+        game: Callable[..., GAN] = GAN,
     ) -> tuple[GAN, Method]:
         """The game of the two networks, by itself and with all that stands around it.
+
+        Args:
+            class_names: what previews call the classes.
+            game: makes the method out of `GAN`'s arguments: a class of it, or a partial of one.
 
         Raises:
             InputError: it cannot be played so, as with unrolled steps where there are penalties and a norm.
@@ -151,7 +156,7 @@ class Stabilisers:
                 augment = DiffAugment()
             case "adaptive":
                 augment = AdaptiveAugment()
-        gan = GAN(
+        gan = game(
             generator=generator,
             discriminator=discriminator,
             class_names=class_names,

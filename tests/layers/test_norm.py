@@ -17,6 +17,7 @@ from i2i.layers.norm import (
     BatchNorm2d,
     ClassConditionalBatchNorm2d,
     InstanceNorm2d,
+    PixelNorm,
     SyncBatchNorm2d,
     adaptive_instance_norm,
     make_norm,
@@ -253,3 +254,15 @@ def test_unknown_names_are_refused() -> None:
         make_norm("layer", 4)  # type: ignore[arg-type]
     with pytest.raises(InputError, match='"eval" or "per_image", got \'train\''):
         set_inference_mode(nn.Identity(), normalisation="train", dropout=False)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (2, 5, 4, 3)])
+def test_pixel_norm_gives_every_pixel_a_mean_square_of_one(shape: tuple[int, ...]) -> None:
+    x = 7 * torch.randn(shape)
+    values = x.double().numpy()
+    expected = values / np.sqrt((values**2).mean(1, keepdims=True) + 1e-8)
+    np.testing.assert_allclose(PixelNorm()(x), expected, atol=1e-6)
+
+
+def test_pixel_norm_in_sixteen_bits_does_not_overflow() -> None:
+    assert PixelNorm()(torch.full((1, 4), 1000.0, dtype=torch.float16)).tolist() == [[1, 1, 1, 1]]
