@@ -195,10 +195,11 @@ def main(settings: Settings) -> None:
             settings=identity(settings),
             fingerprint=task.fingerprint,
             baselines=baselines,
+            compare=settings.compare,
         ),
     )
     if PartialState().is_main_process:
-        print_figures(result.metrics, baselines)
+        print_figures(result.metrics, result.baselines)
         print(f"Look at {settings.out / 'samples.png'} and {settings.out / 'report.html'}")
 
 

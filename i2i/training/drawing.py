@@ -153,7 +153,7 @@ def run_drawing(settings: DrawingSettings, *, title: str, game: Callable[..., GA
         print(facts.about)
         compared = figures_of(settings.compare, fingerprint=task.fingerprint)
         examiner = Examiner(task, out=out)
-        facts = replace(facts, baselines=examiner.baselines() | compared)
+        facts = replace(facts, baselines=examiner.baselines() | compared, compare=settings.compare)
         examine = examiner.of(gan)
     result = train(
         method=method,
@@ -166,5 +166,5 @@ def run_drawing(settings: DrawingSettings, *, title: str, game: Callable[..., GA
         examine=examine,
     )
     if is_main:
-        print_figures(result.metrics, facts.baselines)
+        print_figures(result.metrics, result.baselines)
         print(f"Look at {out / 'samples.png'} and {out / 'report.html'}")

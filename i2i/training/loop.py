@@ -39,7 +39,7 @@ from i2i.training.ema import ExponentialMovingAverage
 from i2i.training.monitor import Alarm, Monitor
 from i2i.training.progress import Progress
 from i2i.training.record import Record
-from i2i.training.report import RunFacts, write_report
+from i2i.training.report import RunFacts, held_against, write_report
 from i2i.training.state import State, check_run, load_state, open_run, save_state
 
 # How long processes wait for the first one, which checks data, measures baselines and examines generators.
@@ -59,10 +59,12 @@ class RunResult:
     """How a run ended.
 
     metrics: the last held-out metrics.
+    baselines: what they are held against, by name: that of the facts, and other runs after as long.
     alarms: what the monitor said, over the whole run.
     """
 
     metrics: dict[str, float]
+    baselines: dict[str, dict[str, float]]
     alarms: list[Alarm]
 
 
@@ -176,6 +178,7 @@ def train(
                 "record": record.state_dict(),
             }
             save_state(out, State(step=step, shared=shared, processes=own), keep=settings.keep_states)
+        record.time(step)
         accelerator.wait_for_everyone()
 
     with ExitStack() as stack:
@@ -228,7 +231,7 @@ def train(
     accelerator.wait_for_everyone()
     if asked_to_end:  # after the last step; no later stage shall begin
         raise SystemExit(130)
-    return RunResult(metrics=record.last_metrics, alarms=record.alarms)
+    return RunResult(metrics=record.last_metrics, baselines=held_against(out, facts), alarms=record.alarms)
 
 
 @dataclass(frozen=True, kw_only=True)

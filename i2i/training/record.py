@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from i2i.checkpoints import GeneratorSpec, save_generator
 from i2i.files import naming
 from i2i.methods.base import unwrapped
+from i2i.training.clock import LOG, Clock
 from i2i.training.monitor import Alarm
-from i2i.training.report import LOG, SAMPLES, RunFacts, model_card, sample_grids, write_grid, write_report
+from i2i.training.report import SAMPLES, RunFacts, model_card, sample_grids, write_grid, write_report
 from i2i.training.state import truncate_log
 
 
@@ -30,6 +31,7 @@ class Record:
         self.is_main = accelerator.is_main_process
         self.last_metrics: dict[str, float] = {}
         self.best: float | None = None
+        self.clock = Clock(out, spent_s=facts.spent_s)
         self.losses: dict[str, float | None] = {}  # since the last line, each term's latest
         self.alarms: list[Alarm] = []
         if accelerator.log_with:
@@ -44,6 +46,7 @@ class Record:
                     picture.unlink()
             truncate_log(self.out / LOG, step)
             self.log = (self.out / LOG).open("a")
+            self.clock.start(step)
 
     def step(self, step: int, scalars: dict[str, Any], *, due: bool) -> None:
         """Write a line if one is due, with each term as it last was since the line before.
@@ -62,6 +65,12 @@ class Record:
     def metrics(self, step: int, metrics: dict[str, float]) -> None:
         self.last_metrics = metrics
         self._write({"step": step, "metrics": metrics})
+        self.time(step)
+
+    def time(self, step: int) -> None:
+        """Note how long it took to get to `step`."""
+        if self.is_main:
+            self.clock.note(step)
 
     def pictures(self, step: int, pictures: dict[str, Tensor]) -> None:
         """Save a grid of pictures and bring the report up to date."""

@@ -22,11 +22,11 @@ from torch.utils._pytree import tree_map_only
 
 from i2i.errors import InputError
 from i2i.files import replacing
+from i2i.training.clock import LOG, Curve, at_equal_time, curve_of, seconds_taken
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-LOG = "log.jsonl"
 SAMPLES = "samples"
 PICTURES = "pictures"
 """Folder of a run whose PNG files the report shows, each under its own name."""
@@ -63,6 +63,8 @@ class RunFacts:
         settings: all that was chosen, JSON-able; `train` adds its own as "training".
         fingerprint: identifies the training data.
         baselines: metrics of simple ways to do the same, by name, to hold the run's own against.
+        compare: folders of other runs on the same data, whose metrics over time stand beside the run's own.
+        spent_s: seconds that earlier stages took, which count as the run's.
     """
 
     title: str
@@ -70,6 +72,8 @@ class RunFacts:
     settings: dict[str, Any]
     fingerprint: str
     baselines: dict[str, dict[str, float]] = field(default_factory=dict)
+    compare: tuple[Path, ...] = ()
+    spent_s: float = 0.0
 
 
 def recorded(settings: "DataclassInstance") -> dict[str, Any]:
@@ -98,6 +102,11 @@ def figures_of(runs: Sequence[Path], *, fingerprint: str) -> dict[str, dict[str,
             raise InputError(f"{run} was trained on other data, so its figures cannot be compared with this run's")
         figures[run.name] = summary["metrics"]
     return figures
+
+
+def held_against(out: Path, facts: RunFacts) -> dict[str, dict[str, float]]:
+    """What a run's metrics stand beside, by name: its baselines, and other runs after as long as it has taken."""
+    return facts.baselines | at_equal_time(facts.compare, seconds=seconds_taken(out))
 
 
 def print_figures(metrics: dict[str, float], baselines: dict[str, dict[str, float]]) -> None:
@@ -195,10 +204,12 @@ def write_report(out: Path, facts: RunFacts) -> None:
     last = lines[-1]["step"] if lines else 0
     skipped = sum(line["skipped"] for line in steps)
 
+    baselines = held_against(out, facts)
+
     summary = {
         "step": last,
         "metrics": metrics,
-        "baselines": facts.baselines,
+        "baselines": baselines,
         "skipped_steps": skipped,
         "alarms": alarms,
         "data": facts.fingerprint,
@@ -217,7 +228,7 @@ def write_report(out: Path, facts: RunFacts) -> None:
         f"<p>{last} steps, {skipped} of them skipped.</p>",
         *(f'<p class="alarm">Step {a["step"]}: {html.escape(a["alarm"])}</p>' for a in alarms),
         "<h2>Held-out metrics</h2>",
-        _html_table(metrics, facts.baselines),
+        _html_table(metrics, baselines),
         "<h2>Newest samples</h2>",
         *(f"<p>{_columns(path)}</p>{_picture(path, largest_px=4096)}" for path in grids[-1:]),
         *(
@@ -226,6 +237,7 @@ def write_report(out: Path, facts: RunFacts) -> None:
         ),
         "<h2>Curves</h2>",
         _curves(steps, measured, facts.baselines),
+        *_race(out, facts),
         "<h2>Samples over time</h2>",
         '<div class="over-time">',
         *(
@@ -339,6 +351,31 @@ def _curves(steps: list[dict[str, Any]], measured: list[dict[str, Any]], baselin
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return _inline(buffer.getvalue(), "image/png", "curves")
+
+
+def _race(out: Path, facts: RunFacts) -> list[str]:
+    """Held-out metrics of this run and of those that it is compared with, against minutes; nothing without such."""
+    curves: dict[str, Curve] = {"this run": curve_of(out), **{run.name: curve_of(run) for run in facts.compare}}
+    curves = {name: curve for name, curve in curves.items() if curve}
+    if len(curves) < 2 or "this run" not in curves:
+        return []
+    from matplotlib.figure import Figure
+
+    known = [{metric for _, metrics in curve for metric in metrics} for curve in curves.values()]
+    # Figures that are taken at the end alone make no curve.
+    names = [name for name in curves["this run"][0][1] if all(name in metrics for metrics in known)]
+    figure = Figure(figsize=(12, 3.2), layout="constrained")
+    for panel, name in zip(figure.subplots(1, max(3, len(names)), squeeze=False)[0], names, strict=False):
+        for run, curve in curves.items():
+            points = [(seconds / 60, metrics[name]) for seconds, metrics in curve if name in metrics]
+            panel.plot(*zip(*points, strict=True), marker="o", markersize=3, label=run)
+        panel.set_title(f"held-out: {name}", fontsize=10)
+        panel.set_xlabel("minutes")
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize=8)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return ["<h2>At equal time</h2>", _inline(buffer.getvalue(), "image/png", "curves over time")]
 
 
 def _draw_noisy(panel: Any, points: list[tuple[int, float | None]]) -> None:

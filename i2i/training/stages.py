@@ -460,9 +460,16 @@ def _train(
         specs={"generator": GeneratorSpec(input=task.side, output=task.side)},
         settings=training,
         out=out,
-        facts=RunFacts(title=title, about=about, settings=settings, fingerprint=task.fingerprint, baselines=figures),
+        facts=RunFacts(
+            title=title,
+            about=about,
+            settings=settings,
+            fingerprint=task.fingerprint,
+            baselines=figures,
+            compare=tuple(compare),
+        ),
         examine=examine,
     )
     if PartialState().is_main_process:
-        print_figures(result.metrics, figures)
+        print_figures(result.metrics, result.baselines)
         print(f"Look at {out / 'samples.png'} and {out / 'report.html'}")

@@ -158,9 +158,10 @@ def train_synthesis(
             settings=recorded | fingerprints(weights),
             fingerprint=task.fingerprint,
             baselines=baselines,
+            compare=tuple(compare),
         ),
         examine=examiner.of(method, out=out),
     )
     if is_main:
-        print_figures(result.metrics, baselines)
+        print_figures(result.metrics, result.baselines)
         print(f"Look at {out / 'samples.png'} and {out / 'report.html'}")

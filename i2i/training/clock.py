@@ -1,0 +1,81 @@
+"""How long a run has taken, and how good other runs were after as long.
+
+Kept in a file of its own, for the log holds nothing that depends on the clock.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from i2i.files import naming
+from i2i.training.state import truncate_log
+
+CLOCK = "clock.jsonl"
+LOG = "log.jsonl"
+
+Curve = list[tuple[float, dict[str, float]]]
+"""Held-out figures with the seconds after which they were taken, in order."""
+
+
+class Clock:
+    """Counts a run's seconds over all its sessions; those after the last note before an interruption are lost.
+
+    Args:
+        out: the run's folder.
+        spent_s: seconds that went before the run, on its earlier stages.
+    """
+
+    def __init__(self, out: Path, *, spent_s: float = 0.0) -> None:
+        self.path = out / CLOCK
+        self.before = self.spent_s = spent_s
+        self.begun = time.perf_counter()
+
+    def start(self, step: int) -> None:
+        """Count on from `step`, dropping notes of later ones; -1: from the start."""
+        truncate_log(self.path, step)
+        self.before = max([self.spent_s, *_seconds(self.path).values()])
+        self.begun = time.perf_counter()
+
+    def note(self, step: int) -> None:
+        """Write down that `step` is done by now."""
+        seconds = self.before + time.perf_counter() - self.begun
+        with naming(self.path), self.path.open("a") as file:
+            file.write(json.dumps({"step": step, "seconds": round(seconds, 3)}) + "\n")
+
+
+def seconds_taken(run: Path) -> float:
+    """All seconds of a run, those of its earlier stages included; 0 where none are known."""
+    return max(_seconds(run / CLOCK).values(), default=0.0)
+
+
+def curve_of(run: Path) -> Curve:
+    """A run's held-out figures by time; of runs without a clock, none."""
+    seconds = _seconds(run / CLOCK)
+    logged = map(json.loads, (run / LOG).read_text().splitlines()) if (run / LOG).exists() else ()
+    return [
+        (seconds[line["step"]], line["metrics"]) for line in logged if line["step"] in seconds and "metrics" in line
+    ]
+
+
+def at_equal_time(runs: Sequence[Path], *, seconds: float) -> dict[str, dict[str, float]]:
+    """What other runs had reached by their last validation within `seconds`, by name and time.
+
+    Runs that had ended by then, whose last figures say it all, are left out, and so are those without a clock.
+    """
+    reached = {}
+    for run in runs:
+        curve = curve_of(run)
+        if before := [point for point in curve if point[0] <= seconds]:
+            then, metrics = before[-1]
+            if then < curve[-1][0]:
+                reached[f"{run.name} at {then / 60:.1f} min"] = metrics
+    return reached
+
+
+def _seconds(path: Path) -> dict[int, float]:
+    """By the step, the seconds after which it was first noted."""
+    if not path.exists():
+        return {}
+    notes = [json.loads(line) for line in path.read_text().splitlines()]
+    return {note["step"]: note["seconds"] for note in reversed(notes)}
