@@ -141,6 +141,26 @@ def _bicubic_taps(length: int, scale: float) -> tuple[Tensor, Tensor]:
     return torch.minimum(mirrored, 2 * length - 1 - mirrored), weights / weights.sum(0)
 
 
+def blur(features: Tensor, *, padding: int, stride: int = 1) -> Tensor:
+    """Filter by [1 3 3 1] / 8 along either axis, as StyleGAN's networks do around resampling, with zeros beyond.
+
+    Of pixels spread out by 2, it makes a quarter of their bilinear interpolation; with stride 2 and padding 1 it halves
+    the size by antialiased bilinear interpolation, both but for the border.
+
+    Args:
+        features: (N, C, H, W).
+        padding: zeros that are added at each side, in pixels.
+
+    Returns:
+        (N, C, H + 2 padding − 3, W + 2 padding − 3), of which every `stride`-th pixel.
+    """
+    tap = torch.arange(4, dtype=features.dtype, device=features.device)
+    taps = (tap * (3 - tap) + 1) / 8  # 1 3 3 1, made on the device, which then waits for nothing
+    channels = features.shape[1]
+    kernel = taps.outer(taps).expand(channels, 1, -1, -1)
+    return F.conv2d(features, kernel, stride=stride, padding=padding, groups=channels)
+
+
 class BlurDownsample(nn.Module):
     """Blur by [1 2 1] / 4 along either axis, then keep every other pixel: (N, C, H, W) → (N, C, ⌈H/2⌉, ⌈W/2⌉).
 
