@@ -6,7 +6,9 @@ from i2i.discriminators.dcgan import DCGANDiscriminator
 from i2i.discriminators.mlp import MLPDiscriminator
 from i2i.discriminators.multiscale import MultiscaleDiscriminator
 from i2i.discriminators.patch import PatchDiscriminator, PixelDiscriminator
+from i2i.discriminators.progressive import ProgressiveDiscriminator
 from i2i.discriminators.sngan import SNGANDiscriminator
+from i2i.discriminators.transgan import TransGANDiscriminator
 from i2i.discriminators.unet import UNetDiscriminator
 from i2i.discriminators.vgg import VGGDiscriminator
 
@@ -17,7 +19,9 @@ __all__ = [
     "MultiscaleDiscriminator",
     "PatchDiscriminator",
     "PixelDiscriminator",
+    "ProgressiveDiscriminator",
     "SNGANDiscriminator",
+    "TransGANDiscriminator",
     "UNetDiscriminator",
     "VGGDiscriminator",
 ]
@@ -31,4 +35,6 @@ DISCRIMINATORS: dict[str, type[nn.Module]] = {
     "dcgan": DCGANDiscriminator,
     "mlp": MLPDiscriminator,
     "sngan": SNGANDiscriminator,
+    "progressive": ProgressiveDiscriminator,
+    "transgan": TransGANDiscriminator,
 }
