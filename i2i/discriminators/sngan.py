@@ -11,7 +11,7 @@ from i2i.layers.attention import SelfAttention
 from i2i.layers.checks import check_images, constructor_arguments
 from i2i.layers.classes import check_classes
 from i2i.layers.conv import add_spectral_norm
-from i2i.layers.init import init_xavier
+from i2i.layers.init import ResidualInit, init_residual, init_xavier
 from i2i.layers.minibatch import Minibatch, make_minibatch
 from i2i.layers.resample import PooledConv2d
 
@@ -34,8 +34,8 @@ class SNGANDiscriminator(nn.Module):
         minibatch: statistics of the batch that are joined to φ(x).
         widest_px: side of the largest map with `width` channels, a power of two from 4 on; 8 leaves a CPU a fraction of
             the work.
-
-    Weights start as in the authors' code (https://github.com/pfnet-research/sngan_projection).
+        init: initial weights: "xavier" as in the authors' code (https://github.com/pfnet-research/sngan_projection),
+            "orthogonal" as BigGAN's (Brock et al. 2019, arXiv:1809.11096).
     """
 
     out_channels = 1
@@ -51,6 +51,7 @@ class SNGANDiscriminator(nn.Module):
         attention_px: int | None = None,
         minibatch: Minibatch = "none",
         widest_px: int = 16,
+        init: ResidualInit = "xavier",
     ) -> None:
         super().__init__()
         self.arguments = constructor_arguments(locals())
@@ -77,6 +78,7 @@ class SNGANDiscriminator(nn.Module):
         self.minibatch, channels = make_minibatch(minibatch, channels)
         self.head = init_xavier(nn.Linear(channels, 1))
         self.embedding = init_xavier(nn.Embedding(classes, channels)) if classes else None
+        init_residual(self, init)
         if spectral:
             add_spectral_norm(self)
 

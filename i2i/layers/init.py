@@ -4,12 +4,15 @@ Nothing is drawn on the "meta" device, where networks are built that a file will
 and PyTorch would import its compiler for it, which takes seconds.
 """
 
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from i2i.errors import InputError
+
 Network = TypeVar("Network", bound=nn.Module)
+ResidualInit = Literal["xavier", "orthogonal"]
 
 
 def init_weights(network: Network, *, std: float = 0.02) -> Network:
@@ -58,3 +61,28 @@ def init_xavier(network: Network, *, gain: float = 1.0) -> Network:
             if isinstance(bias := getattr(module, "bias", None), Tensor):
                 nn.init.zeros_(bias)
     return network
+
+
+def init_orthogonal(network: Network) -> Network:
+    """Draw convolution, linear and embedding weights as random matrices with orthonormal rows, or columns if fewer.
+
+    A row holds the weights of one output channel, a convolution's taps side by side, or an embedding's one vector. All
+    biases are zeroed. Saxe et al. 2014 (arXiv:1312.6120), as BigGAN has it. Changes `network` and returns it.
+    """
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear, nn.Embedding)) and not module.weight.is_meta:
+            nn.init.orthogonal_(module.weight)
+            if isinstance(bias := getattr(module, "bias", None), Tensor):
+                nn.init.zeros_(bias)
+    return network
+
+
+def init_residual(network: Network, kind: ResidualInit) -> Network:
+    """A residual network whose layers have drawn their weights by `init_xavier`, as it is or "orthogonal" instead."""
+    match kind:
+        case "xavier":
+            return network
+        case "orthogonal":
+            return init_orthogonal(network)
+        case _:
+            raise InputError(f'expected init to be "xavier" or "orthogonal", got {kind!r}')

@@ -224,6 +224,24 @@ class ClassConditionalBatchNorm2d(nn.Module):
         return self.norm(features) * gain[:, :, None, None] + bias[:, :, None, None]
 
 
+class VectorConditionalBatchNorm2d(nn.Module):
+    """Batch normalisation with a gain and a bias out of a vector: BigGAN's (Brock et al. 2019, arXiv:1809.11096, §3).
+
+    Features (N, channels, H, W) and conditions (N, condition_channels) → (N, channels, H, W):
+    norm(features) · (1 + gain(condition)) + bias(condition), each of them a linear layer.
+    """
+
+    def __init__(self, channels: int, *, condition_channels: int) -> None:
+        super().__init__()
+        self.norm = BatchNorm2d(channels, affine=False)
+        self.gain = nn.Linear(condition_channels, channels)
+        self.bias = nn.Linear(condition_channels, channels)
+
+    def forward(self, features: Tensor, condition: Tensor) -> Tensor:
+        gain, bias = 1 + self.gain(condition), self.bias(condition)
+        return self.norm(features) * gain[:, :, None, None] + bias[:, :, None, None]
+
+
 class PixelNorm(nn.Module):
     """Scale the feature vector of every pixel to a mean square of 1 (Karras et al. 2018, eq. in §4.2).
 

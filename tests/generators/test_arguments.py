@@ -33,6 +33,9 @@ LATENT_ARGUMENTS = {
         "attention_px": 16,
         "spectral": True,
         "widest_px": 16,
+        "shared_embedding": 4,
+        "skip_z": True,
+        "init": "orthogonal",
     },
 }
 JUDGE_ARGUMENTS = {
@@ -47,6 +50,7 @@ JUDGE_ARGUMENTS = {
         "attention_px": 8,
         "minibatch": "stddev",
         "widest_px": 4,
+        "init": "orthogonal",
     },
     "vgg": {"in_channels": 4, "width": 3, "size_px": 16},
     "unet": {"in_channels": 4, "width": 3, "skips": False},

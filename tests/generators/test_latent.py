@@ -190,6 +190,125 @@ def test_sngan_draws_the_class_that_was_asked_for() -> None:
     assert (together[0] - together[1]).abs().max() > 1e-2 < (together[1] - together[2]).abs().max()
 
 
+BIGGAN = {"shared_embedding": 6, "skip_z": True, "init": "orthogonal"}
+
+
+@pytest.mark.parametrize("spectral", [False, True])
+@pytest.mark.parametrize(("classes", "shared_embedding"), [(0, 0), (2, 0), (2, 6)])
+@pytest.mark.parametrize("skip_z", [False, True])
+@pytest.mark.parametrize("size", [16, 64])
+def test_biggan(size: int, skip_z: bool, classes: int, shared_embedding: int, spectral: bool) -> None:
+    network = SNGANGenerator(
+        latent_channels=15,
+        out_channels=5,
+        width=8,
+        size=size,
+        classes=classes,
+        shared_embedding=shared_embedding,
+        skip_z=skip_z,
+        spectral=spectral,
+        init="orthogonal",
+    )
+    output = network(torch.randn(3, 15), LABELS if classes else None)
+    assert output.shape == (3, 5, size, size)
+    assert output.abs().max() <= 1
+    learn(network, output)
+
+
+@pytest.mark.parametrize(("classes", "shared"), [(0, 0), (3, 0), (3, 2)])
+def test_each_block_is_told_its_part_of_the_latents_and_the_class(classes: int, shared: int) -> None:
+    """Figure 15: the first chunk starts the image, each other one joins the class on its way to a block's norms."""
+    network = SNGANGenerator(
+        latent_channels=12, width=4, size=32, classes=classes, shared_embedding=shared, skip_z=True
+    ).eval()
+    told: dict[str, list[Tensor]] = {}
+    for name, module in network.named_modules():
+        if name == "project" or name.endswith(("norm1", "norm2")):
+            module.register_forward_hook(lambda _, given, __, name=name: told.setdefault(name, []).append(given[-1]))
+    latents = torch.arange(36.0).reshape(3, 12)
+    labels = torch.tensor([2, 0, 1]) if classes else None
+    network(latents, labels)
+    kind = torch.zeros(3, 0)
+    if classes:
+        kind = network.shared_embedding.weight[labels] if shared else torch.eye(3)[labels]
+    assert told.keys() == {"project"} | {f"blocks.{i}.norm{k}" for i in range(3) for k in (1, 2)}
+    assert torch.equal(told["project"][0], latents[:, :3])
+    for i in range(3):
+        chunk = latents[:, 3 * i + 3 : 3 * i + 6]
+        expected = sorted(torch.cat([kind, chunk], 1)[0].tolist())
+        for norm in ("norm1", "norm2"):
+            (found,) = told[f"blocks.{i}.{norm}"]
+            assert sorted(found[0].tolist()) == expected and found.shape == (3, 3 + kind.shape[1])
+
+
+def test_a_shared_embedding_alone_says_the_class() -> None:
+    network = SNGANGenerator(latent_channels=5, width=4, size=16, classes=3, shared_embedding=2)
+    told: list[Tensor] = []
+    for block in network.blocks:
+        block.norm1.register_forward_hook(lambda _, given, __: told.append(given[-1]))
+    network(torch.randn(3, 5), LABELS)
+    assert network.project.in_features == 5 and len(told) == 2
+    assert all(torch.equal(given, network.shared_embedding.weight[LABELS]) for given in told)
+
+
+def test_biggan_draws_the_class_that_was_asked_for() -> None:
+    """Each image depends on its own class alone; another class or another chunk makes another image."""
+    network = SNGANGenerator(latent_channels=6, width=8, size=16, classes=3, **BIGGAN)  # type: ignore[arg-type]
+    set_inference_mode(network, normalisation="eval", dropout=False)
+    latents = torch.randn(1, 6).expand(3, 6)
+    together = network(latents, torch.tensor([0, 1, 2]))
+    for label, image in enumerate(together):
+        torch.testing.assert_close(network(latents[:1], torch.tensor([label]))[0], image)
+    assert (together[0] - together[1]).abs().max() > 1e-3 < (together[1] - together[2]).abs().max()
+    for chunk in range(3):
+        changed = latents[:1].clone()
+        changed[:, 2 * chunk] += 1
+        assert (network(changed, torch.tensor([0])) - together[:1]).abs().max() > 1e-3
+
+
+def test_biggan_starts_with_orthogonal_weights() -> None:
+    """Of each layer, and the class's vectors; spectral norm then changes none of them."""
+    network = SNGANGenerator(latent_channels=12, width=16, classes=3, attention_px=8, spectral=True, **BIGGAN)  # type: ignore[arg-type]
+    weights = [p for name, p in network.named_parameters() if p.ndim > 1]
+    for weight in weights:
+        singular = torch.linalg.svdvals(weight.flatten(1))
+        torch.testing.assert_close(singular, torch.ones_like(singular), rtol=0, atol=1e-4)
+    assert any(weight is network.shared_embedding.weight for weight in weights)
+
+
+def test_options_of_biggan_leave_the_plain_network_as_it_was() -> None:
+    """Checkpoints from before there were any are read."""
+    names = set(SNGANGenerator(width=4, size=16, classes=2).state_dict())
+    norms = [f"norm{k}.{rest}" for k in (1, 2) for rest in ("gain", "bias", *(f"norm.{n}" for n in RUNNING))]
+    convolutions = [f"{layer}.{rest}" for layer in ("conv1", "conv2", "shortcut") for rest in ("weight", "bias")]
+    expected = {f"blocks.{i}.{name}" for i in range(2) for name in (*norms, *convolutions)}
+    expected |= {f"{layer}.{rest}" for layer in ("project", "head", "norm") for rest in ("weight", "bias")}
+    assert names == expected | {f"norm.{name}" for name in RUNNING}
+
+
+RUNNING = ("running_mean", "running_var", "num_batches_tracked")
+
+
+def test_biggan_refuses_what_it_cannot_take() -> None:
+    for size, channels, message in (
+        (32, 130, r"first layer and 3 blocks: a multiple of 4, such as 128 or 132, got 130"),
+        (256, 128, r"6 blocks: a multiple of 7, such as 126 or 133, got 128"),
+        (16, 2, r"2 blocks: a multiple of 3, such as 3, got 2"),
+    ):
+        with pytest.raises(InputError, match=message):
+            SNGANGenerator(size=size, latent_channels=channels, skip_z=True)
+    for classes, channels in ((0, 128), (3, -1)):
+        with pytest.raises(InputError, match=f"got {channels} with {classes} classes"):
+            SNGANGenerator(classes=classes, shared_embedding=channels)
+    with pytest.raises(InputError, match='"xavier" or "orthogonal", got \'he\''):
+        SNGANGenerator(init="he")  # type: ignore[arg-type]
+    network = SNGANGenerator(latent_channels=4, width=4, classes=3, shared_embedding=2, skip_z=True)
+    with pytest.raises(InputError, match="3 classes: expected the class ids of 2 samples"):
+        network(torch.randn(2, 4))
+    with pytest.raises(InputError, match="from 0 to 2, got 3"):
+        network(torch.randn(2, 4), torch.tensor([0, 3]))
+
+
 def test_sngan_spectral_norm_leaves_batch_norms_alone() -> None:
     network = SNGANGenerator(latent_channels=4, width=8, size=16, classes=3, attention_px=8, spectral=True)
     plain = {name for name, _ in network.named_parameters() if "original" not in name}
@@ -228,7 +347,7 @@ def test_class_ids_are_checked(kind: type[nn.Module]) -> None:
 @pytest.mark.parametrize("kind", [DCGANGenerator, SNGANGenerator, MLPGenerator])
 def test_built_on_meta_and_filled(kind: type[nn.Module]) -> None:
     """As generators are read from folders."""
-    more = {"attention_px": 16, "spectral": True} if kind is SNGANGenerator else {}
+    more = {"attention_px": 16, "spectral": True, **BIGGAN} if kind is SNGANGenerator else {}
     network = kind(latent_channels=4, out_channels=3, width=4, classes=3, **more).eval()
     with torch.device("meta"):
         twin = kind(**network.arguments).eval()

@@ -7,7 +7,7 @@ from torch import nn
 
 from i2i.errors import InputError
 from i2i.layers.conv import add_spectral_norm, conv_block
-from i2i.layers.init import init_small, init_weights, init_xavier
+from i2i.layers.init import init_orthogonal, init_residual, init_small, init_weights, init_xavier
 from i2i.layers.resample import upsample_conv
 
 
@@ -117,3 +117,28 @@ def test_resize_convolution_against_interpolate(size: tuple[int, int]) -> None:
 def test_unknown_upsampling_is_refused() -> None:
     with pytest.raises(InputError, match="got 'bicubic'"):
         upsample_conv(1, 1, kernel_size=4, upsampling="bicubic", bias=True)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [nn.Conv2d(4, 7, 3), nn.Conv2d(2, 40, 3), nn.Linear(6, 50), nn.Linear(50, 6), nn.Embedding(5, 9)],
+    ids=lambda m: f"{type(m).__name__} {tuple(m.weight.shape)}",
+)
+def test_orthogonal_weights_by_their_singular_values(layer: nn.Module) -> None:
+    """All are 1; and no two draws are alike."""
+    assert init_orthogonal(layer) is layer
+    first = layer.weight.detach().clone()
+    singular = torch.linalg.svdvals(first.flatten(1))
+    torch.testing.assert_close(singular, torch.ones_like(singular), rtol=0, atol=1e-5)
+    assert not init_orthogonal(layer).weight.allclose(first)
+    assert getattr(layer, "bias", None) is None or not layer.bias.any()
+
+
+def test_initial_weights_of_residual_networks_have_names() -> None:
+    layer = nn.Linear(3, 3)
+    before = layer.weight.detach().clone()
+    assert torch.equal(init_residual(layer, "xavier").weight, before)
+    init_residual(layer, "orthogonal")
+    torch.testing.assert_close(layer.weight @ layer.weight.T, torch.eye(3))
+    with pytest.raises(InputError, match='"xavier" or "orthogonal", got \'kaiming\''):
+        init_residual(layer, "kaiming")  # type: ignore[arg-type]

@@ -19,6 +19,7 @@ from i2i.layers.norm import (
     InstanceNorm2d,
     PixelNorm,
     SyncBatchNorm2d,
+    VectorConditionalBatchNorm2d,
     adaptive_instance_norm,
     make_norm,
     set_inference_mode,
@@ -236,6 +237,18 @@ def test_class_conditional_batch_norm() -> None:
     layer(x, classes).square().sum().backward()
     assert layer.gain.grad is not None
     assert layer.gain.grad.any(1).tolist() == [True, False, True]
+
+
+def test_batch_norm_told_by_a_vector() -> None:
+    layer = VectorConditionalBatchNorm2d(4, condition_channels=3)
+    x, told = 3 + torch.randn(5, 4, 2, 6), torch.randn(5, 3)
+    weights = [parameter.detach().numpy() for linear in (layer.gain, layer.bias) for parameter in linear.parameters()]
+    gain, bias = (told.numpy() @ weights[i].T + weights[i + 1] for i in (0, 2))
+    expected = normalised(x, (0, 2, 3)) * (1 + gain[:, :, None, None]) + bias[:, :, None, None]
+    np.testing.assert_allclose(layer(x, told).detach(), expected, atol=1e-5)
+    nn.init.zeros_(layer.gain.bias)
+    nn.init.zeros_(layer.bias.bias)
+    np.testing.assert_allclose(layer(x, 0 * told).detach(), normalised(x, (0, 2, 3)), atol=1e-5)
 
 
 def test_dropout_stays_on_only_where_asked() -> None:
