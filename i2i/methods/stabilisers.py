@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from i2i.errors import InputError
-from i2i.methods.base import Batch, Losses, Method, Outputs, StandIn
+from i2i.losses.orthogonal import orthogonal_penalty, orthogonal_weights
+from i2i.methods.base import Batch, Losses, Method, Outputs, StandIn, unwrapped
 from i2i.methods.pool import Pool
 
 
@@ -195,6 +196,31 @@ class _Mean:
     def squared_distance(self, tensors: list[Tensor]) -> Tensor:
         pairs = zip(tensors, self.tensors, strict=True)
         return torch.stack([(tensor - mean.to(tensor.device)).square().sum() for tensor, mean in pairs]).sum()
+
+
+class OrthogonalRegularisation(Stabiliser):
+    """The generators pay for filters that are not at right angles, so that they draw well from truncated latents, too.
+
+    Adds β Σ_W ‖WᵀW ⊙ (1 − I)‖²_F to their loss (Brock et al. 2019, arXiv:1809.11096, eq. 3), W being the weight of each
+    convolution and linear layer; see `orthogonal_weights`. Computed in fp32 under any precision.
+
+    Args:
+        weight: β, at least 0, else InputError; the paper's is 1e-4.
+    """
+
+    def __init__(self, method: Method, *, weight: float = 1e-4) -> None:
+        super().__init__(method)
+        if not 0 <= weight < math.inf:
+            raise InputError(f"expected the weight of orthogonality to be at least 0 and finite, got {weight}")
+        self.weight = weight
+
+    def generator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
+        losses = super().generator_losses(batch, out, step)
+        weights = [weight for network in self.generators.values() for weight in orthogonal_weights(unwrapped(network))]
+        if not weights:
+            return losses
+        penalty = self.weight * torch.stack([orthogonal_penalty(weight) for weight in weights]).sum()
+        return replace(losses, terms={**losses.terms, "orthogonality": penalty})
 
 
 class Replay(Stabiliser):

@@ -18,7 +18,13 @@ from i2i.methods.adaptive import AdaptiveAugmentation
 from i2i.methods.base import Method
 from i2i.methods.gan import GAN
 from i2i.methods.shared import has_batch_norm, penalty_remarks
-from i2i.methods.stabilisers import HistoricalAveraging, InstanceNoise, Replay, WeightClipping
+from i2i.methods.stabilisers import (
+    HistoricalAveraging,
+    InstanceNoise,
+    OrthogonalRegularisation,
+    Replay,
+    WeightClipping,
+)
 from i2i.methods.unrolled import Unrolled
 from i2i.training.config import TrainingSettings
 
@@ -53,6 +59,8 @@ class Stabilisers:
         replay: how many samples of earlier steps are kept to be shown to the discriminator again; 0: none.
         weight_clipping: the discriminator's weights are held within this of 0, as the first WGAN's, 0.01; None: free.
         history_weight: of the distance of both networks' weights from their mean over the past; 0: none.
+        orthogonal_weight: of how far the generator's filters are from being at right angles, so that it draws well from
+            truncated latents, too; 1e-4 in BigGAN's paper. 0: none.
         unrolled_steps: how many steps of the discriminator the generator looks ahead; 0: none.
         unrolled_learning_rate: of those steps, which are plain gradient descent.
     """
@@ -70,11 +78,13 @@ class Stabilisers:
     replay: int = 0
     weight_clipping: float | None = None
     history_weight: float = 0.0
+    orthogonal_weight: float = 0.0
     unrolled_steps: int = 0
     unrolled_learning_rate: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("feature_matching_weight", "instance_noise", "history_weight", "replay", "unrolled_steps"):
+        at_least_0 = "feature_matching_weight instance_noise history_weight orthogonal_weight replay unrolled_steps"
+        for name in at_least_0.split():
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"--{name.replace('_', '-')} must be at least 0, and is {getattr(self, name)}.")
         for name in ("ada_ramp_images", "instance_noise_until", "weight_clipping", "unrolled_learning_rate"):
@@ -171,6 +181,8 @@ class Stabilisers:
             method = WeightClipping(method, limit=self.weight_clipping)
         if self.history_weight:
             method = HistoricalAveraging(method, weight=self.history_weight)
+        if self.orthogonal_weight:
+            method = OrthogonalRegularisation(method, weight=self.orthogonal_weight)
         if self.instance_noise:
             noisy_steps = max(1, round(self.instance_noise_until * training.steps))
             method = InstanceNoise(method, deviation=self.instance_noise, steps=noisy_steps)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -19,7 +20,14 @@ from i2i.losses.penalties import Penalties
 from i2i.methods.adaptive import AdaptiveAugmentation
 from i2i.methods.base import Batch, Losses, Method, Outputs, in_full_precision, unwrapped
 from i2i.methods.gan import GAN
-from i2i.methods.stabilisers import HistoricalAveraging, InstanceNoise, Replay, Stabiliser, WeightClipping
+from i2i.methods.stabilisers import (
+    HistoricalAveraging,
+    InstanceNoise,
+    OrthogonalRegularisation,
+    Replay,
+    Stabiliser,
+    WeightClipping,
+)
 from i2i.methods.unrolled import Unrolled
 
 
@@ -312,6 +320,32 @@ def test_history_by_hand_over_three_steps() -> None:
     assert history("discriminators").item() == pytest.approx(0.5 * (2 - (1 + 4 + 7) / 3) ** 2)
 
 
+def test_filters_that_are_not_at_right_angles_cost_the_generators() -> None:
+    gan = point_gan()
+    method, batch = OrthogonalRegularisation(gan, weight=0.25), points()
+    generator = gan.generators["generator"]
+    expected = 0.0
+    for name, weight in generator.named_parameters():
+        if name.endswith("weight"):
+            products = weight.detach().numpy() @ weight.detach().numpy().T
+            expected += 0.25 * ((products - np.diag(np.diag(products))) ** 2).sum()
+    out = method.translate(batch, 0)
+    plain = gan.generator_losses(batch, out, 0)
+    losses = method.generator_losses(batch, out, 0)
+    assert losses.terms.keys() == {*plain.terms, "orthogonality"}
+    assert losses.terms["orthogonality"].item() == pytest.approx(expected) and expected > 0.01
+    assert losses.terms["adversarial"].item() == plain.terms["adversarial"].item()
+    assert "orthogonality" not in method.discriminator_losses(batch, out, 0).terms
+    losses.terms["orthogonality"].backward()
+    assert all(p.grad is not None and p.grad.any() for name, p in generator.named_parameters() if "weight" in name)
+    assert all(p.grad is None for p in gan.discriminators["discriminator"].parameters())
+
+
+def test_nothing_to_be_at_right_angles() -> None:
+    method = OrthogonalRegularisation(Game(), weight=1.0)
+    assert method.generator_losses(game_batch(2.0), method.translate(game_batch(2.0), 0), 0).terms.keys() == {"value"}
+
+
 class Labelled(Game):
     """Notes what belongs together."""
 
@@ -463,6 +497,8 @@ def test_some_objectives_have_no_signs_to_go_by(name: Any) -> None:
         (lambda: WeightClipping(Game(), limit=NAN), "limit above 0, got nan"),
         (lambda: HistoricalAveraging(Game(), weight=-1), "at least 0 and finite, got -1"),
         (lambda: HistoricalAveraging(Game(), weight=NAN), "at least 0 and finite, got nan"),
+        (lambda: OrthogonalRegularisation(Game(), weight=-1), "at least 0 and finite, got -1"),
+        (lambda: OrthogonalRegularisation(Game(), weight=NAN), "at least 0 and finite, got nan"),
         (lambda: Replay(Game(), capacity=-1), "0 items or more, got -1"),
         (lambda: InstanceNoise(Game(), deviation=-0.1, steps=5), "got -0.1 over 5"),
         (lambda: InstanceNoise(Game(), deviation=NAN, steps=5), "got nan over 5"),

@@ -8,7 +8,7 @@ from i2i.errors import InputError
 from i2i.generators import DCGANGenerator
 from i2i.losses.penalties import Penalties
 from i2i.methods.adaptive import AdaptiveAugmentation
-from i2i.methods.stabilisers import InstanceNoise
+from i2i.methods.stabilisers import InstanceNoise, OrthogonalRegularisation
 from i2i.training.config import TrainingSettings
 from i2i.training.stabilisers import Stabilisers, images_shown
 
@@ -36,6 +36,8 @@ def networks(**options: object) -> tuple[nn.Module, nn.Module]:
         ({"instance_noise_until": 0.0}, "--instance-noise-until"),
         ({"instance_noise": -0.1}, "--instance-noise "),
         ({"unrolled_steps": -1}, "--unrolled-steps"),
+        ({"orthogonal_weight": -1e-4}, "--orthogonal-weight"),
+        ({"orthogonal_weight": float("nan")}, "--orthogonal-weight"),
         ({"real_label": 0.9, "objective": "hinge"}, "real"),
     ],
 )
@@ -82,6 +84,13 @@ def test_noise_lasts_for_a_share_of_the_run(until: float, steps: int) -> None:
     settings = Stabilisers(instance_noise=0.2, instance_noise_until=until)
     _, method = settings.steadied(*networks(), training=TRAINING)
     assert isinstance(method, InstanceNoise) and (method.deviation, method.steps) == (0.2, steps)
+
+
+def test_orthogonal_regularisation_of_a_weight() -> None:
+    _, method = Stabilisers(orthogonal_weight=3e-4).steadied(*networks(), training=TRAINING)
+    assert isinstance(method, OrthogonalRegularisation) and method.weight == 3e-4
+    gan, method = Stabilisers().steadied(*networks(), training=TRAINING)
+    assert method is gan
 
 
 def test_adaptive_augmentation_takes_a_tenth_of_the_run() -> None:

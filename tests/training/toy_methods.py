@@ -25,7 +25,13 @@ from i2i.losses.penalties import Penalties
 from i2i.methods.adaptive import AdaptiveAugmentation
 from i2i.methods.base import Batch, Losses, Method, Outputs
 from i2i.methods.gan import GAN
-from i2i.methods.stabilisers import HistoricalAveraging, InstanceNoise, Replay, WeightClipping
+from i2i.methods.stabilisers import (
+    HistoricalAveraging,
+    InstanceNoise,
+    OrthogonalRegularisation,
+    Replay,
+    WeightClipping,
+)
 from i2i.methods.unrolled import Unrolled
 from i2i.training.config import TrainingSettings
 from i2i.training.loop import RunResult, train
@@ -150,6 +156,7 @@ TOYS: dict[str, Callable[[], Method]] = {
     "smoothed_r1": lambda: ToyGAN(objective=NonSaturating(real_label=0.9), penalties=Penalties(r1=1.0)),
     "clipping": lambda: WeightClipping(ToyGAN(objective=Wasserstein()), limit=0.3),
     "history": lambda: HistoricalAveraging(ToyGAN(), weight=0.1),
+    "orthogonal": lambda: OrthogonalRegularisation(ToyGAN(), weight=0.1),
     "noise": lambda: InstanceNoise(ToyGAN(penalties=Penalties(r1=1.0)), deviation=0.2, steps=3),
     "adaptive": adaptive,
     "matching": lambda: ToyGAN(feature_matching_weight=1.0),
