@@ -16,11 +16,12 @@ from i2i.generators import DCGANGenerator
 from i2i.layers.minibatch import Minibatch
 from i2i.layers.norm import Norm
 from i2i.layers.resample import Upsampling
+from i2i.methods.base import Method
 from i2i.methods.gan import GAN
 from i2i.training.config import TrainingSettings
 from i2i.training.drawing_data import DrawingData, DrawingTask, drawing_task
 from i2i.training.drawing_figures import Examiner
-from i2i.training.loop import PATIENCE, Examine, check_start, limit_threads, on_cpu, train
+from i2i.training.loop import PATIENCE, Examine, RunResult, check_start, limit_threads, on_cpu, train
 from i2i.training.report import RunFacts, figures_of, print_figures, recorded
 from i2i.training.stabilisers import Stabilisers
 
@@ -122,18 +123,57 @@ def run_drawing(settings: DrawingSettings, *, title: str, game: Callable[..., GA
     Raises:
         InputError: something cannot be used; all of it is said before anything is trained.
     """
-    training, stabilisers, out = settings.training, settings.stabilisers, settings.out
-    limit_threads(training)
-    # The first process makes and checks the data, and the others find it in the cache.
-    with PartialState(cpu=on_cpu(training), timeout=PATIENCE).main_process_first():
-        task = drawing_task(settings.images)
+    task = find_task(settings)
+    drawing = plan_drawing(settings, task=task, title=title, game=game)
+    examiner, baselines = examine_reals(settings, task=task, about=drawing.facts.about)
+    drawing = replace(drawing, facts=replace(drawing.facts, baselines=baselines, compare=settings.compare))
+    result = draw(drawing, task=task, examine=examiner.of(drawing.gan) if examiner else None)
+    tell(result, out=drawing.out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """A call of the training loop that nothing speaks against.
+
+    Attributes:
+        gan: the game of the two networks by itself.
+        method: the same, with all that steadies it around.
+        training: settings of the loop.
+        out: where the loop writes.
+        facts: for the report, but for what it is held against.
+    """
+
+    gan: GAN
+    method: Method
+    training: TrainingSettings
+    out: Path
+    facts: RunFacts
+
+
+def find_task(settings: DrawingSettings) -> DrawingTask:
+    """Find and check the images; the first process makes built-in ones, and the others find them in the cache."""
+    limit_threads(settings.training)
+    with PartialState(cpu=on_cpu(settings.training), timeout=PATIENCE).main_process_first():
+        return drawing_task(settings.images)
+
+
+def plan_drawing(settings: DrawingSettings, *, task: DrawingTask, title: str, game: Callable[..., GAN]) -> Drawing:
+    """Make networks and method, and refuse all that `draw` would refuse.
+
+    Args:
+        task: what the networks are made for; only its size may be another than the settings'.
+        title, game: as of `run_drawing`.
+
+    Raises:
+        InputError: something cannot be used.
+    """
+    training, stabilisers = settings.training, settings.stabilisers
+    if training.best_metric not in (None, "swd", "variety"):
+        raise InputError(f"--best-metric {training.best_metric} is not one to choose by: give swd or variety.")
     torch.manual_seed(training.seed)
     generator, discriminator = settings.networks.make(task)
     stabilisers.check(discriminator, training=training)
     gan, method = stabilisers.steadied(generator, discriminator, training=training, class_names=task.classes, game=game)
-    if training.best_metric not in (None, "swd", "variety"):
-        raise InputError(f"--best-metric {training.best_metric} is not one to choose by: give swd or variety.")
-
     remarks = stabilisers.remarks(
         discriminator,
         images=len(task.training),  # type: ignore[arg-type]
@@ -146,25 +186,49 @@ def run_drawing(settings: DrawingSettings, *, title: str, game: Callable[..., GA
         settings=recorded(settings),
         fingerprint=task.fingerprint,
     )
-    check_start(settings=training, out=out, facts=facts)
-    is_main = PartialState().is_main_process
-    examine: Examine | None = None
-    if is_main:
-        print(facts.about)
-        compared = figures_of(settings.compare, fingerprint=task.fingerprint)
-        examiner = Examiner(task, out=out)
-        facts = replace(facts, baselines=examiner.baselines() | compared, compare=settings.compare)
-        examine = examiner.of(gan)
-    result = train(
-        method=method,
+    check_start(settings=training, out=settings.out, facts=facts)
+    return Drawing(gan=gan, method=method, training=training, out=settings.out, facts=facts)
+
+
+def examine_reals(
+    settings: DrawingSettings, *, task: DrawingTask, about: str
+) -> tuple[Examiner | None, dict[str, dict[str, float]]]:
+    """Say what is learnt from, and measure what a run is held against: real images, their mean, and other runs.
+
+    Only the first process does, and has an examiner.
+
+    Raises:
+        InputError: another run cannot be compared.
+    """
+    if not PartialState().is_main_process:
+        return None, {}
+    print(about)
+    compared = figures_of(settings.compare, fingerprint=task.fingerprint)
+    examiner = Examiner(task, out=settings.out)
+    return examiner, examiner.baselines() | compared
+
+
+def draw(drawing: Drawing, *, task: DrawingTask, examine: Examine | None) -> RunResult:
+    """Play the game, or go on with it.
+
+    Args:
+        task: its images.
+        examine: takes figures at the end, in the first process.
+    """
+    return train(
+        method=drawing.method,
         training_data=task.training,
         validation_data=task.held_out,
         specs={"generator": GeneratorSpec(input=None, output=task.output, classes=task.classes or None)},
-        settings=training,
-        out=out,
-        facts=facts,
+        settings=drawing.training,
+        out=drawing.out,
+        facts=drawing.facts,
         examine=examine,
     )
-    if is_main:
+
+
+def tell(result: RunResult, *, out: Path) -> None:
+    """Print how well it went, and where to look."""
+    if PartialState().is_main_process:
         print_figures(result.metrics, result.baselines)
         print(f"Look at {out / 'samples.png'} and {out / 'report.html'}")
