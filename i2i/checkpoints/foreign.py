@@ -14,7 +14,17 @@ from torch import Tensor, nn
 
 from i2i.checkpoints.layouts import FAMILIES
 from i2i.checkpoints.layouts.layout import Family, Finding, Layout, MissingTensor, WeightFile
-from i2i.checkpoints.store import CONFIG, WEIGHTS, GeneratorSpec, ImageSide, find_generator, load_generator
+from i2i.checkpoints.store import (
+    CONFIG,
+    WEIGHTS,
+    GeneratorSpec,
+    ImageSide,
+    find_generator,
+    is_discriminator,
+    load_discriminator,
+    load_generator,
+)
+from i2i.discriminators import DISCRIMINATORS
 from i2i.errors import InputError
 from i2i.generators import GENERATORS, SPADEGenerator, StyleEncoder
 from i2i.state_dicts import WRAPPERS, read_state_dict
@@ -57,7 +67,8 @@ def open_checkpoint(path: str | Path, *, style_encoder: str | Path | None = None
 
     Args:
         path: a weight file (.pth, .pt, .ckpt, .safetensors), or a generator's folder of ours (or the weights in
-            it). Only tensors are ever unpickled. Weights of any floating-point type become float32.
+            it), or a discriminator's file of ours. Only tensors are ever unpickled. Weights of any floating-point type
+            become float32.
         style_encoder: a file with the style encoder that was trained with the generator at `path`, which becomes its
             part; SPADE keeps the two apart.
         overrides: arguments of the network's constructor that replace what was read from the tensors,
@@ -75,7 +86,12 @@ def open_checkpoint(path: str | Path, *, style_encoder: str | Path | None = None
     path = Path(path)
     if path.name == WEIGHTS and (path.parent / CONFIG).exists():
         path = path.parent
-    checkpoint = _open_ours(path, overrides) if path.is_dir() else _open_foreign(path, overrides)
+    if path.is_dir():
+        checkpoint = _open_ours(path, overrides)
+    elif is_discriminator(path):
+        checkpoint = _open_our_discriminator(path, overrides)
+    else:
+        checkpoint = _open_foreign(path, overrides)
     if style_encoder is not None:
         _attach_style_encoder(checkpoint, Path(style_encoder))
     return checkpoint
@@ -107,17 +123,32 @@ def _open_ours(path: Path, overrides: dict[str, Any]) -> Checkpoint:
     folder = find_generator(path)
     network, spec = load_generator(folder)
     name = next(name for name, kind in GENERATORS.items() if type(network) is kind)
-    arguments: dict[str, Any] = vars(network)["arguments"]
     file = WeightFile(path=folder / WEIGHTS, tensors=network.state_dict())
-    layout = Layout(
-        family=f"i2i {name}",
-        network=type(network),
-        findings=tuple(Finding(name=n, value=value, source=f"{CONFIG} says so") for n, value in arguments.items()),
-        keys={key: key for key in file.tensors},
-    )
+    layout = _our_layout(file, network, family=f"i2i {name}", source=f"{CONFIG} says so")
     findings = _complete(file, layout, overrides)
     return Checkpoint(
         path=folder, family=layout.family, network=_build(file, layout, findings), spec=spec, findings=findings
+    )
+
+
+def _open_our_discriminator(path: Path, overrides: dict[str, Any]) -> Checkpoint:
+    network = load_discriminator(path)
+    name = next(name for name, kind in DISCRIMINATORS.items() if type(network) is kind)
+    file = WeightFile(path=path, tensors=network.state_dict())
+    layout = _our_layout(file, network, family=f"i2i {name} discriminator", source="the file's header says so")
+    findings = _complete(file, layout, overrides)
+    network = _build(file, layout, findings)
+    return Checkpoint(path=path, family=layout.family, network=network, spec=None, findings=findings)
+
+
+def _our_layout(file: WeightFile, network: nn.Module, *, family: str, source: str) -> Layout:
+    """The layout of a file whose tensors are called as the network's are."""
+    arguments: dict[str, Any] = vars(network)["arguments"]
+    return Layout(
+        family=family,
+        network=type(network),
+        findings=tuple(Finding(name=name, value=value, source=source) for name, value in arguments.items()),
+        keys={key: key for key in file.tensors},
     )
 
 

@@ -3,6 +3,9 @@
 - `generator.safetensors`: the weights
 - `config.json`: the network's name and arguments, and the images it speaks
 - `README.md`: the model card that the Hugging Face Hub shows
+
+A run keeps its discriminators as well, each in one file, `discriminators/<name>.safetensors`, whose header says which
+network it is.
 """
 
 import json
@@ -17,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from i2i import __version__
+from i2i.discriminators import DISCRIMINATORS
 from i2i.errors import InputError
 from i2i.files import replacing
 from i2i.generators import GENERATORS
@@ -26,6 +30,10 @@ FORMAT = 1
 WEIGHTS = "generator.safetensors"
 CONFIG = "config.json"
 CARD = "README.md"
+
+JUDGES = "discriminators"
+"""Folder of a run that its discriminators lie in."""
+HEADER = "i2i"  # entry of a discriminator's safetensors header
 
 ImageDtype = Literal["uint8", "uint16", "float32", "any"]
 
@@ -201,16 +209,98 @@ def load_generator(folder: str | Path) -> tuple[nn.Module, GeneratorSpec]:
     folder = Path(folder)
     tensors = _read_weights(folder / WEIGHTS)
     network, spec = _build(folder / CONFIG, most=sum(tensor.numel() for tensor in tensors.values()))
-    expected = network.state_dict()
-    faults = _differences(expected=expected, found=tensors)
-    if faults:
-        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise InputError(
-            f"{folder / WEIGHTS} does not fit the network in {CONFIG}: {'; '.join(faults[:3])}{more}. "
-            "The two files must come from the same run: copy the folder again, whole"
-        )
-    network.load_state_dict({key: tensors[key].to(like.dtype) for key, like in expected.items()}, assign=True)
+    _assign(
+        network,
+        tensors,
+        misfit=f"{folder / WEIGHTS} does not fit the network in {CONFIG}",
+        remedy="The two files must come from the same run: copy the folder again, whole",
+    )
     return network.eval(), spec
+
+
+def save_discriminator(file: str | Path, *, network: nn.Module) -> None:
+    """Write a discriminator as one file that says which network it holds; complete or absent, as a generator's.
+
+    Args:
+        file: <name>.safetensors; folders are made, an older file is replaced.
+        network: a discriminator whose class is in `i2i.discriminators.DISCRIMINATORS`, on any device, not wrapped.
+
+    Raises:
+        InputError: the network's class is in no list, or the file cannot be written.
+    """
+    name = next((name for name, kind in DISCRIMINATORS.items() if type(network) is kind), None)
+    if name is None:
+        raise InputError(
+            f"{type(network).__name__} is none of the discriminators that can be stored "
+            f"({', '.join(DISCRIMINATORS)}); unwrap the network, or add its class to DISCRIMINATORS"
+        )
+    header = {"format": FORMAT, "i2i_version": __version__, "network": name, "arguments": network.arguments}
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
+    # One entry alone: safetensors writes several in any order, and equal runs would write unequal files.
+    _write(Path(file), safetensors.torch.save(tensors, metadata={HEADER: json.dumps(header, allow_nan=False)}))
+
+
+def load_discriminator(path: str | Path) -> nn.Module:
+    """Build the discriminator that a file holds.
+
+    Args:
+        path: written by `save_discriminator`, or the folder of a run with one discriminator.
+
+    Returns:
+        The network, on the CPU and in eval mode. torch's random numbers are untouched.
+
+    Raises:
+        InputError: no such file, several, or none of a discriminator of ours; it is garbled, or a tensor is missing,
+            left over or of the wrong shape. The message names the file.
+    """
+    file = _find_discriminator(Path(path))
+    if not is_discriminator(file):
+        raise InputError(
+            f"{file} is no discriminator that a run of i2i wrote, or is damaged: expected "
+            f"<run>/{JUDGES}/<name>.safetensors, whole; `i2i inspect` says what other files hold"
+        )
+    tensors = _read_weights(file)
+    header = _parse_json(file, _header(file)[HEADER])
+    try:
+        name, arguments = header["network"], header["arguments"]
+    except KeyError as error:
+        raise InputError(f"{file} lacks {error} in its header; copy it again, whole") from error
+    most = sum(tensor.numel() for tensor in tensors.values())
+    network = _construct(file, DISCRIMINATORS, name=name, arguments=arguments, most=most)
+    _assign(network, tensors, misfit=f"{file} does not fit the network in its own header")
+    return network.eval()
+
+
+def is_discriminator(path: Path) -> bool:
+    """Whether a file is one that `save_discriminator` wrote, as far as its header can be read."""
+    return HEADER in _header(path)
+
+
+def _header(file: Path) -> dict[str, str]:
+    """What stands in the header of a safetensors file; nothing where it is no such file."""
+    try:
+        with safetensors.safe_open(file, framework="pt") as opened:
+            return opened.metadata() or {}
+    except (OSError, safetensors.SafetensorError):
+        return {}
+
+
+def _find_discriminator(path: Path) -> Path:
+    if not path.is_dir():
+        if not path.exists():
+            raise InputError(f"{path} does not exist; expected a discriminator's file, or a run's folder")
+        return path
+    folder = path / JUDGES if (path / JUDGES).is_dir() else path
+    found = sorted(folder.glob("[!.]*.safetensors"))
+    found = [file for file in found if file.name != WEIGHTS]
+    if not found:
+        raise InputError(
+            f"{path} holds no discriminator: expected {JUDGES}/<name>.safetensors in it, as runs write it from now on; "
+            "an older run writes it too once it is gone on with"
+        )
+    if len(found) > 1:
+        raise InputError(f"{path} holds several discriminators; give one of: {', '.join(map(str, found))}")
+    return found[0]
 
 
 def find_generator(path: str | Path) -> Path:
@@ -262,17 +352,7 @@ def _build(file: Path, *, most: int) -> tuple[nn.Module, GeneratorSpec]:
         raise InputError(f"{file} lacks {error}; copy the generator's folder again, whole") from error
     except (TypeError, ValueError) as error:
         raise InputError(f"{file} is garbled: {error}; copy the generator's folder again, whole") from error
-    if name not in list(GENERATORS):  # a list, for a garbled name may be unhashable
-        raise InputError(
-            f"{file} names the network {name!r}; i2i {__version__} knows {', '.join(GENERATORS)}: update i2i"
-        )
-    try:
-        if any(isinstance(value, int) and value > most for value in dict(arguments).values()):
-            raise ValueError(f"its weights are only {most} numbers")
-        with torch.device("meta"):
-            network = GENERATORS[name](**arguments)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{file}: {name} cannot be built with {arguments}: {error}; update i2i") from error
+    network = _construct(file, GENERATORS, name=name, arguments=arguments, most=most)
     try:
         check_class_names(network, spec)
     except InputError as error:
@@ -280,13 +360,43 @@ def _build(file: Path, *, most: int) -> tuple[nn.Module, GeneratorSpec]:
     return network, spec
 
 
+def _construct(file: Path, kinds: dict[str, type[nn.Module]], *, name: Any, arguments: Any, most: int) -> nn.Module:
+    """The network of that name among `kinds`, on "meta"; see `_build`."""
+    if name not in list(kinds):  # a list, for a garbled name may be unhashable
+        raise InputError(f"{file} names the network {name!r}; i2i {__version__} knows {', '.join(kinds)}: update i2i")
+    try:
+        if any(isinstance(value, int) and value > most for value in dict(arguments).values()):
+            raise ValueError(f"its weights are only {most} numbers")
+        with torch.device("meta"):
+            return kinds[name](**arguments)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{file}: {name} cannot be built with {arguments}: {error}; update i2i") from error
+
+
+def _assign(
+    network: nn.Module, tensors: dict[str, Tensor], *, misfit: str, remedy: str = "Copy the file again, whole"
+) -> None:
+    """Give a network on "meta" its weights; InputError where they are not its own."""
+    expected = network.state_dict()
+    if faults := _differences(expected=expected, found=tensors):
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise InputError(f"{misfit}: {'; '.join(faults[:3])}{more}. {remedy}")
+    network.load_state_dict({key: tensors[key].to(like.dtype) for key, like in expected.items()}, assign=True)
+
+
 def _read_config(file: Path) -> dict[str, Any]:
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        text = file.read_bytes()
     except OSError as error:
         raise InputError(
             f"{file} cannot be read ({error.strerror}); a generator's folder holds {CONFIG} and {WEIGHTS}"
         ) from error
+    return _parse_json(file, text)
+
+
+def _parse_json(file: Path, text: str | bytes) -> dict[str, Any]:
+    try:
+        config = json.loads(text)
     except ValueError as error:
         raise InputError(f"{file} is no JSON: {error}; copy the generator's folder again, whole") from error
     if not isinstance(config, dict):

@@ -120,7 +120,7 @@ def _sizing(scale: int) -> str:
 def _ready(checkpoint: Checkpoint, side_px: int | None) -> nn.Module:
     network: Any = checkpoint.network
     multiple, smallest_px = getattr(network, "size_multiple", 1), getattr(network, "smallest_px", 1)
-    only_px = getattr(network, "size_px", side_px)
+    only_px = getattr(network, "size_px", getattr(network, "size", side_px))
     if side_px is None or (side_px % multiple == 0 and side_px >= smallest_px and side_px == only_px):
         return network.train()
     if side_px != only_px:

@@ -160,7 +160,7 @@ def train(
                 value = _chosen(metrics, settings.best_metric)
                 monitor.validated(value)
                 if step > 0 and record.is_best(value, settings.best_is):
-                    record.export("best", method.generators, specs, step)
+                    record.export("best", method.generators, method.discriminators, specs, step)
         record.pictures(step, pictures)
         if metrics:
             progress.say(f"step {step}: " + "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
@@ -168,7 +168,7 @@ def train(
     def save(step: int) -> None:
         # The generators come first: a run that is killed before the state is there does this step again.
         with trainer.evaluating(specs):
-            record.export("", method.generators, specs, step)
+            record.export("", method.generators, method.discriminators, specs, step)
         own = _gather(tree_map_only(Tensor, Tensor.cpu, trainer.own_state_dict()), accelerator)
         record.flush()
         if is_main:

@@ -9,7 +9,9 @@ from typing import Any, Literal
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from i2i.checkpoints import GeneratorSpec, save_generator
+from i2i.checkpoints import GeneratorSpec, save_discriminator, save_generator
+from i2i.checkpoints.store import JUDGES
+from i2i.discriminators import DISCRIMINATORS
 from i2i.files import naming
 from i2i.methods.base import unwrapped
 from i2i.training.clock import LOG, Clock
@@ -87,12 +89,27 @@ class Record:
             return True
         return False
 
-    def export(self, folder: str, generators: dict[str, nn.Module], specs: dict[str, GeneratorSpec], step: int) -> None:
-        """Write each generator to <out>/<folder>/<name>."""
+    def export(
+        self,
+        folder: str,
+        generators: dict[str, nn.Module],
+        discriminators: dict[str, nn.Module],
+        specs: dict[str, GeneratorSpec],
+        step: int,
+    ) -> None:
+        """Write each generator to <out>/<folder>/<name>, and what judged it beside it, as it trains.
+
+        Of discriminators there is no average. One of a class of a person's own has no name to be built by, and stays
+        in the state alone.
+        """
         if self.is_main:
             for name, network in generators.items():
                 card = model_card(self.facts, step=step, metrics=self.last_metrics)
                 save_generator(self.out / folder / name, network=unwrapped(network), spec=specs[name], card=card)
+            for name, network in discriminators.items():
+                if type(unwrapped(network)) in DISCRIMINATORS.values():
+                    file = self.out / folder / JUDGES / f"{name}.safetensors"
+                    save_discriminator(file, network=unwrapped(network))
 
     def flush(self) -> None:
         if self.is_main:

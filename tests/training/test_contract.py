@@ -84,4 +84,5 @@ def test_a_frozen_network_stays_as_it_is(tmp_path: Path) -> None:
 
 def test_an_auxiliary_network_is_not_exported(tmp_path: Path) -> None:
     train_toy("auxiliary", tmp_path / "run")
-    assert {file.parent.name for file in tmp_path.rglob("*.safetensors")} == {"generator"}
+    assert {file.parent.name for file in tmp_path.rglob("*.safetensors")} == {"generator", "discriminators"}
+    assert [file.stem for file in (tmp_path / "run" / "discriminators").iterdir()] == ["discriminator"]

@@ -45,7 +45,8 @@ def test_killed_and_resumed_is_exact(two_processes: TwoProcesses) -> None:
     folder = two_processes.folder
     for found in two_processes.found:
         assert found["resumed digest"] == found["digest"]
-    for name in ("log.jsonl", "generator/generator.safetensors", "best/generator/generator.safetensors"):
+    exported = ("generator/generator.safetensors", "discriminators/discriminator.safetensors")
+    for name in ("log.jsonl", *exported, *(f"best/{file}" for file in exported)):
         assert (folder / "killed" / name).read_bytes() == (folder / "whole" / name).read_bytes()
 
 
