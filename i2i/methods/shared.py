@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from i2i.layers.minibatch import MinibatchLayer
+from i2i.layers.minibatch import MinibatchLayer, MinibatchStdDev
 from i2i.losses.penalties import Penalties
 from i2i.metrics import patch_descriptors, sliced_wasserstein
 
@@ -36,10 +36,12 @@ def penalty_remarks(penalties: Penalties, *, discriminator: nn.Module, precision
     remarks = []
     if precision != "fp32":
         remarks.append(f"Gradient penalties are computed in fp32, though the precision is {precision}.")
-    if mixes_samples(discriminator):
+    # One number for each group of samples changes their gradients little: progressive growing and StyleGAN have both.
+    told_little = any(isinstance(module, MinibatchStdDev) for module in discriminator.modules())
+    if has_batch_norm(discriminator) or (mixes_samples(discriminator) and not told_little):
         remarks.append(
             "Warning: gradient penalties are of single samples, but this discriminator mixes those of a batch: take "
-            "one without batch norm or minibatch statistics."
+            "one without batch norm or minibatch discrimination."
         )
     return remarks
 

@@ -248,16 +248,21 @@ def test_a_preview_has_a_column_for_each_class() -> None:
 
 
 @pytest.mark.parametrize(
-    ("norm", "precision", "penalties", "expected"),
+    ("norm", "minibatch", "precision", "penalties", "expected"),
     [
-        ("none", "fp32", Penalties(r1=1.0), []),
-        ("none", "bf16", Penalties(r1=1.0), ["computed in fp32, though the precision is bf16"]),
-        ("batch", "fp32", Penalties(r1=1.0), ["mixes those of a batch"]),
-        ("batch", "bf16", Penalties(), []),
+        ("none", "none", "fp32", Penalties(r1=1.0), []),
+        ("none", "none", "bf16", Penalties(r1=1.0), ["computed in fp32, though the precision is bf16"]),
+        ("batch", "none", "fp32", Penalties(r1=1.0), ["mixes those of a batch"]),
+        ("batch", "stddev", "fp32", Penalties(r1=1.0), ["mixes those of a batch"]),
+        ("none", "discrimination", "fp32", Penalties(r1=1.0), ["mixes those of a batch"]),
+        ("none", "stddev", "fp32", Penalties(r1=1.0), []),
+        ("batch", "none", "bf16", Penalties(), []),
     ],
 )
-def test_remarks_on_penalties(norm: str, precision: str, penalties: Penalties, expected: list[str]) -> None:
-    judge = DCGANDiscriminator(size=16, width=4, norm=norm)  # type: ignore
+def test_remarks_on_penalties(
+    norm: str, minibatch: str, precision: str, penalties: Penalties, expected: list[str]
+) -> None:
+    judge = DCGANDiscriminator(size=16, width=4, norm=norm, minibatch=minibatch)  # type: ignore
     remarks = penalty_remarks(penalties, discriminator=judge, precision=precision)
     assert len(remarks) == len(expected)
     assert all(part in remark for part, remark in zip(expected, remarks, strict=True))
