@@ -8,6 +8,7 @@ from i2i.discriminators.multiscale import MultiscaleDiscriminator
 from i2i.discriminators.patch import PatchDiscriminator, PixelDiscriminator
 from i2i.discriminators.progressive import ProgressiveDiscriminator
 from i2i.discriminators.sngan import SNGANDiscriminator
+from i2i.discriminators.stylegan import StyleGANDiscriminator
 from i2i.discriminators.transgan import TransGANDiscriminator
 from i2i.discriminators.unet import UNetDiscriminator
 from i2i.discriminators.vgg import VGGDiscriminator
@@ -21,6 +22,7 @@ __all__ = [
     "PixelDiscriminator",
     "ProgressiveDiscriminator",
     "SNGANDiscriminator",
+    "StyleGANDiscriminator",
     "TransGANDiscriminator",
     "UNetDiscriminator",
     "VGGDiscriminator",
@@ -35,6 +37,7 @@ DISCRIMINATORS: dict[str, type[nn.Module]] = {
     "dcgan": DCGANDiscriminator,
     "mlp": MLPDiscriminator,
     "sngan": SNGANDiscriminator,
+    "stylegan": StyleGANDiscriminator,
     "progressive": ProgressiveDiscriminator,
     "transgan": TransGANDiscriminator,
 }
