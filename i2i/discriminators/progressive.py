@@ -15,6 +15,7 @@ from i2i.layers.classes import check_classes
 from i2i.layers.equalised import EqualisedConv2d, EqualisedLinear
 from i2i.layers.growing import Growing, blend, sides_up_to, width_at
 from i2i.layers.minibatch import MinibatchStdDev
+from i2i.layers.resample import convolve_and_halve
 
 SLOPE = 0.2
 GAIN = math.sqrt(2)  # He's, before leaky ReLU
@@ -94,21 +95,32 @@ class ProgressiveDiscriminator(Growing):
         return scores + (self.embedding(labels) * features).sum(1) * self.head.scale
 
     def _enter(self, images: Tensor) -> Tensor:
-        return F.leaky_relu(self.from_rgb[str(images.shape[-1])](images), SLOPE)
+        return F.leaky_relu(self.from_rgb[str(images.shape[-1])](images), SLOPE, inplace=True)
 
 
 class _DownBlock(nn.Module):
-    """Convolves twice, then takes the mean of every 2×2 pixels: (N, in, 2H, 2W) → (N, out, H, W)."""
+    """Convolves twice, then takes the mean of every 2×2 pixels: (N, in, 2H, 2W) → (N, out, H, W).
+
+    The mean comes before the activation, as in the authors' code, whose convolution does both at once; the paper's
+    table has it behind.
+    """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.conv1 = EqualisedConv2d(in_channels, in_channels, 3, gain=GAIN)
-        self.conv2 = EqualisedConv2d(in_channels, out_channels, 3, gain=GAIN)
+        self.conv2 = _DownConv2d(in_channels, out_channels, 3, gain=GAIN)
 
     def forward(self, features: Tensor) -> Tensor:
         for conv in (self.conv1, self.conv2):
-            features = F.leaky_relu(conv(features), SLOPE)
-        return F.avg_pool2d(features, 2)
+            features = F.leaky_relu(conv(features), SLOPE, inplace=True)
+        return features
+
+
+class _DownConv2d(EqualisedConv2d):
+    """And the mean of every 2×2 pixels of what comes out: (N, in, 2H, 2W) → (N, out, H, W)."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return convolve_and_halve(features, self.weight * self.scale, self.bias)
 
 
 class _LastBlock(nn.Module):
@@ -122,5 +134,5 @@ class _LastBlock(nn.Module):
         self.dense = EqualisedLinear(channels * 4 * 4, channels, gain=GAIN)
 
     def forward(self, features: Tensor) -> Tensor:
-        features = F.leaky_relu(self.conv(self.minibatch(features)), SLOPE)
+        features = F.leaky_relu(self.conv(self.minibatch(features)), SLOPE, inplace=True)
         return F.leaky_relu(self.dense(features.flatten(1)), SLOPE)

@@ -12,6 +12,7 @@ from i2i.layers.classes import check_classes
 from i2i.layers.equalised import EqualisedConv2d, EqualisedLinear
 from i2i.layers.growing import Growing, blend, sides_up_to, width_at
 from i2i.layers.norm import PixelNorm
+from i2i.layers.resample import double_and_convolve
 
 SLOPE = 0.2
 GAIN = math.sqrt(2)  # He's, before leaky ReLU
@@ -101,7 +102,7 @@ class _FirstBlock(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         features = self.norm(F.leaky_relu(self.project(latents).unflatten(1, (-1, 4, 4)), SLOPE))
-        return self.norm(F.leaky_relu(self.conv(features), SLOPE))
+        return self.norm(F.leaky_relu(self.conv(features), SLOPE, inplace=True))
 
 
 class _UpBlock(nn.Module):
@@ -109,12 +110,18 @@ class _UpBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.conv1 = EqualisedConv2d(in_channels, out_channels, 3, gain=GAIN)
+        self.conv1 = _UpConv2d(in_channels, out_channels, 3, gain=GAIN)
         self.conv2 = EqualisedConv2d(out_channels, out_channels, 3, gain=GAIN)
         self.norm = PixelNorm()
 
     def forward(self, features: Tensor) -> Tensor:
-        features = F.interpolate(features, scale_factor=2.0, mode="nearest")
         for conv in (self.conv1, self.conv2):
-            features = self.norm(F.leaky_relu(conv(features), SLOPE))
+            features = self.norm(F.leaky_relu(conv(features), SLOPE, inplace=True))
         return features
+
+
+class _UpConv2d(EqualisedConv2d):
+    """Of a map whose every pixel is repeated 2×2: (N, in, H, W) → (N, out, 2H, 2W)."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return double_and_convolve(features, self.weight * self.scale, self.bias)

@@ -58,10 +58,7 @@ class ResizeConv2d(nn.Conv2d):
     """
 
     def forward(self, features: Tensor) -> Tensor:
-        if features.numel() < 256 * self.in_channels:  # adding up costs more than it saves on so few pixels
-            return super().forward(F.interpolate(features, scale_factor=2.0, mode="nearest"))
-        kernel = _merge_taps(_merge_taps(self.weight.transpose(0, 1), 2), 3)
-        return F.conv_transpose2d(features, kernel, self.bias, stride=2, padding=1)
+        return double_and_convolve(features, self.weight, self.bias)
 
 
 class PooledConv2d(nn.Conv2d):
@@ -72,8 +69,21 @@ class PooledConv2d(nn.Conv2d):
     """
 
     def forward(self, features: Tensor) -> Tensor:
-        kernel = _merge_taps(_merge_taps(self.weight, 2), 3).flip(2, 3) / 4  # mirrored, as it is not transposed here
-        return F.conv2d(features, kernel, self.bias, stride=2, padding=1)
+        return convolve_and_halve(features, self.weight, self.bias)
+
+
+def double_and_convolve(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """What `ResizeConv2d` does, by a weight (out, in, 3, 3)."""
+    if features.numel() < 256 * weight.shape[1]:  # adding up costs more than it saves on so few pixels
+        return F.conv2d(F.interpolate(features, scale_factor=2.0, mode="nearest"), weight, bias, padding=1)
+    kernel = _merge_taps(_merge_taps(weight.transpose(0, 1), 2), 3)
+    return F.conv_transpose2d(features, kernel, bias, stride=2, padding=1)
+
+
+def convolve_and_halve(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """What `PooledConv2d` does, by a weight (out, in, 3, 3)."""
+    kernel = _merge_taps(_merge_taps(weight, 2), 3).flip(2, 3) / 4  # mirrored, as it is not transposed here
+    return F.conv2d(features, kernel, bias, stride=2, padding=1)
 
 
 def _merge_taps(weight: Tensor, dim: int) -> Tensor:
