@@ -4,6 +4,8 @@ i2i draw drawn/ --weights runs/dcgan --count 64
 
 i2i draw drawn/ --weights runs/shapes --count 100 --label disc star
 
+i2i draw drawn/ --weights runs/stylegan --truncation 0.7
+
 Every image is called by its seed, and its class where there are classes: `i2i.load(weights)(seed=12, label="star")`
 draws 000012_star.png again. They are PNG files in the depth of the training images; TIFF where PNG cannot hold them.
 overview.png shows the first ones side by side. Several processes started by a launcher share the images.
@@ -48,6 +50,9 @@ class Settings:
         weights: a generator's folder, or the folder of a run with one in it.
         count: how many images.
         seed: of the first image; each of the others has the next one.
+        truncation: from 0 on: less variety for more typical images. Generators with styles (StyleGAN) draw them so near
+            to the mean style: 0.7 is usual, 1 is none. All others draw values of the noise beyond it again: 0.5 is
+            strong, 2 is weak.
         label: the classes to draw, by id or by name, which take turns; all of them unless given.
         skip_existing: leave out images that are there, to go on after a break.
         device: cpu, cuda, cuda:1, mps …; auto takes an accelerator if there is one.
@@ -59,6 +64,7 @@ class Settings:
     weights: str
     count: int = 16
     seed: int = 0
+    truncation: float | None = None
     label: tuple[str, ...] = ()
     skip_existing: bool = False
     device: str = "auto"
@@ -94,7 +100,7 @@ def main(settings: Settings) -> int:
         raise InputError(f"{settings.weights} translates images and draws none; use `i2i translate`")
     labels = [sampler.class_id(label) for label in settings.label] or list(range(sampler.classes))
     drawings = _plan(sampler, folder, seeds=range(settings.seed, settings.seed + settings.count), labels=labels)
-    if _draw(sampler, drawings[:1], batch_size=settings.batch_size)[0].ndim != 3:
+    if _draw(sampler, drawings[:1], settings)[0].ndim != 3:
         raise InputError(f"{settings.weights} draws points, not images: i2i.load(...)(seed=1) gives them in Python")
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -108,7 +114,7 @@ def main(settings: Settings) -> int:
         with FileProgress(total=len(waiting), show=share.rank == 0) as progress:
             for start in range(0, len(waiting), TOGETHER):
                 batch = waiting[start : start + TOGETHER]
-                images = _draw(sampler, batch, batch_size=settings.batch_size)
+                images = _draw(sampler, batch, settings)
                 for drawing, image in zip(batch, images, strict=True):
                     progress.begin(str(drawing.target))
                     write_image(drawing.target, image)
@@ -117,7 +123,7 @@ def main(settings: Settings) -> int:
                         shown[drawing] = image
         if share.rank == 0:
             others = [drawing for drawing in first if drawing not in shown]
-            shown |= zip(others, _draw(sampler, others, batch_size=settings.batch_size), strict=True)
+            shown |= zip(others, _draw(sampler, others, settings), strict=True)
             _write_overview(folder / OVERVIEW, sampler, [shown[drawing] for drawing in first], columns=len(labels))
     except KeyboardInterrupt:
         print("Interrupted. The same command with --skip-existing goes on.", file=sys.stderr)
@@ -140,9 +146,10 @@ def _plan(sampler: Sampler, folder: Path, *, seeds: Sequence[int], labels: Seque
     ]
 
 
-def _draw(sampler: Sampler, drawings: Sequence[Drawing], *, batch_size: int | None) -> list[np.ndarray]:
+def _draw(sampler: Sampler, drawings: Sequence[Drawing], settings: Settings) -> list[np.ndarray]:
     labels = [drawing.label for drawing in drawings] if sampler.classes else None
-    return sampler(seed=[drawing.seed for drawing in drawings], label=labels, batch_size=batch_size)
+    seeds = [drawing.seed for drawing in drawings]
+    return sampler(seed=seeds, label=labels, truncation=settings.truncation, batch_size=settings.batch_size)
 
 
 def _write_overview(path: Path, sampler: Sampler, images: Sequence[np.ndarray], *, columns: int) -> None:

@@ -12,7 +12,7 @@ from i2i.errors import InputError
 from i2i.inference.codec import Codec, stored_dtype
 from i2i.inference.engine import PIXELS_PER_BATCH, PIXELS_PER_BATCH_ON_CPU, Options
 from i2i.inference.precision import NotEnoughMemory, NotFinite, Precision, SafeRunner
-from i2i.inference.styles import draw_latent, natural_number
+from i2i.inference.styles import check_truncation, draw_latent, draw_truncated_latent, natural_number
 from i2i.layers.norm import set_inference_mode
 
 Found = TypeVar("Found")
@@ -23,16 +23,22 @@ LISTED_CLASSES = 20  # in messages
 
 
 class Sampler(nn.Module):
-    """Draws with a trained generator; call it with a seed or a latent vector, or with a list of these.
+    """Draws with a trained generator; call it with a seed, a latent vector or styles, or with a list of these.
 
     >>> image = t(seed=1)
-    >>> images = t(seed=range(64))
+    >>> images = t(seed=range(64), truncation=0.7)
     >>> disc, star = t(seed=1, label=["disc", "star"])
     >>> halfway = t(latents=(t.draw_latent(1) + t.draw_latent(2)) / 2)
+    >>> mixed = t(styles=torch.cat([t.styles(seed=1)[:3], t.styles(seed=2)[3:]]))
 
     Images come back as arrays (H, W, C), points as (C,), in the dtype and the units of the training data: uint8 or
     uint16, rounded, or float32. Each depends on its own seed and class alone, up to rounding, whatever is drawn beside
     it and on whichever device.
+
+    Truncation gives typical images at the price of variety. Generators with styles (StyleGAN) draw w towards its mean,
+    w' = mean + truncation · (w − mean) (Karras et al. 2019, arXiv:1812.04948, appendix B): at 0 all images are the mean
+    one, at 1 nothing changes. All others have values of the latent vector beyond the threshold drawn again (Brock et
+    al. 2019, arXiv:1809.11096, section 3.1): 0.5 is a strong truncation, 2 a weak one.
 
     Nothing is recorded for gradients. Who needs them, or values in the network's own range, calls
     `t.generator(latents, labels)`: latents (N, latent_channels) float32, and with classes labels (N,) int64, on
@@ -51,6 +57,8 @@ class Sampler(nn.Module):
     Attributes:
         latent_channels: length of the latent vectors.
         classes: how many classes there are to choose from; 0: none.
+        style_layers: how many layers take a style, the coarsest first; 0: the generator has no styles.
+        style_channels: length of each style; 0 likewise.
 
     Raises:
         InputError: the generator translates images, the names are not as many as its classes, or an unknown precision.
@@ -68,8 +76,12 @@ class Sampler(nn.Module):
         network: Any = generator
         self.latent_channels: int = network.latent_channels
         self.classes: int = network.classes
+        self.style_layers: int = getattr(network, "style_layers", 0)
+        self.style_channels: int = getattr(network, "style_channels", 0)
         self.codec = Codec(input=spec.output, output=spec.output, size_multiple=1, smallest_px=1, scale=1)
-        self._run = SafeRunner(generator, precision=precision, compile=compile)
+        # Styles are small, and are found in full precision; what makes images of them is the work.
+        synthesis = network.synthesise if self.style_layers else network
+        self._run = SafeRunner(synthesis, precision=precision, compile=compile)
         self.train(False)
 
     def train(self, mode: bool = True) -> Self:
@@ -90,7 +102,9 @@ class Sampler(nn.Module):
         *,
         seed: int | Many[int] | None = None,
         latents: Tensor | None = None,
+        styles: Tensor | None = None,
         label: int | str | Many[int | str] | None = None,
+        truncation: float | None = None,
         batch_size: int | None = None,
     ) -> Any:
         """Draw one image or point, or a list of them; the class says which dtypes and ranges.
@@ -98,41 +112,93 @@ class Sampler(nn.Module):
         Args:
             seed: an integer from 0 to 2**63 - 1, or several: a list, or an array or tensor of one axis.
             latents: in place of seeds, a latent vector (latent_channels,), or (N, latent_channels) for a list.
+            styles: in place of both, for a generator with styles, those of each layer: (style_layers, style_channels),
+                or (N, style_layers, style_channels) for a list. They have a class, and go without label.
             label: the class to draw, by id or by name, or several likewise; for a generator with classes, and only for
                 one. One class goes with many seeds, and one seed with many classes.
+            truncation: from 0 on, see above; None: none. Latent vectors that are given are taken as they are by
+                generators without styles, and styles by all.
             batch_size: how many go through the network together; as many as make a million pixels unless given, and
                 fewer on a CPU.
 
         Returns:
-            An array; a list of arrays where seeds, latents or classes are many.
+            An array; a list of arrays where seeds, latents, styles or classes are many.
 
         Raises:
-            InputError: neither seed nor latents, or both; no such seed or class; other latents than the network takes;
-                a label for a network without classes, or none for one with them; lists of different lengths; results
-                that are not finite; or not enough memory.
+            InputError: not one of seed, latents and styles; no such seed or class; latents or styles other than the
+                network takes; a label for a network without classes, or none for one with them; a truncation below 0,
+                or one of what is taken as it is; lists of different lengths; results that are not finite; or not enough
+                memory.
         """
         Options(batch_size=batch_size)  # which checks it
-        starts, ids = self._starts(seed, latents), self._class_ids(label)
-        counts = {len(given) for given in (starts, ids) if isinstance(given, list)}
-        if len(counts) > 1:
-            raise InputError(f"label: expected one, or as many as seeds or latents, {len(starts)}; got {len(ids)}")
-        count = max(counts, default=1)
-        drawn = self._draw(_repeat(starts, count), _repeat(ids, count), batch_size)
-        return drawn if counts else drawn[0]
+        if styles is not None:
+            self._check_styles(styles, alone=seed is None and latents is None and label is None and truncation is None)
+            drawn = self._draw(list(styles if styles.ndim == 3 else styles[None]), [], batch_size)
+            return drawn if styles.ndim == 3 else drawn[0]
+        points, ids, several = self._points(seed, latents, label, truncation)
+        if self.style_layers:
+            points, ids = list(self._find_styles(points, ids, truncation)), []
+        drawn = self._draw(points, ids, batch_size)
+        return drawn if several else drawn[0]
 
-    def draw_latent(self, seed: int) -> Tensor:
+    @torch.no_grad()
+    def styles(
+        self,
+        *,
+        seed: int | Many[int] | None = None,
+        latents: Tensor | None = None,
+        label: int | str | Many[int | str] | None = None,
+        truncation: float | None = None,
+    ) -> Tensor:
+        """The styles that an image is drawn with: `t(styles=t.styles(seed=1))` is `t(seed=1)`.
+
+        Args:
+            seed, latents, label, truncation: as in a call.
+
+        Returns:
+            float32 (style_layers, style_channels), the coarsest layer first, on the CPU; (N, style_layers,
+            style_channels) where seeds, latents or classes are many.
+
+        Raises:
+            InputError: the generator has no styles, or as in a call.
+        """
+        self._expect_styles("styles")
+        points, ids, several = self._points(seed, latents, label, truncation)
+        found = self._find_styles(points, ids, truncation)
+        return found if several else found[0]
+
+    @property
+    def mean_style(self) -> Tensor:
+        """The style that truncation draws others to: float32 (style_channels,), on the CPU.
+
+        Raises:
+            InputError: the generator has no styles.
+        """
+        self._expect_styles("mean_style")
+        network: Any = self.generator
+        return network.mean_style.detach().float().cpu()
+
+    def draw_latent(self, seed: int, *, truncation: float | None = None) -> Tensor:
         """The latent vector that `seed` stands for.
 
         Args:
             seed: an integer from 0 to 2**63 - 1.
+            truncation: the largest absolute value of its values, where larger ones are drawn again; None: any. Not for
+                generators with styles, which truncate these.
 
         Returns:
             float32 (latent_channels,) from N(0, 1), on the CPU.
 
         Raises:
-            InputError: no such integer.
+            InputError: no such integer, a threshold below 0, or one for a generator with styles.
         """
-        return draw_latent(seed, channels=self.latent_channels)
+        if truncation is None:
+            return draw_latent(seed, channels=self.latent_channels)
+        if self.style_layers:
+            raise InputError(
+                "truncation: this generator truncates styles, not latent vectors; use t.styles(seed=…, truncation=…)"
+            )
+        return draw_truncated_latent(seed, channels=self.latent_channels, truncation=truncation)
 
     def class_id(self, label: int | str) -> int:
         """The id of a class.
@@ -160,12 +226,35 @@ class Sampler(nn.Module):
         more = f" and {self.classes - LISTED_CLASSES} more" if self.classes > LISTED_CLASSES else ""
         return f"{ids} or a name ({', '.join(self.spec.classes[:LISTED_CLASSES])}{more})"
 
-    def _starts(self, seed: int | Many[int] | None, latents: Tensor | None) -> Tensor | list[Tensor]:
+    def _points(
+        self,
+        seed: int | Many[int] | None,
+        latents: Tensor | None,
+        label: int | str | Many[int | str] | None,
+        truncation: float | None,
+    ) -> tuple[list[Tensor], list[int], bool]:
+        """Latent vectors, their class ids, and whether the caller asked for several."""
+        if truncation is not None:
+            check_truncation(truncation)
+            if latents is not None and not self.style_layers:
+                raise InputError(
+                    "truncation: of latents that are given nothing is drawn again; leave it out, or draw them with "
+                    "t.draw_latent(seed, truncation=…)"
+                )
+        starts, ids = self._starts(seed, latents, truncation), self._class_ids(label)
+        counts = {len(given) for given in (starts, ids) if isinstance(given, list)}
+        if len(counts) > 1:
+            raise InputError(f"label: expected one, or as many as seeds or latents, {len(starts)}; got {len(ids)}")
+        count = max(counts, default=1)
+        return _repeat(starts, count), _repeat(ids, count), bool(counts)
+
+    def _starts(self, seed: int | Many[int] | None, latents: Tensor | None, truncation: float | None) -> Any:
         """The latent vector, or one for each of several."""
         if (seed is None) == (latents is None):
             raise InputError("expected either a seed or latents to draw from, not both: t(seed=1)")
         if latents is None:
-            return _each(self.draw_latent, seed)
+            own = None if self.style_layers else truncation
+            return _each(lambda one: self.draw_latent(one, truncation=own), seed)
         if not isinstance(latents, Tensor) or latents.ndim not in (1, 2) or latents.shape[-1] != self.latent_channels:
             came = tuple(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__
             shapes = f"({self.latent_channels},) or (N, {self.latent_channels})"
@@ -174,22 +263,52 @@ class Sampler(nn.Module):
             raise InputError("latents: expected finite values, got NaN or infinite ones")
         return latents if latents.ndim == 1 else list(latents)
 
+    def _expect_styles(self, name: str) -> None:
+        if not self.style_layers:
+            raise InputError(
+                f"{name}: {type(self.generator).__name__} has no styles, as StyleGAN's generators have; draw from "
+                "seeds or latents"
+            )
+
+    def _check_styles(self, styles: Tensor, *, alone: bool) -> None:
+        self._expect_styles("styles")
+        if not alone:
+            raise InputError("styles: they say all that is drawn; leave out seed, latents, label and truncation")
+        size = (self.style_layers, self.style_channels)
+        if not isinstance(styles, Tensor) or styles.ndim not in (2, 3) or tuple(styles.shape[-2:]) != size:
+            came = tuple(styles.shape) if isinstance(styles, Tensor) else type(styles).__name__
+            raise InputError(f"styles: expected a tensor {size} or (N, {size[0]}, {size[1]}), got {came}")
+        if not styles.isfinite().all():
+            raise InputError("styles: expected finite values, got NaN or infinite ones")
+
+    def _find_styles(self, latents: list[Tensor], ids: list[int], truncation: float | None) -> Tensor:
+        """Styles (N, style_layers, style_channels) on the CPU."""
+        network: Any = self.generator
+        if not latents:
+            return torch.zeros(0, self.style_layers, self.style_channels)
+        inputs = [torch.stack(latents).to(next(network.parameters()))]
+        if self.classes:
+            inputs.append(torch.tensor(ids).to(self.device))
+        found = network.styles(*inputs).float().cpu()
+        return found if truncation is None else self.mean_style.lerp(found, truncation)
+
     def _class_ids(self, label: int | str | Many[int | str] | None) -> Any:
         """The class id, or one for each of several; None where there are no classes."""
         if label is None and self.classes:
             raise InputError(f"this generator draws {self.classes} classes: give label, {self._classes_in_words()}")
         return None if label is None else _each(self.class_id, label)
 
-    def _draw(self, latents: list[Tensor], ids: list[int], batch_size: int | None) -> list[np.ndarray]:
+    def _draw(self, points: list[Tensor], ids: list[int], batch_size: int | None) -> list[np.ndarray]:
+        """Images for latent vectors, or for styles of generators that have these."""
         dtype = stored_dtype(self.spec.output)
         like = next(self.generator.parameters())
         most_pixels = PIXELS_PER_BATCH_ON_CPU if self.device.type == "cpu" else PIXELS_PER_BATCH
         drawn: list[np.ndarray] = []
         count = batch_size or 1  # the first goes alone, to show how large they are
-        while len(drawn) < len(latents):
+        while len(drawn) < len(points):
             batch = slice(len(drawn), len(drawn) + count)
-            inputs = [torch.stack(latents[batch]).to(like)]
-            if self.classes:
+            inputs = [torch.stack(points[batch]).to(like)]
+            if ids and self.classes:
                 inputs.append(torch.tensor(ids[batch]).to(self.device))
             values = self._compute(inputs)
             stored = self.codec.decode(values, dtype, torch.device("cpu")).movedim(1, -1).numpy()

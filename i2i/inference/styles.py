@@ -1,5 +1,6 @@
 """The style that a generator paints in: latent vectors, drawn from a seed or read off a photo."""
 
+import math
 import operator
 from collections.abc import Sequence
 from dataclasses import replace
@@ -37,6 +38,36 @@ def draw_latent(seed: int, *, channels: int) -> Tensor:
     if not 0 <= number < 2**63:
         raise InputError(f"seed: expected an integer from 0 to 2**63 - 1, got {seed!r}")
     return torch.randn(channels, generator=torch.Generator().manual_seed(number))
+
+
+def draw_truncated_latent(seed: int, *, channels: int, truncation: float) -> Tensor:
+    """A latent vector (channels,) from N(0, 1) of which values beyond the threshold are drawn again until none is.
+
+    BigGAN's truncation trick (Brock et al. 2019, arXiv:1809.11096, section 3.1). What lies within is as
+    `draw_latent` gives it. Drawing again until a value lies within is drawing once from the truncated distribution, by
+    the inverse of its cumulative one, which takes no longer near 0 than elsewhere.
+
+    Args:
+        truncation: the threshold; at 0 all values are 0.
+
+    Raises:
+        InputError: no such seed, or as for `check_truncation`.
+    """
+    check_truncation(truncation)
+    latent = draw_latent(seed, channels=channels)
+    again = torch.Generator().manual_seed(-1 - natural_number(seed))  # independent of the values themselves
+    uniform = torch.rand(channels, generator=again, dtype=torch.float64) * 2 - 1
+    most = torch.erf(torch.tensor(truncation / 2**0.5, dtype=torch.float64))
+    within = (torch.erfinv(uniform * most) * 2**0.5).to(latent.dtype).clamp(-truncation, truncation)
+    return torch.where(latent.abs() <= truncation, latent, within)
+
+
+def check_truncation(truncation: float) -> None:
+    """Raise InputError unless truncation is a number from 0 on."""
+    if isinstance(truncation, bool) or not isinstance(truncation, int | float) or not 0 <= truncation < math.inf:
+        raise InputError(
+            f"truncation: expected a finite number from 0 (no variety) on, such as 0.7, got {truncation!r}"
+        )
 
 
 def natural_number(value: object) -> int:
