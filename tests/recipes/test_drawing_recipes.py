@@ -1,4 +1,4 @@
-"""DCGAN's, WGAN-GP's and SNGAN's recipes as a person runs them: images in, a generator that draws out."""
+"""DCGAN's, WGAN-GP's, SNGAN's and BigGAN's recipes as a person runs them: images in, a generator that draws out."""
 
 import json
 import shutil
@@ -15,7 +15,8 @@ import i2i
 from i2i.metrics.classifier import ClassifierTraining
 from i2i.training import drawing_figures
 
-RECIPES = ("dcgan", "wgan_gp", "sngan_conditional")
+RECIPES = ("dcgan", "wgan_gp", "sngan_conditional", "biggan")
+RESIDUAL = ("sngan_conditional", "biggan")  # whose discriminators have no norm to be left out
 SMALL = (
     *("--steps", "2", "--batch-size", "4", "--size-px", "16", "--width", "4", "--discriminator-width", "4"),
     *("--latent-channels", "3", "--preview-images", "2", "--workers", "0", "--threads", "1", "--device", "cpu"),
@@ -58,6 +59,7 @@ def losses_of(out: Path) -> list[dict[str, float]]:
         ("dcgan", {"adversarial", "discriminator"}),
         ("wgan_gp", {"adversarial", "discriminator", "gradient_penalty"}),
         ("sngan_conditional", {"adversarial", "discriminator"}),
+        ("biggan", {"adversarial", "discriminator", "orthogonality"}),
     ],
 )
 def test_folders_of_classes_give_a_generator_that_draws_them(
@@ -92,7 +94,9 @@ def test_images_without_classes(recipe: str, cut: str, run_recipe: RunRecipe, tm
     assert "4 images to learn from," in page and "too few to hold any out" in page and "adaptive" in page
 
 
-@pytest.mark.parametrize(("recipe", "labels"), [("dcgan", ()), ("sngan_conditional", ("--no-labels",))])
+@pytest.mark.parametrize(
+    ("recipe", "labels"), [("dcgan", ()), ("sngan_conditional", ("--no-labels",)), ("biggan", ("--no-labels",))]
+)
 def test_built_in_images(
     recipe: str,
     labels: tuple[str, ...],
@@ -111,6 +115,7 @@ ALL_STABILISERS = (
     *("--feature-matching-weight", "1", "--augment", "adaptive", "--ada-ramp-images", "40", "--instance-noise", "0.1"),
     *("--instance-noise-until", "2", "--mismatched-share", "0.3"),
     *("--replay", "8", "--weight-clipping", "0.1", "--history-weight", "0.1", "--unrolled-steps", "2"),
+    *("--orthogonal-weight", "0.01"),
     *("--unrolled-learning-rate", "0.001"),
     *("--gradient-penalty", "10", "--r1", "1", "--r2", "1", "--dragan", "10", "--minibatch", "stddev", "--spectral"),
     *("--ema-decay", "0.9", "--critic-steps", "2"),
@@ -122,7 +127,7 @@ ALL_STABILISERS = (
 def test_a_run_that_broke_off_ends_as_it_would_have(recipe: str, run_recipe: RunRecipe, tmp_path: Path) -> None:
     """With all that steadies at once, and what of it has a memory."""
     data, whole, parts = write_photos(tmp_path / "data", "cats", "dogs"), tmp_path / "whole", tmp_path / "parts"
-    norm = () if recipe == "sngan_conditional" else ("--discriminator-norm", "none")
+    norm = () if recipe in RESIDUAL else ("--discriminator-norm", "none")
     options = (*SMALL, *ALL_STABILISERS, *norm, "--objective", "hinge", "--steps", "4", "--log-every-steps", "1")
     arguments = ("--data", data, *options, "--save-every-steps", "2", "--validate-every-steps", "2")
     assert run_recipe(recipe, *arguments, "--out", whole) == 0
@@ -143,7 +148,7 @@ def test_a_run_that_broke_off_ends_as_it_would_have(recipe: str, run_recipe: Run
 def test_sixteen_bits(recipe: str, run_recipe: RunRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Penalties are computed in 32 bits all the same, and the report says so."""
     data, out = write_photos(tmp_path / "data", "cats", "dogs"), tmp_path / "run"
-    norm = () if recipe == "sngan_conditional" else ("--discriminator-norm", "none")
+    norm = () if recipe in RESIDUAL else ("--discriminator-norm", "none")
     options = ("--precision", "bf16", "--r1", "10", "--every-steps", "2", *norm, "--log-every-steps", "1")
     assert run_recipe(recipe, "--data", data, "--out", out, *SMALL, *options) == 0
     assert "fp32, though the precision is bf16" in capsys.readouterr().out
@@ -188,6 +193,8 @@ def test_bad_input_is_told_in_a_sentence_before_anything_is_trained(
     assert "--width" in complaint("dcgan", "--width", "0")
     assert "--replay" in complaint("dcgan", "--replay", "-1")
     assert "attention_px" in complaint("sngan_conditional", "--attention-px", "5")
+    assert "a multiple of 3, such as 9 or 12, got 10" in complaint("biggan", "--latent-channels", "10")
+    assert "--shared-embedding" in complaint("biggan", "--shared-embedding", "-1")
     assert "swd or variety" in complaint("dcgan", "--best-metric", "class_agreement")
     assert "fp16" in complaint("dcgan", "--precision", "fp16")
     assert "metrics.json" in complaint("wgan_gp", "--compare", tmp_path / "none")
@@ -247,7 +254,7 @@ def test_two_processes_go_on_where_they_were(recipe: str, tmp_path: Path) -> Non
     data = write_photos(tmp_path / "data", "cats", "dogs")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     script = str(Path(__file__).parents[2] / "recipes" / f"{recipe}.py")
-    norm = () if recipe == "sngan_conditional" else ("--discriminator-norm", "none")
+    norm = () if recipe in RESIDUAL else ("--discriminator-norm", "none")
     options = [*ALL_STABILISERS, *norm, "--objective", "hinge", "--schedule", "constant", "--log-every-steps", "1"]
     for name, steps in (("whole", "2"), ("parts", "1"), ("parts", "2")):
         arguments = ["--data", str(data), "--out", str(tmp_path / name), *SMALL, *options, "--steps", steps]
