@@ -37,6 +37,14 @@ LATENT_ARGUMENTS = {
         "skip_z": True,
         "init": "orthogonal",
     },
+    "progressive": {
+        "latent_channels": 5,
+        "out_channels": 2,
+        "width": 8,
+        "size": 16,
+        "classes": 3,
+        "widest_px": 4,
+    },
 }
 JUDGE_ARGUMENTS = {
     "dcgan": {"in_channels": 2, "width": 3, "size": 16, "spectral": True, "classes": 3, "minibatch": "discrimination"},
@@ -52,6 +60,7 @@ JUDGE_ARGUMENTS = {
         "widest_px": 4,
         "init": "orthogonal",
     },
+    "progressive": {"in_channels": 2, "width": 8, "size": 16, "classes": 3, "widest_px": 4},
     "vgg": {"in_channels": 4, "width": 3, "size_px": 16},
     "unet": {"in_channels": 4, "width": 3, "skips": False},
 }
