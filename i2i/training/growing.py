@@ -1,0 +1,183 @@
+"""Runs that grow: chained calls of the training loop, each for images twice as large as the one before.
+
+Karras et al. 2018, arXiv:1710.10196, section 2.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from accelerate import PartialState
+from torch import Tensor, nn
+
+from i2i.checkpoints.store import load_generator
+from i2i.errors import InputError
+from i2i.layers.growing import SMALLEST_PX, Growing, sides_up_to
+from i2i.methods.progressive import ProgressiveGAN
+from i2i.training.clock import seconds_taken
+from i2i.training.drawing import (
+    Drawing,
+    DrawingSettings,
+    draw,
+    examine_reals,
+    find_task,
+    plan_drawing,
+    tell,
+)
+from i2i.training.drawing_data import DrawingTask
+from i2i.training.loop import Examine
+from i2i.training.report import PICTURES, write_grid
+
+# Latent vectors of which the picture of all stages shows what each draws.
+STAGE_SAMPLES = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Growth:
+    """How a run grows.
+
+    Attributes:
+        first_px: side of the images of the first stage, a power of two from 4 on; each stage doubles it.
+        stage_steps: generator updates of each stage but the last one, which has --steps.
+        fade_share: share of --stage-steps over which a stage's new blocks are faded in, also in the last one; 0: they
+            are there at once.
+        drift: weight of the mean square of the discriminator's scores of real images, which a critic's may drift
+            away with else; the paper has 0.001. 0: none.
+    """
+
+    first_px: int = SMALLEST_PX
+    stage_steps: int
+    fade_share: float = 0.5
+    drift: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.first_px < SMALLEST_PX or self.first_px.bit_count() != 1:
+            raise InputError(f"--first-px must be a power of two of at least {SMALLEST_PX}, and is {self.first_px}.")
+        if self.stage_steps < 1:
+            raise InputError(f"--stage-steps must be at least 1, and is {self.stage_steps}.")
+        if not 0 <= self.fade_share <= 1:
+            raise InputError(f"--fade-share must be from 0 to 1, and is {self.fade_share}.")
+        if not 0 <= self.drift < math.inf:
+            raise InputError(f"--drift must be at least 0, and is {self.drift}.")
+
+    @property
+    def fade_steps(self) -> int:
+        return round(self.fade_share * self.stage_steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrowingSettings(DrawingSettings):
+    """What to draw, and how to learn it; the networks are `i2i.layers.growing.Growing`.
+
+    Attributes:
+        growth: the stages.
+    """
+
+    growth: Growth
+
+    def __post_init__(self) -> None:
+        growth = self.growth
+        if growth.first_px > self.images.size_px:
+            raise InputError(
+                f"--first-px {growth.first_px} is above --size-px {self.images.size_px}, where growing ends: give a "
+                "smaller one."
+            )
+        if len(self.sizes_px) > 1 and self.training.steps < growth.fade_steps:
+            raise InputError(
+                f"The last stage has --steps {self.training.steps}, and fades in over {growth.fade_steps}, which is "
+                f"--fade-share of --stage-steps {growth.stage_steps}: give more --steps, or fewer --stage-steps."
+            )
+
+    @property
+    def sizes_px(self) -> list[int]:
+        """The sides of the stages' images, in order."""
+        return [side for side in sides_up_to(self.images.size_px) if side >= self.growth.first_px]
+
+
+def run_growing(settings: GrowingSettings, *, title: str) -> None:
+    """Train a generator that grows, stage by stage, and print how well the last one does.
+
+    The last stage is in the settings' folder, as any run that draws; the others are in its folders 004px, 008px …,
+    runs with reports of their own. A stage starts from the trained weights of the one before; its average of weights
+    starts from them, too, and its optimisers start anew. Stages before the last hold their learning rates, as in the
+    paper. Leaves a picture of what each stage draws from the same latent vectors.
+
+    Args:
+        title: what it is, for the reports.
+
+    Raises:
+        InputError: something cannot be used in some stage; all of it is said before anything is trained.
+    """
+    task = find_task(settings)
+    stages = [
+        plan_drawing(
+            stage,
+            task=replace(task, size_px=size_px),
+            title=_title(title, size_px, settings.sizes_px),
+            game=partial(
+                ProgressiveGAN, fade_steps=settings.growth.fade_steps if number else 0, drift=settings.growth.drift
+            ),
+        )
+        for number, (size_px, stage) in enumerate(zip(settings.sizes_px, _settings_of_stages(settings), strict=True))
+    ]
+    examiner, baselines = examine_reals(settings, task=task, about=stages[-1].facts.about)
+    spent_s = 0.0
+    for number, stage in enumerate(stages):
+        if number:
+            _take_over(stage, stages[number - 1])
+        facts = replace(stage.facts, baselines=baselines, compare=settings.compare, spent_s=spent_s)
+        examine: Examine | None = None
+        if examiner is not None and number == len(stages) - 1:
+            examine = _with_picture(examiner.of(stage.gan), stages, task)
+        result = draw(replace(stage, facts=facts), task=task, examine=examine)
+        spent_s = seconds_taken(stage.out)
+    tell(result, out=settings.out)
+
+
+def _settings_of_stages(settings: GrowingSettings) -> list[GrowingSettings]:
+    """For each stage, the settings as they are for it."""
+    early = replace(settings.training, steps=settings.growth.stage_steps, schedule="constant", best_metric=None)
+    return [
+        *(replace(settings, training=early, out=settings.out / f"{px:03d}px") for px in settings.sizes_px[:-1]),
+        settings,
+    ]
+
+
+def _title(title: str, size_px: int, sizes_px: Sequence[int]) -> str:
+    return f"{title} at {size_px} px, stage {sizes_px.index(size_px) + 1} of {len(sizes_px)}"
+
+
+def _take_over(stage: Drawing, before: Drawing) -> None:
+    """Start a stage's networks from the trained ones of the stage before."""
+    for own, trained in (
+        (stage.gan.generators["generator"], before.gan.generators["generator"]),
+        (stage.gan.discriminators["discriminator"], before.gan.discriminators["discriminator"]),
+    ):
+        assert isinstance(own, Growing)  # as ProgressiveGAN has seen
+        own.take_over(trained)
+
+
+def _with_picture(examine: Examine, stages: Sequence[Drawing], task: DrawingTask) -> Examine:
+    """`examine`, which also leaves a picture of what the stages draw from the same latent vectors."""
+
+    def both(say: Callable[[str], None]) -> dict[str, float]:
+        figures = dict(examine(say))
+        gan, device = stages[-1].gan, PartialState().device
+        latents = torch.randn(STAGE_SAMPLES, gan.latent_channels, device=device)
+        labels = (torch.arange(STAGE_SAMPLES, device=device) % gan.classes,) if gan.classes else ()
+        drawn: dict[str, Tensor] = {}
+        for stage in stages:
+            network: nn.Module = gan.generators["generator"]
+            if stage is not stages[-1]:
+                network = load_generator(stage.out / "generator")[0].to(device).eval()
+            images = network(latents, *labels)
+            drawn[f"{images.shape[-1]} px"] = F.interpolate(images, size=(task.size_px, task.size_px), mode="nearest")
+        out = stages[-1].out / PICTURES
+        out.mkdir(exist_ok=True)
+        write_grid(out / "stages.png", drawn, across=1)
+        return figures
+
+    return both
