@@ -165,19 +165,30 @@ def _with_picture(examine: Examine, stages: Sequence[Drawing], task: DrawingTask
 
     def both(say: Callable[[str], None]) -> dict[str, float]:
         figures = dict(examine(say))
-        gan, device = stages[-1].gan, PartialState().device
-        latents = torch.randn(STAGE_SAMPLES, gan.latent_channels, device=device)
-        labels = (torch.arange(STAGE_SAMPLES, device=device) % gan.classes,) if gan.classes else ()
-        drawn: dict[str, Tensor] = {}
-        for stage in stages:
-            network: nn.Module = gan.generators["generator"]
-            if stage is not stages[-1]:
-                network = load_generator(stage.out / "generator")[0].to(device).eval()
-            images = network(latents, *labels)
-            drawn[f"{images.shape[-1]} px"] = F.interpolate(images, size=(task.size_px, task.size_px), mode="nearest")
-        out = stages[-1].out / PICTURES
-        out.mkdir(exist_ok=True)
-        write_grid(out / "stages.png", drawn, across=1)
+        last, device = stages[-1], PartialState().device
+        generators = [load_generator(stage.out / "generator")[0].to(device).eval() for stage in stages[:-1]]
+        latents = torch.randn(STAGE_SAMPLES, last.gan.latent_channels, device=device)
+        labels = torch.arange(STAGE_SAMPLES, device=device) % last.gan.classes if last.gan.classes else None
+        pictures = stage_pictures(
+            [*generators, last.gan.generators["generator"]], latents, labels, size_px=task.size_px
+        )
+        (last.out / PICTURES).mkdir(exist_ok=True)
+        write_grid(last.out / PICTURES / "stages.png", pictures, across=1)
         return figures
 
     return both
+
+
+def stage_pictures(
+    generators: Sequence[nn.Module], latents: Tensor, labels: Tensor | None, *, size_px: int
+) -> dict[str, Tensor]:
+    """What stages draw from latent vectors (N, latent_channels) and class ids (N,), where there are classes.
+
+    Returns:
+        By the stage's size, images (N, C, size_px, size_px), every pixel repeated.
+    """
+    told = () if labels is None else (labels,)
+    drawn = [generator(latents, *told) for generator in generators]
+    return {
+        f"{images.shape[-1]} px": F.interpolate(images, size=(size_px, size_px), mode="nearest") for images in drawn
+    }
