@@ -85,7 +85,12 @@ def check_folder(out: Path) -> None:
 
 def _holds_files(folder: Path) -> bool:
     """Hidden ones aside, which a run killed as it began leaves, and file managers; and runs of earlier stages."""
-    return any(not path.name.startswith(".") and not (path / "run.json").exists() for path in folder.iterdir())
+    return any(_counts(path) for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _counts(path: Path) -> bool:
+    """An earlier stage that was killed as it began leaves an empty folder."""
+    return not (path / "run.json").exists() and (not path.is_dir() or _holds_files(path))
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

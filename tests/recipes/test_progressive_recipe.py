@@ -111,6 +111,7 @@ def test_built_in_images_and_a_first_stage_of_8_px(
     monkeypatch.setattr("i2i.training.drawing_data.TRAINING_STREETS", 6)
     monkeypatch.setattr("i2i.training.drawing_data.HELD_OUT", 10)
     out = tmp_path / "run"
+    (out / "008px").mkdir(parents=True)  # as a run leaves it that was killed as it began
     assert run_recipe("progressive", "--out", out, *SMALL, "--first-px", "8") == 0
     assert i2i.load(out)(seed=1).shape == (16, 16, 3)
     assert (out / "008px").exists() and not (out / "004px").exists()
