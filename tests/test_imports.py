@@ -18,13 +18,14 @@ layers → generators, discriminators → checkpoints → inference → video �
 layers → data
 layers, losses, metrics, data → methods
 methods, inference → training → cli
+inference, losses, metrics → latents → cli
 data.image_io → checkpoints
 """
 FOR_ALL = {"errors", "files", "download", "state_dicts", "__version__"}
 # What the package offers at its top, and the part that it comes from.
 OFFERED = {"load": "inference", "Translator": "inference", "Sampler": "inference"}
 OUTSIDE = {"recipes", "tools", "datasets", "tests"}
-LIGHT = {"checkpoints", "inference", "video"}
+LIGHT = {"checkpoints", "inference", "latents", "video"}
 
 HEAVY = [
     *("accelerate", "albumentations", "kornia", "timm", "torchmetrics", "matplotlib", "torchvision"),
@@ -130,6 +131,9 @@ def test_the_walk_sees_the_package() -> None:
             3,
             "inference may not import training",
         ),
+        ("latents/paths.py", "from i2i.training import report\n", 1, "latents may not import training"),
+        ("latents/paths.py", "from i2i.methods import base\n", 1, "latents may not import methods"),
+        ("inference/sampler.py", "from i2i.latents import slerp\n", 1, "inference may not import latents"),
         ("video/upscale.py", "def f():\n    import accelerate.utils\n", 2, "never imports accelerate"),
         ("methods/pix2pix.py", "from i2i.training import ema\n", 1, "methods may not import training"),
         ("training/loop.py", "from i2i.cli import main\n", 1, "training may not import cli"),
@@ -155,6 +159,7 @@ def test_a_planted_import_is_found(tmp_path: Path, path: str, source: str, line:
         ("checkpoints/store.py", "from i2i import __version__\nfrom i2i.layers.norm import Norm\n"),
         ("inference/translator.py", "from i2i.data.image_io import read_image\n"),
         ("inference/translator.py", "from i2i.data import image_io\n"),
+        ("latents/paths.py", "from i2i.inference.sampler import Sampler\nfrom i2i.metrics import psnr\n"),
         ("training/loop.py", "import accelerate\nfrom i2i import load, losses, generators\n"),
         ("cli/train.py", "from i2i.training import loop\nfrom i2i.video import upscale\n"),
         ("__main__.py", "from i2i.cli import main\n"),
@@ -184,6 +189,7 @@ def test_import_i2i_brings_nothing_along() -> None:
     [
         "import i2i; i2i.load",
         "import i2i; i2i.Translator",
+        "import i2i; i2i.latents.project; i2i.latents.AnomalyScorer",
         "from i2i import checkpoints, discriminators, generators, inference, layers; import i2i.data.image_io",
     ],
 )
