@@ -17,7 +17,7 @@ from i2i.errors import InputError
 from i2i.layers.checks import check_latents, constructor_arguments
 from i2i.layers.classes import check_classes
 from i2i.layers.equalised import EqualisedConv2d, EqualisedLinear
-from i2i.layers.norm import InstanceNorm2d, PixelNorm
+from i2i.layers.norm import PixelNorm
 from i2i.layers.resample import BlurUpsample, blur
 
 StyleLayers = Literal["adain", "modulated"]
@@ -211,14 +211,15 @@ class _AdaINLayer(nn.Module):
         self.noise = _Noise(channels, side=side)
         self.bias = nn.Parameter(torch.zeros(channels, 1, 1))
         self.activation = _Activation()
-        self.norm = InstanceNorm2d(channels)
         self.scale_and_shift = EqualisedLinear(style_channels, 2 * channels)
 
     def forward(self, features: Tensor, style: Tensor) -> Tensor:
         features = self.activation(self.noise(self.conv(features)) + self.bias.to(features.dtype))
-        # Eq. 1: y_s (x − μ(x)) / σ(x) + y_b, with y_s around 1.
+        # Eq. 1: y_s (x − μ(x)) / σ(x) + y_b with y_s around 1, as one factor and one summand for each map.
+        variance, mean = torch.var_mean(features, (2, 3), correction=0, keepdim=True)
         scale, shift = self.scale_and_shift(style)[:, :, None, None].chunk(2, dim=1)
-        return self.norm(features) * (1 + scale) + shift
+        factor = (1 + scale) * torch.rsqrt(variance + 1e-5)
+        return torch.addcmul(shift - mean * factor, features, factor)
 
 
 class _ModulatedLayer(nn.Module):

@@ -24,6 +24,18 @@ ARGUMENTS = {
 LATENT_ARGUMENTS = {
     "dcgan": {"latent_channels": 5, "out_channels": 2, "width": 3, "size": 16, "classes": 3, "upsampling": "resize"},
     "mlp": {"latent_channels": 5, "out_channels": 2, "width": 4, "layers": 2, "classes": 3},
+    "stylegan": {
+        "latent_channels": 5,
+        "out_channels": 2,
+        "width": 4,
+        "size": 16,
+        "classes": 3,
+        "style_channels": 6,
+        "mapping_layers": 2,
+        "mapping_rate": 0.1,
+        "layers": "adain",
+        "widest_px": 8,
+    },
     "sngan": {
         "latent_channels": 5,
         "out_channels": 2,
@@ -61,6 +73,7 @@ JUDGE_ARGUMENTS = {
         "init": "orthogonal",
     },
     "progressive": {"in_channels": 2, "width": 8, "size": 16, "classes": 3, "widest_px": 4},
+    "stylegan": {"in_channels": 2, "width": 4, "size": 16, "classes": 3, "group_size": 2, "widest_px": 8},
     "vgg": {"in_channels": 4, "width": 3, "size_px": 16},
     "unet": {"in_channels": 4, "width": 3, "skips": False},
 }

@@ -1,6 +1,7 @@
 """Halving, doubling and bicubic resizing against filters written out, Pillow and what MATLAB made."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from i2i.data.image_io import read_image
 from i2i.errors import InputError
-from i2i.layers.resample import BlurDownsample, BlurUpsample, PickEvery, PooledConv2d, bicubic, gaussian_blur
+from i2i.layers.resample import BlurDownsample, BlurUpsample, PickEvery, PooledConv2d, bicubic, blur, gaussian_blur
 
 
 def kernel(*taps: float) -> Tensor:
@@ -37,6 +38,35 @@ def test_blur_upsample_spreads_and_blurs(size: tuple[int, int]) -> None:
     expected = spread[..., 3:-3, 3:-3]
     assert expected.shape[2:] == (2 * size[0], 2 * size[1])
     torch.testing.assert_close(BlurUpsample()(x), expected)
+
+
+def along_both(x: np.ndarray, line: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    return np.apply_along_axis(line, 3, np.apply_along_axis(line, 2, x))
+
+
+def test_blur_is_the_filter_1_3_3_1() -> None:
+    """Spread out, pad, filter and pick in NumPy, a line at a time; then what PyTorch calls bilinear."""
+    x = torch.randn(2, 3, 6, 10, dtype=torch.float64)
+
+    def up(line: np.ndarray) -> np.ndarray:
+        spread = np.zeros(2 * len(line) + 3)
+        spread[2:-2:2] = line
+        return np.convolve(spread, np.array([1, 3, 3, 1]) / 4, mode="valid")
+
+    def down(line: np.ndarray) -> np.ndarray:
+        return np.convolve(np.pad(line, 1), np.array([1, 3, 3, 1]) / 8, mode="valid")[::2]
+
+    spread = torch.zeros(2, 3, 11, 19, dtype=torch.float64)
+    spread[:, :, ::2, ::2] = x
+    doubled, halved = 4 * blur(spread, padding=2), blur(x, padding=1, stride=2)
+    np.testing.assert_allclose(doubled, along_both(x.numpy(), up), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(halved, along_both(x.numpy(), down), rtol=1e-12, atol=1e-12)
+
+    inner = (..., slice(1, -1), slice(1, -1))  # border pixels are no longer the only ones that are near
+    expected = F.interpolate(x, scale_factor=2, mode="bilinear")
+    torch.testing.assert_close(doubled[inner], expected[inner])
+    expected = F.interpolate(x, scale_factor=0.5, mode="bilinear", antialias=True)
+    torch.testing.assert_close(halved[inner], expected[inner])
 
 
 def test_pooled_convolution_is_a_convolution_and_then_a_mean() -> None:
