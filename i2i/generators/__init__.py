@@ -12,8 +12,8 @@ from i2i.generators.sngan import SNGANGenerator
 from i2i.generators.spade import SPADEGenerator, Styled
 from i2i.generators.srresnet import MSRResNetGenerator, SRResNetGenerator
 from i2i.generators.style_encoder import StyleEncoder
-from i2i.generators.transgan import TransGANGenerator
 from i2i.generators.stylegan import StyleGANGenerator
+from i2i.generators.transgan import TransGANGenerator
 from i2i.generators.unet import UNetGenerator
 
 __all__ = [
