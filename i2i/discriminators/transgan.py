@@ -16,8 +16,8 @@ from i2i.layers.transformer import (
     TransformerBlock,
     TransformerStage,
     make_token_norm,
+    parameter_from_noise,
     pool_tokens,
-    small_parameter,
 )
 
 
@@ -98,7 +98,7 @@ class TransGANDiscriminator(nn.Module):
             init_xavier(nn.Linear(in_channels * patch**2, channels))
             for patch, channels in zip(self.patches, added, strict=True)
         )
-        self.stages = nn.ModuleList(
+        self.levels = nn.ModuleList(
             TransformerStage(
                 channels,
                 side=size // patch,
@@ -109,7 +109,7 @@ class TransGANDiscriminator(nn.Module):
             )
             for level, (patch, channels) in enumerate(zip(self.patches, widths, strict=True))
         )
-        self.class_token = small_parameter(width)
+        self.class_token = parameter_from_noise(width)
         self.gather = TransformerBlock(width, heads=heads, side=None, norm=norm)
         self.norm = make_token_norm(norm, width)
         self.minibatch, channels = make_minibatch(minibatch, width)
@@ -123,7 +123,7 @@ class TransGANDiscriminator(nn.Module):
                 f"expected images of {self.size} x {self.size} px, got {images.shape[2]} x {images.shape[3]}"
             )
         maps: Tensor | None = None
-        for patch, embed, stage in zip(self.patches, self.embed, self.stages, strict=True):
+        for patch, embed, stage in zip(self.patches, self.embed, self.levels, strict=True):
             tokens = embed(F.pixel_unshuffle(images, patch).movedim(1, -1))
             maps = stage(tokens if maps is None else torch.cat([pool_tokens(maps), tokens], dim=-1))
         assert maps is not None

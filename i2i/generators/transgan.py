@@ -94,8 +94,12 @@ class TransGANGenerator(nn.Module):
         self.out_channels = out_channels
         self.patch_px = patch_px
         self.width = width
-        self.project = init_xavier(nn.Linear(latent_channels + classes, FIRST_PX**2 * width))
-        self.stages = nn.ModuleList(
+        self.project = nn.Linear(latent_channels + classes, FIRST_PX**2 * width)
+        if not self.project.weight.is_meta:
+            # Tokens of variance 1, so that what blocks add at first does not drown what the latent vector says.
+            nn.init.normal_(self.project.weight, std=latent_channels**-0.5)
+            nn.init.zeros_(self.project.bias)
+        self.levels = nn.ModuleList(
             TransformerStage(
                 width // shrink,
                 side=side,
@@ -107,14 +111,19 @@ class TransGANGenerator(nn.Module):
             for level, (side, shrink) in enumerate(zip(sides, shrinks, strict=True))
         )
         self.norm = make_token_norm(norm, width // shrinks[-1])
-        self.head = init_xavier(nn.Linear(width // shrinks[-1], out_channels * patch_px**2))
+        # From a nearly grey image on; strong noise, a pattern in each token, took many steps to fade.
+        self.head = init_xavier(nn.Linear(width // shrinks[-1], out_channels * patch_px**2), gain=0.1)
         self.enlarge = [shuffle_pixels if side > widest_px else interpolate_tokens for side in sides[1:]]
+
+    def stages(self) -> list[nn.Module]:
+        """The blocks, for gradient checkpointing."""
+        return [block for level in self.levels for block in level.blocks]
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         check_latents(latents, channels=self.latent_channels)
         tokens = self.project(append_classes(latents, labels, classes=self.classes))
-        maps = self.stages[0](tokens.unflatten(1, (FIRST_PX, FIRST_PX, self.width)))
-        for enlarge, stage in zip(self.enlarge, list(self.stages)[1:], strict=True):
+        maps = self.levels[0](tokens.unflatten(1, (FIRST_PX, FIRST_PX, self.width)))
+        for enlarge, stage in zip(self.enlarge, list(self.levels)[1:], strict=True):
             maps = stage(enlarge(maps))
         pixels = shuffle_pixels(self.head(self.norm(maps)), factor=self.patch_px)
         return torch.tanh(pixels.movedim(-1, 1)).contiguous()

@@ -15,9 +15,6 @@ from i2i.layers.init import init_xavier
 
 TokenNormalisation = Literal["pixel", "layer"]
 
-# Deviation of position encodings at first.
-_SMALL = 0.02
-
 
 class TokenNorm(nn.Module):
     """Scale every token to a mean square of 1: the paper's "modified normalization", x / √(mean x² + ε), §3.4.
@@ -70,7 +67,7 @@ class MultiHeadAttention(nn.Module):
         self.qkv = init_xavier(nn.Linear(channels, 3 * channels, bias=False))
         self.out = init_xavier(nn.Linear(channels, channels))
         ways = 0 if side is None else 2 * side - 1
-        self.relative = None if side is None else small_parameter(heads, ways, ways)
+        self.relative = None if side is None else parameter_from_noise(heads, ways, ways)
 
     def forward(self, tokens: Tensor) -> Tensor:
         q, k, v = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (N, heads, T, d)
@@ -124,6 +121,10 @@ class TransformerStage(nn.Module):
     `grid` x `grid` (grid self-attention, §3.3): work and memory then grow with the number of tokens, not its square.
     Nothing passes from one square to another within a stage; smaller maps are there for that.
 
+    Those vectors start from N(0, 1), as long as tokens are, not from the authors' N(0, 0.02²): beside short ones, norms
+    make a faint token and a strong one look the same, and a discriminator does not tell the generator how strong its
+    contrasts should be (tried with TransGAN at 32 px, where the game then came to nothing).
+
     Args:
         blocks: how many, at least 1.
         heads, norm: as of `TransformerBlock`.
@@ -149,7 +150,7 @@ class TransformerStage(nn.Module):
             raise InputError(f"expected at least 1 block in each stage, got {blocks}")
         if self.grid < 1 or side % self.grid:
             raise InputError(f"expected a grid that divides the {side} tokens of a side, got {self.grid}")
-        self.positions = small_parameter(side, side, channels)
+        self.positions = parameter_from_noise(side, side, channels, std=1.0)
         self.blocks = nn.Sequential(
             *(TransformerBlock(channels, heads=heads, side=self.grid, norm=norm) for _ in range(blocks))
         )
@@ -194,9 +195,9 @@ def pool_tokens(maps: Tensor) -> Tensor:
     return F.avg_pool2d(maps.movedim(-1, 1), 2).movedim(1, -1)
 
 
-def small_parameter(*shape: int) -> nn.Parameter:
-    """Numbers to be learnt, from N(0, 0.02²) at first, as position encodings are."""
+def parameter_from_noise(*shape: int, std: float = 0.02) -> nn.Parameter:
+    """Numbers to be learnt, from N(0, std²) at first, none of them beyond ±2."""
     parameter = nn.Parameter(torch.empty(shape))
     if not parameter.is_meta:
-        nn.init.trunc_normal_(parameter, std=_SMALL)
+        nn.init.trunc_normal_(parameter, std=std)
     return parameter

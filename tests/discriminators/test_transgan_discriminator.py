@@ -43,7 +43,7 @@ def maps_of(network: TransGANDiscriminator) -> list[tuple[int, ...]]:
     """Patches, sides, channels, squares of attention and blocks of each stage."""
     shapes = [
         (embed.in_features, *stage.positions.shape[1:], stage.grid, len(stage.blocks))
-        for embed, stage in zip(network.embed, network.stages, strict=True)
+        for embed, stage in zip(network.embed, network.levels, strict=True)
     ]
     return [(round((values / network.in_channels) ** 0.5), *others) for values, *others in shapes]
 
@@ -67,10 +67,10 @@ def test_written_out() -> None:
         patches = [[x[:, :, i : i + side, j : j + side].flatten(1) for j in places] for i in places]
         return torch.stack([torch.stack(row, 1) for row in patches], 1) @ layer.weight.T + layer.bias
 
-    fine = network.stages[0](embedded(network.embed[0], 2))
+    fine = network.levels[0](embedded(network.embed[0], 2))
     assert fine.shape == (3, 8, 8, 8)
     averages = (fine[:, ::2, ::2] + fine[:, 1::2, ::2] + fine[:, ::2, 1::2] + fine[:, 1::2, 1::2]) / 4
-    coarse = network.stages[1](torch.cat([averages, embedded(network.embed[1], 4)], dim=3))
+    coarse = network.levels[1](torch.cat([averages, embedded(network.embed[1], 4)], dim=3))
     token = network.class_token.expand(3, 1, 16)
     gathered = network.gather(torch.cat([token, coarse.view(3, 16, 16)], dim=1))[:, 0]
     features = gathered / gathered.square().mean(1, keepdim=True).sqrt()

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from i2i.errors import InputError
 from i2i.generators import TransGANGenerator
+from i2i.layers.recompute import recompute_activations
 
 SMALL = {"latent_channels": 7, "width": 32, "blocks": (1,), "heads": 2, "grid_px": 4, "grid_from_px": 16}
 
@@ -37,7 +38,7 @@ def test_draws_and_learns(size: int, widest_px: int, patch_px: int, classes: int
 def maps_of(network: TransGANGenerator) -> list[tuple[int, ...]]:
     """Sides, channels, squares of attention and blocks of each stage."""
     found = []
-    for stage in network.stages:
+    for stage in network.levels:
         height, width, channels = stage.positions.shape
         assert height == width
         found.append((height, channels, stage.grid, len(stage.blocks)))
@@ -67,10 +68,10 @@ def test_written_out() -> None:
     network = TransGANGenerator(**SMALL, size=64, widest_px=16, patch_px=2).double()
     z = torch.randn(2, 7, dtype=torch.float64)
     tokens = z @ network.project.weight.T + network.project.bias
-    x = network.stages[0](tokens.view(2, 8, 8, 32))
+    x = network.levels[0](tokens.view(2, 8, 8, 32))
     x = F.interpolate(x.permute(0, 3, 1, 2), scale_factor=2, mode="bicubic")
-    x = network.stages[1](x.permute(0, 2, 3, 1))
-    x = network.stages[2](torch.nn.PixelShuffle(2)(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+    x = network.levels[1](x.permute(0, 2, 3, 1))
+    x = network.levels[2](torch.nn.PixelShuffle(2)(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
     x = x / x.square().mean(-1, keepdim=True).sqrt()
     pixels = torch.tanh(x @ network.head.weight.T + network.head.bias)
     assert pixels.shape == (2, 32, 32, 3 * 4)
@@ -79,6 +80,16 @@ def test_written_out() -> None:
         for j in range(2):
             expected[:, :, i::2, j::2] = pixels[..., 2 * i + j :: 4].permute(0, 3, 1, 2)
     torch.testing.assert_close(network(z), expected)
+
+
+def test_starts_nearly_grey_and_with_all_that_latent_vectors_say() -> None:
+    """Otherwise a discriminator knows generated images at once by their noise."""
+    network = TransGANGenerator(latent_channels=64, width=64, size=32, blocks=(1,), heads=2)
+    tokens = network.project(torch.randn(50, 64))
+    assert tokens.std().item() == pytest.approx(1, rel=0.05)
+    drawn = network(torch.randn(50, 64))
+    assert drawn.abs().mean() < 0.2
+    assert drawn.std(0).mean() > 0.3 * drawn.std()
 
 
 def test_classes_are_joined_to_the_latent_vectors() -> None:
@@ -100,6 +111,20 @@ def test_in_16_bits() -> None:
         output = network(z)
     assert (output.float() - whole).abs().mean() < 0.05 * whole.abs().mean()
     learn(network, output.float())
+
+
+def test_activations_can_be_computed_again() -> None:
+    network, z = TransGANGenerator(**SMALL, size=32), torch.randn(3, 7)
+    learn(network, network(z))
+    kept = [parameter.grad.clone() for parameter in network.parameters()]
+    network.zero_grad()
+    runs = []
+    network.levels[1].blocks[0].attention.register_forward_hook(lambda *_: runs.append(1))
+    recompute_activations(network)
+    learn(network, network(z))
+    assert len(runs) == 2
+    for parameter, gradient in zip(network.parameters(), kept, strict=True):
+        assert torch.equal(parameter.grad, gradient)
 
 
 def test_built_on_meta_and_filled() -> None:

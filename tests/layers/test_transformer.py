@@ -117,6 +117,20 @@ def test_grid_attention_is_masked_full_attention(grid: int | None) -> None:
     torch.testing.assert_close(stage(x), expected)
 
 
+def test_a_stage_tells_faint_tokens_from_strong_ones() -> None:
+    """Though its norms make all tokens equally strong: beside short position vectors it would not."""
+    x = torch.randn(20, 4, 4, 8)
+
+    def seen(strength: float, stage: nn.Module) -> Tensor:
+        return stage.blocks[0].norm1(split_grids(strength * x + stage.positions, side=4))
+
+    stage = TransformerStage(8, side=4, blocks=1, heads=1)
+    assert stage.positions.std().item() == pytest.approx(0.88, rel=0.2)  # of N(0, 1) cut at two
+    assert (seen(1, stage) - seen(2, stage)).abs().mean() > 0.2
+    nn.init.normal_(stage.positions, std=0.02)
+    assert (seen(1, stage) - seen(2, stage)).abs().mean() < 0.02
+
+
 def test_a_stage_has_its_blocks_one_after_another() -> None:
     stage = stirred(TransformerStage(4, side=4, blocks=3, heads=1, grid=2))
     x = torch.randn(2, 4, 4, 4, dtype=torch.float64)
