@@ -113,7 +113,7 @@ class Settings(DrawingSettings):
 OWN_IMAGES = Settings(
     out=Path("runs/biggan"),
     images=DrawingData(built_in="shapes", size_px=256),
-    # The paper's for 256 px but for the width, which is 1536 there.
+    # The paper's for 256 px, but narrower: its width is 1536.
     networks=BigGANNetworks(),
     stabilisers=Stabilisers(objective="hinge", orthogonal_weight=1e-4),
     # The paper's, appendix C, but for batches: 2048 there, which it found to matter much. With more memory or several
@@ -146,6 +146,7 @@ BUILT_IN = replace(
         widest_px=8,
         shared_embedding=64,
         attention_px=None,
+        minibatch="stddev",  # without it there are fewer colours than in the data
     ),
     stabilisers=Stabilisers(objective="hinge", orthogonal_weight=1e-4, mismatched_share=0.3),
     training=TrainingSettings(

@@ -276,6 +276,26 @@ def test_biggan_starts_with_orthogonal_weights() -> None:
     assert any(weight is network.shared_embedding.weight for weight in weights)
 
 
+def test_biggan_is_as_large_as_the_papers_for_128_px() -> None:
+    """Google's compare_gan (resnet_biggan_test.py) has 70,433,988 weights; its gains and biases have no biases."""
+    with torch.device("meta"):
+        network = SNGANGenerator(
+            latent_channels=120,
+            width=16 * 96,
+            size=128,
+            classes=1000,
+            attention_px=64,
+            spectral=True,
+            widest_px=8,
+            shared_embedding=128,
+            skip_z=True,
+            init="orthogonal",
+        )
+    channels = [16 * 96, 16 * 96, 8 * 96, 4 * 96, 2 * 96, 96]
+    extra = 2 * (sum(channels[:-1]) + sum(channels[1:]))
+    assert sum(p.numel() for p in network.parameters()) == 70_433_988 + extra
+
+
 def test_options_of_biggan_leave_the_plain_network_as_it_was() -> None:
     """Checkpoints from before there were any are read."""
     names = set(SNGANGenerator(width=4, size=16, classes=2).state_dict())
