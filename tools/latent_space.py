@@ -167,8 +167,10 @@ def _directions(t: Sampler, settings: Settings, report: Report, label: str | Non
     report.picture("direction-brightness", moved.picture())
     means = [float(np.mean([row[place] for row in moved.images])) for place in range(len(moved.strengths))]
     figures = {"accuracy": brighter.accuracy, "strengths": moved.strengths, "mean values": means}
-    text = f"sorts {brighter.accuracy:.0%} rightly; mean values at {moved.strengths[0]:+g} … {moved.strengths[-1]:+g}: "
-    report.tell("direction-brightness", figures, text + ", ".join(f"{value:.0f}" for value in means))
+    right, ends = f"{brighter.accuracy or 0.0:.0%}", (moved.strengths[0], moved.strengths[-1])
+    values = ", ".join(f"{value:.0f}" for value in means)
+    text = f"sorts {right} of unseen ones rightly; mean values at {ends[0]:+g} … {ends[1]:+g}: {values}"
+    report.tell("direction-brightness", figures, text)
     axes = latents.principal_directions(t, count=3, label=label)
     for number, axis in enumerate(axes, start=1):
         moved = latents.direction_sweep(t, axis, seeds=seeds[:4], label=label)

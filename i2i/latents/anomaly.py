@@ -168,6 +168,8 @@ class AnomalyScorer:
         """
         if self.normal_scores is None:
             raise InputError("the scorer does not know normal images yet: call fit(normal_images) first")
+        if not len(images):
+            raise InputError("images: expected some to score, got none")
         residuals, differences, targets, redrawn = self._measure(images, progress)
         assert self._normal is not None
         distances = self._normal.distances(differences)
@@ -212,7 +214,7 @@ class AnomalyScorer:
         return residuals, own - redrawn, targets, found.images
 
     @torch.no_grad()
-    def _features(self, images: Tensor, labels: Tensor) -> Tensor:
+    def _features(self, given_images: Tensor, labels: Tensor) -> Tensor:
         """What goes into the discriminator's last layer, the mean over all places of a map: (N, D) on the CPU."""
         features: list[Tensor] = []
 
@@ -220,17 +222,17 @@ class AnomalyScorer:
             features.append((given[0].mean(dim=(2, 3)) if given[0].ndim == 4 else given[0]).float().cpu())
 
         like = next(self.discriminator.parameters())
-        # Statistics of a batch would make an image's features depend on its neighbours.
-        together = any(isinstance(module, MinibatchLayer) for module in self.discriminator.modules())
-        size = 1 if together else self.space.batch_size
+        # Statistics of a batch would make an image's features depend on its neighbours: it has its own twin for one.
+        twins = any(isinstance(module, MinibatchLayer) for module in self.discriminator.modules())
+        size = 1 if twins else self.space.batch_size
         tap = self.discriminator.get_submodule("head").register_forward_pre_hook(note)
         try:
-            for some, ids in zip(images.split(size), labels.split(size), strict=True):
-                told = (ids.to(like.device),) if self.space.sampler.classes else ()
-                self.discriminator(some.to(like), *told)
+            for some, ids in zip(given_images.split(size), labels.split(size), strict=True):
+                images, ids = (torch.cat([x, x]) if twins else x for x in (some.to(like), ids.to(like.device)))
+                self.discriminator(images, *((ids,) if self.space.sampler.classes else ()))
         finally:
             tap.remove()
-        return torch.cat(features)
+        return torch.cat([some[:size] for some in features])
 
 
 class _Normal:
