@@ -68,7 +68,7 @@ class TransGANDiscriminator(nn.Module):
         minibatch: Minibatch = "none",
     ) -> None:
         super().__init__()
-        self.arguments = constructor_arguments(locals())
+        self.arguments = constructor_arguments(locals()) | {"blocks": list(blocks)}  # as files give it back
         for name, value, least in (("size", size, 16), ("patch_px", patch_px, 1), ("grid_px", grid_px, 1)):
             if value < least or value.bit_count() != 1:
                 raise InputError(f"expected {name} to be a power of two of at least {least} px, got {value}")

@@ -71,7 +71,7 @@ class TransGANGenerator(nn.Module):
         norm: TokenNormalisation = "pixel",
     ) -> None:
         super().__init__()
-        self.arguments = constructor_arguments(locals())
+        self.arguments = constructor_arguments(locals()) | {"blocks": list(blocks)}  # as files give it back
         _check_power_of_two("size", size, least=16)
         _check_power_of_two("widest_px", widest_px, least=FIRST_PX)
         _check_power_of_two("patch_px", patch_px, least=1)
@@ -116,7 +116,7 @@ class TransGANGenerator(nn.Module):
         self.enlarge = [shuffle_pixels if side > widest_px else interpolate_tokens for side in sides[1:]]
 
     def stages(self) -> list[nn.Module]:
-        """The blocks, for gradient checkpointing."""
+        """The parts whose activations `i2i.layers.recompute` can compute again in the backward pass."""
         return [block for level in self.levels for block in level.blocks]
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
