@@ -5,8 +5,9 @@
     python recipes/biggan.py --data photos --precision bf16 --size-px 128 --widest-px 8 --out runs/mine
 
 Then `i2i.load("runs/biggan")(seed=1, label=3)` draws, and with `truncation=0.5` out of a narrower part of the latent
-space: cleaner images, and fewer kinds of them. Your images lie in a folder for each class, photos/cat/, photos/dog/ …;
-without such folders it draws without classes.
+space: more typical images, and fewer kinds of them. The built-in shapes, of which none is typical, only lose colours by
+it. Your images lie in a folder for each class, photos/cat/, photos/dog/ …; without such folders it draws without
+classes.
 
 BigGAN (Brock et al. 2019, arXiv:1809.11096) is the residual GAN with spectral norm and projection, made large. A vector
 that all blocks share says the class, each block has a part of the noise of its own, and the generator's filters are
