@@ -195,6 +195,19 @@ def test_mixing_takes_the_other_styles_from_the_crossover_on(layers: StyleLayers
     torch.testing.assert_close(network(one, None, other, torch.zeros(5).long()), network(other))
 
 
+def test_with_adain_the_mean_colour_is_that_of_the_last_style() -> None:
+    """The last layer's style says the mean of each map, and the image is linear in these; nothing else moves it."""
+    network = make("adain").double().eval()
+    one, other = torch.randn(2, 4, 5, dtype=torch.float64)
+    mixed = network(one, None, other, torch.full((4,), network.style_layers - 1))
+    torch.testing.assert_close(mixed.mean((2, 3)), network(other).mean((2, 3)))
+    assert (mixed - network(other)).abs().max() > 0.1
+
+    network = make("modulated").double().eval()
+    mixed = network(one, None, other, torch.full((4,), network.style_layers - 1))
+    assert (mixed.mean((2, 3)) - network(other).mean((2, 3))).abs().max() > 0.1
+
+
 @BOTH
 def test_noise_is_fresh_in_training_and_fixed_after(layers: StyleLayers) -> None:
     network, latents = make(layers), torch.randn(1, 5).expand(3, 5)
