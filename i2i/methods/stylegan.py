@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from i2i.errors import InputError
-from i2i.generators.stylegan import StyleGANGenerator
 from i2i.losses.adversarial import AdversarialLoss
 from i2i.losses.penalties import NO_PENALTIES, Penalties
 from i2i.methods.base import Batch, Losses, Outputs, unwrapped
@@ -61,7 +60,7 @@ class StyleGAN(GAN):
     """A GAN whose generator has styles. Arguments and batches are `GAN`'s, and besides:
 
     Args:
-        generator: a `StyleGANGenerator`.
+        generator: an `i2i.generators.StyleGANGenerator`, or another with its `styles`, `synthesise` and mixing `forward`.
         styles: how they are mixed and regularised.
 
     What is lazily regularised, by path lengths here and by `penalties` in the discriminator, is added to the losses of
@@ -140,7 +139,7 @@ class StyleGAN(GAN):
         latents = self._latents(batch["real"][:count]).float()
         labels = (batch["label"][:count],) if self.classes else ()
         # Mixed precision and compilation are in the prepared network's forward, which neither of these is.
-        generator = cast(StyleGANGenerator, unwrapped(self.generators["generator"]))
+        generator: Any = unwrapped(self.generators["generator"])
         with torch.autocast(latents.device.type, enabled=False):
             return path_lengths(generator.synthesise, generator.styles(latents, *labels))
 
