@@ -117,7 +117,7 @@ class TransGANGenerator(nn.Module):
 
     def stages(self) -> list[nn.Module]:
         """The parts whose activations `i2i.layers.recompute` can compute again in the backward pass."""
-        return [block for level in self.levels for block in level.blocks]
+        return [block for level in self.levels for block in level.get_submodule("blocks").children()]
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         check_latents(latents, channels=self.latent_channels)
