@@ -60,7 +60,7 @@ class StyleGAN(GAN):
     """A GAN whose generator has styles. Arguments and batches are `GAN`'s, and besides:
 
     Args:
-        generator: an `i2i.generators.StyleGANGenerator`, or another with its `styles`, `synthesise` and mixing `forward`.
+        generator: an `i2i.generators.StyleGANGenerator`, or one that has its functions and mixes like it.
         styles: how they are mixed and regularised.
 
     What is lazily regularised, by path lengths here and by `penalties` in the discriminator, is added to the losses of
