@@ -152,8 +152,8 @@ BUILT_IN = replace(
         grid_from_px=16,
         minibatch="stddev",
     ),
-    # The authors' critic. With the logistic loss and R1 the discriminator won at once, or, under a larger weight, became
-    # so flat that the generator learnt less (198 of swd after 400 steps, and this 132 after 150).
+    # The authors' critic. With the logistic loss and R1 the discriminator won at once or, under a larger weight, became
+    # so flat that the generator learnt less (an swd of 198 after 400 steps, where this came to 132 after 150).
     stabilisers=Stabilisers(objective="wgan", penalties=Penalties(gradient_penalty=10.0)),
     training=TrainingSettings(
         # For ten minutes on four cores: fewer critic steps and higher rates, which then fall.
