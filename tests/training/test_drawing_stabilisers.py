@@ -56,7 +56,7 @@ def test_batch_norm_under_a_penalty_is_refused_and_minibatch_statistics_are_rema
     with pytest.raises(InputError, match="--discriminator-norm none"):
         Stabilisers(penalties=R1).check(normed, training=TRAINING)
     Stabilisers().check(normed, training=TRAINING)
-    _, of_batches = networks(norm="none", minibatch="stddev")
+    _, of_batches = networks(norm="none", minibatch="discrimination")
     settings = Stabilisers(penalties=R1)
     settings.check(of_batches, training=TRAINING)
     assert "mixes" in " ".join(settings.remarks(of_batches, images=5000, classes=0, training=TRAINING))
