@@ -85,7 +85,8 @@ class AnomalyScorer:
         discriminator: with a last layer `head`, what goes into which are the features (`i2i.checkpoints
             .load_discriminator`); put into inference mode, on the generator's device.
         space: see `project`.
-        weight: λ of the distance of features, from 0 to 1; the paper's is 0.1.
+        weight: λ of the distance of features, from 0 to 1. The paper's is 0.1, in its own units; here both parts count
+            alike by themselves.
         descent: how reconstructions are searched for.
 
     Raises:
@@ -99,7 +100,7 @@ class AnomalyScorer:
         discriminator: nn.Module,
         *,
         space: Space | None = None,
-        weight: float = 0.1,
+        weight: float = 0.5,
         descent: Descent = QUICK,
     ) -> None:
         if not 0 <= weight <= 1:
@@ -214,7 +215,7 @@ class AnomalyScorer:
         return residuals, own - redrawn, targets, found.images
 
     @torch.no_grad()
-    def _features(self, given_images: Tensor, labels: Tensor) -> Tensor:
+    def _features(self, images: Tensor, labels: Tensor) -> Tensor:
         """What goes into the discriminator's last layer, the mean over all places of a map: (N, D) on the CPU."""
         features: list[Tensor] = []
 
@@ -227,9 +228,9 @@ class AnomalyScorer:
         size = 1 if twins else self.space.batch_size
         tap = self.discriminator.get_submodule("head").register_forward_pre_hook(note)
         try:
-            for some, ids in zip(given_images.split(size), labels.split(size), strict=True):
-                images, ids = (torch.cat([x, x]) if twins else x for x in (some.to(like), ids.to(like.device)))
-                self.discriminator(images, *((ids,) if self.space.sampler.classes else ()))
+            for some, ids in zip(images.split(size), labels.split(size), strict=True):
+                given = [some.to(like), *([ids.to(like.device)] if self.space.sampler.classes else [])]
+                self.discriminator(*(torch.cat([one, one]) if twins else one for one in given))
         finally:
             tap.remove()
         return torch.cat([some[:size] for some in features])

@@ -313,6 +313,8 @@ def _descend_batch(
     labels = bank.labels[nearest].to(device)
     targets = targets.to(device)
     vectors = pyramid(targets)
+    perceptual = None if descent.perceptual is None else descent.perceptual.to(device)
+    each = torch.arange(count, device=device)
     first, second = torch.zeros_like(moved), torch.zeros_like(moved)
     losses = torch.zeros(count, starts, device=device)
     random = torch.Generator().manual_seed(descent.seed)
@@ -339,13 +341,13 @@ def _descend_batch(
             images = space.synthesise(points_of(noisy), labels.flatten())
             errors = pyramid(images).unflatten(0, (count, starts)) - vectors[:, None]
             losses = errors.square().sum(dim=2) / (high - low) ** 2
-            if descent.perceptual is not None:
+            if perceptual is not None:
                 repeated = targets[:, None].expand(-1, starts, -1, -1, -1).flatten(0, 1)
-                losses = losses + descent.perceptual(images, repeated).unflatten(0, (count, starts)).to(losses)
+                losses = losses + perceptual(images, repeated).unflatten(0, (count, starts)).to(losses)
             (gradient,) = torch.autograd.grad(losses.sum(), moved)
         moved, losses = moved.detach(), losses.detach()
         best = losses.argmin(dim=1)
-        pixels = errors.detach()[torch.arange(count), best, : math.prod(targets.shape[1:])]
+        pixels = errors.detach()[each, best, : math.prod(targets.shape[1:])]
         history.append(pixels.square().sum(dim=1).cpu() / (high - low) ** 2)
         if step in shown or step == descent.steps:
             stages.append((step, _take(moved, best[:, None])[:, 0].cpu()))
@@ -359,7 +361,7 @@ def _descend_batch(
             moved = moved - descent.learning_rate * ramp * size
         tell(share)
     points = bank.mean + bank.deviation * stages[-1][1]
-    chosen = labels[torch.arange(count), best].cpu()
+    chosen = labels[each, best].cpu()
     return Found(
         points=points,
         labels=chosen,
