@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from i2i.files import naming
 from i2i.training.state import truncate_log
@@ -52,10 +53,8 @@ def seconds_taken(run: Path) -> float:
 def curve_of(run: Path) -> Curve:
     """A run's held-out figures by time; of runs without a clock, none."""
     seconds = _seconds(run / CLOCK)
-    logged = map(json.loads, (run / LOG).read_text().splitlines()) if (run / LOG).exists() else ()
-    return [
-        (seconds[line["step"]], line["metrics"]) for line in logged if line["step"] in seconds and "metrics" in line
-    ]
+    measured = [line for line in _lines(run / LOG) if "metrics" in line]
+    return [(seconds[line["step"]], line["metrics"]) for line in measured if line["step"] in seconds]
 
 
 def at_equal_time(runs: Sequence[Path], *, seconds: float) -> dict[str, dict[str, float]]:
@@ -75,7 +74,11 @@ def at_equal_time(runs: Sequence[Path], *, seconds: float) -> dict[str, dict[str
 
 def _seconds(path: Path) -> dict[int, float]:
     """By the step, the seconds after which it was first noted."""
+    return {note["step"]: note["seconds"] for note in reversed(_lines(path))}
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """What a file holds, a line each; the last one is left out if it is still being written, or was cut short."""
     if not path.exists():
-        return {}
-    notes = [json.loads(line) for line in path.read_text().splitlines()]
-    return {note["step"]: note["seconds"] for note in reversed(notes)}
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]

@@ -34,7 +34,9 @@ class Record:
         self.last_metrics: dict[str, float] = {}
         self.best: float | None = None
         self.clock = Clock(out, spent_s=facts.spent_s)
-        self.losses: dict[str, float | None] = {}  # since the last line, each term's latest
+        # Since the last line, each one's latest.
+        self.losses: dict[str, float | None] = {}
+        self.figures: dict[str, float | None] = {}
         self.alarms: list[Alarm] = []
         if accelerator.log_with:
             accelerator.init_trackers("i2i", config=dict(_flat(facts.settings)))
@@ -51,14 +53,16 @@ class Record:
             self.clock.start(step)
 
     def step(self, step: int, scalars: dict[str, Any], *, due: bool) -> None:
-        """Write a line if one is due, with each term as it last was since the line before.
+        """Write a line if one is due, with each term and figure as it last was since the line before.
 
-        That is this step's, but for terms that only some steps have: lazy penalties would hardly ever meet a line.
+        That is this step's, but for those that only some steps have: lazy penalties would hardly ever meet a line.
         """
         self.losses |= scalars["losses"]
+        self.figures |= scalars.get("figures", {})
         if due:
-            self._write({"step": step, **scalars, "losses": self.losses})
-            self.losses = {}
+            figures = {"figures": self.figures} if self.figures else {}
+            self._write({"step": step, **scalars, "losses": self.losses, **figures})
+            self.losses, self.figures = {}, {}
 
     def alarm(self, alarm: Alarm) -> None:
         self.alarms.append(alarm)
@@ -134,10 +138,17 @@ class Record:
 
     def state_dict(self) -> dict[str, Any]:
         alarms = [asdict(alarm) for alarm in self.alarms]
-        return {"last_metrics": self.last_metrics, "best": self.best, "alarms": alarms, "losses": self.losses}
+        return {
+            "last_metrics": self.last_metrics,
+            "best": self.best,
+            "alarms": alarms,
+            "losses": self.losses,
+            "figures": self.figures,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.last_metrics, self.best, self.losses = state["last_metrics"], state["best"], state["losses"]
+        self.last_metrics, self.best = state["last_metrics"], state["best"]
+        self.losses, self.figures = state["losses"], state["figures"]
         self.alarms = [Alarm(**alarm) for alarm in state["alarms"]]
 
 

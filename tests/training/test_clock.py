@@ -67,6 +67,14 @@ def test_a_run_without_a_clock_has_no_curve(tmp_path: Path) -> None:
     assert at_equal_time([old], seconds=1e6) == {}
 
 
+def test_a_run_that_is_still_training_can_be_compared(tmp_path: Path) -> None:
+    other = write_run(tmp_path / "other", {0: (1, 90.0), 10: (60, 50.0), 20: (99, 40.0)})
+    for name, half in ((LOG, '{"step": 30, "metrics": {"sw'), (CLOCK, '{"step": 30, "sec')):
+        with (other / name).open("a") as file:
+            file.write(half)
+    assert at_equal_time([other], seconds=70) == {"other at 1.0 min": {"swd": 50.0}}
+
+
 def test_the_clock_goes_on_where_a_session_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(clock.time, "perf_counter", lambda: now[0])
