@@ -18,7 +18,14 @@ from i2i.losses.adversarial import AdversarialLoss, NonSaturating
 from i2i.losses.feature_matching import mean_feature_matching
 from i2i.losses.penalties import NO_PENALTIES, Penalties
 from i2i.methods.base import Batch, Losses, Method, Outputs, in_full_precision, with_features
-from i2i.methods.shared import can_join, describe_sides, describe_variety, relative_variety, side_distance
+from i2i.methods.shared import (
+    can_join,
+    describe_sides,
+    describe_variety,
+    mixes_samples,
+    relative_variety,
+    side_distance,
+)
 
 # Of which previews show samples.
 SHOWN_CLASSES = 10
@@ -42,7 +49,10 @@ class GAN(Method):
         adversarial_weight: of the generator's adversarial loss; the paper on feature matching does without.
         mismatched_share: with classes, this share of what the discriminator is to tell from real samples are real ones
             under the name of another class, so that it learns early what the classes look like (Reed et al. 2016,
-            arXiv:1605.05396, section 4.2, has 0.5, which is a third more of its work); 0: none.
+            arXiv:1605.05396, section 4.2, has 0.5, which is a third more of its work); 0: none. They count by it
+            in the loss, too. A discriminator that mixes the samples of a batch (batch norm, minibatch statistics) would
+            know a smaller batch by its statistics and not look at classes: it is shown all real ones again, whatever
+            the share, at the cost of 0.5.
 
     Raises:
         InputError: the networks differ in their classes; a weight is negative or not finite, or both are 0; or a
@@ -127,7 +137,9 @@ class GAN(Method):
         labels, share = self._labels(batch.get("label")), self.mismatched_share
         judged = [(real_seen, *labels), (fake_seen, *labels)]
         if share:
-            some = min(len(real_seen), math.ceil(len(real_seen) * share / (1 - share)))
+            some = len(real_seen)
+            if not mixes_samples(self.discriminators["discriminator"]):
+                some = min(some, math.ceil(some * share / (1 - share)))
             judged.append((real_seen[:some], self._other_classes(batch["label"][:some])))
         real, fake, *mismatched = self._judge_each(judged)
         adversarial = self.objective.discriminator_loss(real, fake)

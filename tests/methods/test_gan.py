@@ -9,6 +9,7 @@ from i2i.discriminators import DCGANDiscriminator, MLPDiscriminator
 from i2i.errors import InputError
 from i2i.generators import DCGANGenerator, MLPGenerator
 from i2i.layers.minibatch import Minibatch
+from i2i.layers.norm import Norm
 from i2i.losses.adversarial import Hinge, RelativisticAverage, Wasserstein
 from i2i.losses.penalties import Penalties
 from i2i.methods.gan import GAN, density_picture
@@ -309,3 +310,31 @@ def test_a_share_of_what_discriminators_refuse_is_real_under_another_class() -> 
     torch.testing.assert_close(losses.terms["discriminator"], expected)
     plain, _, _ = make(mismatched_share=0.2)
     assert not plain.mismatched_share  # without classes there is nothing to match
+
+
+@pytest.mark.parametrize(("discriminator_norm", "minibatch"), [("batch", "none"), ("none", "stddev")])
+def test_batches_that_give_themselves_away_by_their_size_are_of_one_size(
+    discriminator_norm: Norm, minibatch: Minibatch
+) -> None:
+    """Statistics over few samples are not those over many: a discriminator would go by them, and not by classes."""
+    method = GAN(
+        generator=DCGANGenerator(latent_channels=4, out_channels=3, width=4, size=16, classes=3),
+        discriminator=DCGANDiscriminator(
+            in_channels=3, width=4, size=16, classes=3, norm=discriminator_norm, minibatch=minibatch
+        ),
+        mismatched_share=0.2,
+    )
+    seen: list[tuple[Tensor, Tensor]] = []
+    method.discriminators["discriminator"].register_forward_pre_hook(lambda module, given: seen.append(given))
+    batch = {"real": torch.rand(16, 3, 16, 16), "label": torch.arange(16) % 3}
+    out = method.translate(batch, 0)
+    losses = method.discriminator_losses(batch, out, 0)
+    real, fake, mismatched = seen
+    assert [len(images) for images, _ in seen] == [16, 16, 16]
+    assert torch.equal(mismatched[0], batch["real"]) and (mismatched[1] != batch["label"]).all()
+    # −log s_r − w log(1 − s_w) − (1 − w) log(1 − s_f)
+    s_r, s_f, s_w = (
+        torch.sigmoid(method.discriminators["discriminator"](*given)) for given in (real, fake, mismatched)
+    )
+    expected = -s_r.log().mean() - 0.2 * (1 - s_w).log().mean() - 0.8 * (1 - s_f).log().mean()
+    torch.testing.assert_close(losses.terms["discriminator"], expected)
