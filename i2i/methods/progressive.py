@@ -23,8 +23,8 @@ class ProgressiveGAN(GAN):
     Batches hold "real" images (N, C, H, W) of any square size that is the networks' or a larger one, by a power of two;
     they are shrunk by the mean of their pixels, and blended with what is left of them at half that size as far as the
     newest block has not been faded in. Previews and figures are of samples enlarged to the size of the batch, every
-    pixel repeated: stages can be compared with one another then, and one begins with the figures at which the last
-    one ended.
+    pixel repeated: stages can be compared with one another then, and one whose networks and average of weights were
+    taken over begins with the figures at which the last one ended.
 
     Args:
         generator, discriminator: stages of one size, such as `ProgressiveGenerator` and `ProgressiveDiscriminator`.

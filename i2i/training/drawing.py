@@ -21,6 +21,7 @@ from i2i.methods.gan import GAN
 from i2i.training.config import TrainingSettings
 from i2i.training.drawing_data import DrawingData, DrawingTask, drawing_task
 from i2i.training.drawing_figures import Examiner
+from i2i.training.ema import ExponentialMovingAverage
 from i2i.training.loop import PATIENCE, Examine, RunResult, check_start, limit_threads, on_cpu, train
 from i2i.training.report import RunFacts, figures_of, print_figures, recorded
 from i2i.training.stabilisers import Stabilisers
@@ -141,6 +142,7 @@ class Drawing:
         training: settings of the loop.
         out: where the loop writes.
         facts: for the report, but for what it is held against.
+        stage, average: as `i2i.training.loop.train` takes them.
     """
 
     gan: GAN
@@ -148,6 +150,8 @@ class Drawing:
     training: TrainingSettings
     out: Path
     facts: RunFacts
+    stage: int = 0
+    average: ExponentialMovingAverage | None = None
 
 
 def find_task(settings: DrawingSettings) -> DrawingTask:
@@ -224,6 +228,8 @@ def draw(drawing: Drawing, *, task: DrawingTask, examine: Examine | None) -> Run
         out=drawing.out,
         facts=drawing.facts,
         examine=examine,
+        stage=drawing.stage,
+        average=drawing.average,
     )
 
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +29,7 @@ from i2i.training.drawing import (
     tell,
 )
 from i2i.training.drawing_data import DrawingTask
+from i2i.training.ema import ExponentialMovingAverage
 from i2i.training.loop import Examine
 from i2i.training.report import PICTURES, write_grid
 
@@ -38,6 +40,9 @@ STAGE_SAMPLES = 8
 @dataclass(frozen=True, kw_only=True)
 class Growth:
     """How a run grows.
+
+    To what steadies it a stage is a run by itself: instance noise falls, ADA learns how much to augment, and learning
+    rates warm up in each one anew, within shares of that stage; replay and historical averages begin without a past.
 
     Attributes:
         first_px: side of the images of the first stage, a power of two from 4 on; each stage doubles it.
@@ -101,9 +106,10 @@ def run_growing(settings: GrowingSettings, *, title: str) -> None:
     """Train a generator that grows, stage by stage, and print how well the last one does.
 
     The last stage is in the settings' folder, as any run that draws; the others are in its folders 004px, 008px …,
-    runs with reports of their own. A stage starts from the trained weights of the one before; its average of weights
-    starts from them, too, and its optimisers start anew. Stages before the last hold their learning rates, as in the
-    paper. Leaves a picture of what each stage draws from the same latent vectors.
+    runs with reports of their own. A stage starts from the trained weights of the one before, and its average of
+    weights from the average there; its optimisers start anew, and its images come in another order. Stages before the
+    last hold their learning rates, as in the paper. Leaves a picture of what each stage draws from the same latent
+    vectors.
 
     Args:
         title: what it is, for the reports.
@@ -123,18 +129,22 @@ def run_growing(settings: GrowingSettings, *, title: str) -> None:
         )
         for number, (size_px, stage) in enumerate(zip(settings.sizes_px, _settings_of_stages(settings), strict=True))
     ]
-    examiner, baselines = examine_reals(settings, task=task, about=stages[-1].facts.about)
-    spent_s = 0.0
-    for number, stage in enumerate(stages):
-        if number:
-            _take_over(stage, stages[number - 1])
-        facts = replace(stage.facts, baselines=baselines, compare=settings.compare, spent_s=spent_s)
+    about = "\n".join([stages[-1].facts.about, *_starting_anew(settings)])
+    examiner, baselines = examine_reals(settings, task=task, about=about)
+    folders, spent_s = [stage.out for stage in stages], 0.0
+    for number, out in enumerate(folders):
+        facts = replace(stages[0].facts, about=about, baselines=baselines, compare=settings.compare, spent_s=spent_s)
+        stage = replace(stages.pop(0), facts=facts, stage=number)
         examine: Examine | None = None
-        if examiner is not None and number == len(stages) - 1:
-            examine = _with_picture(examiner.of(stage.gan), stages, task)
-        result = draw(replace(stage, facts=facts), task=task, examine=examine)
-        spent_s = seconds_taken(stage.out)
-    tell(result, out=settings.out)
+        if examiner is not None and not stages:
+            examine = _with_picture(examiner.of(stage.gan), stage, folders[:-1], task)
+        result = draw(stage, task=task, examine=examine)
+        if not stages:
+            tell(result, out=out)
+            break
+        stages[0] = _taking_over(stages[0], stage, result.average)
+        del stage, result  # an accelerator need not hold what is over
+        spent_s = seconds_taken(out)
 
 
 def _settings_of_stages(settings: GrowingSettings) -> list[GrowingSettings]:
@@ -150,23 +160,51 @@ def _title(title: str, size_px: int, sizes_px: Sequence[int]) -> str:
     return f"{title} at {size_px} px, stage {sizes_px.index(size_px) + 1} of {len(sizes_px)}"
 
 
-def _take_over(stage: Drawing, before: Drawing) -> None:
-    """Start a stage's networks from the trained ones of the stage before."""
-    for own, trained in (
-        (stage.gan.generators["generator"], before.gan.generators["generator"]),
-        (stage.gan.discriminators["discriminator"], before.gan.discriminators["discriminator"]),
-    ):
-        assert isinstance(own, Growing)  # as ProgressiveGAN has seen
-        own.take_over(trained)
+def _starting_anew(settings: GrowingSettings) -> list[str]:
+    """What to know about chosen settings that stages have no common course of."""
+    stabilisers = settings.stabilisers
+    chosen = {
+        "--instance-noise": stabilisers.instance_noise,
+        "--augment adaptive": stabilisers.augment == "adaptive",
+        "--replay": stabilisers.replay,
+        "--history-weight": stabilisers.history_weight,
+        "--warmup-steps": settings.training.warmup_steps,
+    }
+    names = [name for name, value in chosen.items() if value]
+    if not names or len(settings.sizes_px) == 1:
+        return []
+    return [f"Each stage begins anew with {', '.join(names)}, as if it were a run by itself."]
 
 
-def _with_picture(examine: Examine, stages: Sequence[Drawing], task: DrawingTask) -> Examine:
-    """`examine`, which also leaves a picture of what the stages draw from the same latent vectors."""
+def _taking_over(stage: Drawing, before: Drawing, average: ExponentialMovingAverage | None) -> Drawing:
+    """A stage whose networks, and their average, start from those of the stage before."""
+    networks = stage.gan.generators | stage.gan.discriminators
+    for name, trained in (before.gan.generators | before.gan.discriminators).items():
+        _grown(networks[name]).take_over(trained)
+    if average is None:
+        return stage
+    grown = ExponentialMovingAverage(stage.gan.generators, decay=stage.training.ema_decay)
+    for name, averaged in average.networks.items():
+        _grown(grown.networks[name]).take_over(averaged)
+    grown.updates = average.updates
+    return replace(stage, average=grown)
+
+
+def _grown(network: nn.Module) -> Growing:
+    assert isinstance(network, Growing)  # as ProgressiveGAN has seen
+    return network
+
+
+def _with_picture(examine: Examine, last: Drawing, before: Sequence[Path], task: DrawingTask) -> Examine:
+    """`examine`, which also leaves a picture of what the stages draw from the same latent vectors.
+
+    before: folders of the stages before the last.
+    """
 
     def both(say: Callable[[str], None]) -> dict[str, float]:
         figures = dict(examine(say))
-        last, device = stages[-1], PartialState().device
-        generators = [load_generator(stage.out / "generator")[0].to(device).eval() for stage in stages[:-1]]
+        device = PartialState().device
+        generators = [load_generator(out / "generator")[0].to(device).eval() for out in before]
         latents = torch.randn(STAGE_SAMPLES, last.gan.latent_channels, device=device)
         labels = torch.arange(STAGE_SAMPLES, device=device) % last.gan.classes if last.gan.classes else None
         pictures = stage_pictures(

@@ -19,7 +19,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
@@ -29,7 +28,7 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 from i2i.checkpoints import GeneratorSpec
-from i2i.data.sampler import DrawSampler, worker_init
+from i2i.data.sampler import DrawSampler, derived_seed, worker_init
 from i2i.errors import InputError, RunStopped
 from i2i.layers.norm import set_inference_mode
 from i2i.layers.recompute import keep_activations, recompute_activations
@@ -61,11 +60,13 @@ class RunResult:
     metrics: the last held-out metrics.
     baselines: what they are held against, by name: that of the facts, and other runs after as long.
     alarms: what the monitor said, over the whole run.
+    average: that of the generators' weights, on the device, for a next stage to go on with; None: there was none.
     """
 
     metrics: dict[str, float]
     baselines: dict[str, dict[str, float]]
     alarms: list[Alarm]
+    average: ExponentialMovingAverage | None
 
 
 def train(
@@ -79,6 +80,8 @@ def train(
     facts: RunFacts,
     preview_data: Dataset | None = None,
     examine: Examine | None = None,
+    stage: int = 0,
+    average: ExponentialMovingAverage | None = None,
 ) -> RunResult:
     """Train a method, or go on with a run that was started with the same arguments.
 
@@ -96,6 +99,9 @@ def train(
             its generators as they are exported. Asked for once, at the end, in the first process, without gradients;
             its argument says lines to whoever watches. It may draw random numbers, and leave pictures in `out` (see
             `report.PICTURES`).
+        stage: which one this is in a chain of calls, from 0 on. With the seed it decides the order of the data and the
+            steps' random numbers; previews and held-out figures have the same ones in all stages.
+        average: what the average of the generators' weights starts from, if not from the generators.
 
     Raises:
         InputError: `out` holds something else, or settings that cannot be used on this machine.
@@ -121,7 +127,7 @@ def train(
     sampler = DrawSampler(
         length=len(training_data),  # type: ignore[arg-type]
         batch_size=settings.batch_size,
-        seed=settings.seed,
+        seed=_seed(settings, stage),
         rank=accelerator.process_index,
         world_size=processes,
         start_batch=start * settings.critic_steps * settings.accumulation,
@@ -139,7 +145,9 @@ def train(
 
     # All that a step changes, and all that is remembered about the steps.
     batches = _plain_errors(loader)
-    trainer = Trainer(method=method, settings=settings, accelerator=accelerator, batches=batches)
+    trainer = Trainer(
+        method=method, settings=settings, accelerator=accelerator, batches=batches, stage=stage, average=average
+    )
     monitor = Monitor(max_skipped_steps=settings.max_skipped_steps, best_is=settings.best_is)
     record = Record(out, facts=facts, accelerator=accelerator)
     if state is not None:
@@ -231,7 +239,12 @@ def train(
     accelerator.wait_for_everyone()
     if asked_to_end:  # after the last step; no later stage shall begin
         raise SystemExit(130)
-    return RunResult(metrics=record.last_metrics, baselines=held_against(out, facts), alarms=record.alarms)
+    return RunResult(
+        metrics=record.last_metrics,
+        baselines=held_against(out, facts),
+        alarms=record.alarms,
+        average=trainer.ema,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,11 +291,14 @@ class Trainer:
         settings: TrainingSettings,
         accelerator: Accelerator,
         batches: Iterator[Batch],
+        stage: int = 0,
+        average: ExponentialMovingAverage | None = None,
     ) -> None:
         self.method = method
         self.settings = settings
         self.accelerator = accelerator
         self.batches = batches
+        self.seed = _seed(settings, stage)
         self.generators = {name: self._place(network) for name, network in method.generators.items()}
         self.discriminators = {name: self._place(network) for name, network in method.discriminators.items()}
         self.auxiliary = {name: self._place(network) for name, network in method.auxiliary.items()}
@@ -296,6 +312,8 @@ class Trainer:
         method.auxiliary = {n: self._prepare(a) for n, a in self.auxiliary.items()}
         if self.ema:
             self.ema.restart(self.generators)  # preparing gave all processes the first one's weights
+            if average is not None:
+                self.ema.load_state_dict(average.state_dict())
         generator_side = [*self.generators.values(), *self.auxiliary.values()]
         self.optimisers = [self._optimiser(generator_side, settings.generator_learning_rate)]
         if self.discriminators:
@@ -352,7 +370,7 @@ class Trainer:
             for micro in range(settings.accumulation):
                 batch, waited = self._next_batch()
                 waited_s += waited
-                self._seed(step, round_, micro)
+                self._draw_for(step, round_, micro)
                 batch = self.method.prepare(batch, step)
                 with self._gradients_shared(micro == settings.accumulation - 1):
                     if critic_only:
@@ -441,9 +459,8 @@ class Trainer:
         batch = to_device(batch, self.accelerator.device, self.settings)
         return batch, time.perf_counter() - begun
 
-    def _seed(self, step: int, round_: int, micro: int) -> None:
-        words = [self.settings.seed, self.accelerator.process_index, step, round_, micro]
-        torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0]))
+    def _draw_for(self, step: int, round_: int, micro: int) -> None:
+        torch.manual_seed(derived_seed(self.seed, self.accelerator.process_index, step, round_, micro))
 
     @contextmanager
     def _gradients_shared(self, shared: bool) -> Iterator[None]:
@@ -550,6 +567,10 @@ class Trainer:
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(shared["scaler"])
         self._restore((own["buffers"], own["method"]))
+
+
+def _seed(settings: TrainingSettings, stage: int) -> int:
+    return derived_seed(settings.seed, stage) if stage else settings.seed
 
 
 def _finite(numbers: dict[str, float]) -> dict[str, float | None]:

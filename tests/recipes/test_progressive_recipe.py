@@ -1,22 +1,31 @@
 """The recipe for progressive growing as a person runs it: stage after stage, broken off anywhere, refused in time."""
 
+import gc
+import itertools
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import Tensor, nn
 from toy_sides import write_side
 
 import i2i
+from i2i.methods.base import Batch
+from i2i.methods.progressive import ProgressiveGAN
 from i2i.metrics.classifier import ClassifierTraining
-from i2i.training.loop import Trainer
+from i2i.training.drawing import Drawing, draw
+from i2i.training.drawing_data import DrawingTask
+from i2i.training.loop import Examine, RunResult, Trainer
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "progressive.py"
 # Stages of 4, 8 and 16 px, each of four steps.
@@ -102,6 +111,54 @@ def test_a_run_grows_to_a_generator_that_draws_classes(
     before = left_by(out)
     assert run_recipe("progressive", *arguments) == 0  # found finished, not trained again
     assert left_by(out) == before
+
+
+@pytest.mark.usefixtures("no_curves")
+def test_stages_begin_with_what_was_learnt_and_with_images_in_another_order(
+    run_recipe: RunRecipe, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Networks of a stage that is over are let go: they may fill an accelerator."""
+    shown: list[Tensor] = []
+    networks: list[weakref.ref[nn.Module]] = []
+    prepare = ProgressiveGAN.prepare
+
+    def note_images(self: ProgressiveGAN, batch: Batch, step: int) -> Batch:
+        if step == 0:
+            shown.append(torch.cat([batch["real"].flatten(), torch.rand(1)]))
+        return prepare(self, batch, step)
+
+    def note_networks(drawing: Drawing, *, task: DrawingTask, examine: Examine | None) -> RunResult:
+        gc.collect()
+        assert not any(network() for network in networks)
+        averages = drawing.average.networks if drawing.average else {}
+        own = drawing.gan.generators | drawing.gan.discriminators
+        networks.extend(map(weakref.ref, [*own.values(), *averages.values()]))
+        return draw(drawing, task=task, examine=examine)
+
+    monkeypatch.setattr(ProgressiveGAN, "prepare", note_images)
+    monkeypatch.setattr("i2i.training.growing.draw", note_networks)
+    out = tmp_path / "run"
+    assert run_recipe("progressive", "--data", data, "--out", out, *SMALL, "--seed", "7") == 0
+    assert len(networks) == 2 + 3 + 3
+    assert all((one != other).any() and one[-1] != other[-1] for one, other in itertools.combinations(shown, 2))
+    records = [json.loads((out / stage / "run.json").read_text()) for stage in STAGES]
+    assert [record["settings"]["training"]["seed"] for record in records] == [7, 7, 7]
+    figures = [logged(out / stage, "metrics") for stage in STAGES]
+    for ended, begun in itertools.pairwise(figures):
+        assert begun[0] == pytest.approx({name: ended[-1][name] for name in begun[0]}, rel=1e-4)
+        assert begun[0] != pytest.approx(begun[-1], rel=1e-2)
+
+
+@pytest.mark.usefixtures("no_curves")
+def test_what_starts_anew_in_each_stage_is_said(
+    run_recipe: RunRecipe, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "Each stage begins anew with --instance-noise, --replay, --warmup-steps, as if it were a run by itself."
+    options = ("--instance-noise", "0.1", "--replay", "4", "--warmup-steps", "2")
+    for name, more, times in (("some", options, 1), ("none", (), 0), ("one", (*options, "--first-px", "16"), 0)):
+        arguments = ("--data", data, "--out", tmp_path / name, *SMALL, "--stage-steps", "1", *more)
+        assert run_recipe("progressive", *arguments) == 0
+        assert " ".join(capsys.readouterr().out.split()).count(said) == times
 
 
 @pytest.mark.usefixtures("no_curves")

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import json
 import math
 import statistics
 from collections.abc import Callable
@@ -36,7 +37,7 @@ from i2i.methods.base import Batch, Losses, Outputs
 from i2i.methods.gan import GAN
 from i2i.methods.pix2pix import Pix2Pix
 from i2i.training.config import TrainingSettings, learning_rate_factor
-from i2i.training.loop import Trainer, train
+from i2i.training.loop import RunResult, Trainer, train
 from i2i.training.report import RunFacts
 from i2i.training.state import load_state
 
@@ -477,6 +478,84 @@ def test_lazy_penalties_are_logged_though_their_steps_are_not(tmp_path: Path) ->
         assert whole[line] == every[line] | ({"r1": every[computed]["r1"]} if computed else {})
     log("parts", 14, log_every=3)
     assert log("parts", 18, log_every=3) == whole
+
+
+class Rarely(Regression):
+    """Has a figure at every fourth step alone."""
+
+    def generator_losses(self, batch: Batch, out: Outputs, step: int) -> Losses:
+        losses = super().generator_losses(batch, out, step)
+        figures = {} if step % 4 else {"size": out["output"].square().mean()}
+        return replace(losses, figures={**figures, "always": out["output"].mean()})
+
+
+def test_figures_that_few_steps_have_are_logged_though_those_steps_are_not(tmp_path: Path) -> None:
+    """As losses are: they were lost, and those of a step between two lines would be lost by an interruption."""
+
+    def log(run: str, steps: int, *, log_every: int) -> dict[int, dict[str, float]]:
+        torch.manual_seed(1)
+        train_toy("plain", tmp_path / run, method=Rarely(), steps=steps, log_every_steps=log_every)
+        return {line["step"]: line["figures"] for line in logged_losses(tmp_path / run)}
+
+    every, whole = log("every", 18, log_every=1), log("whole", 18, log_every=3)
+    assert [step for step, figures in every.items() if "size" in figures] == [1, 5, 9, 13, 17]
+    for line, computed in {3: 1, 6: 5, 9: 9, 12: None, 15: 13, 18: 17}.items():
+        assert whole[line] == every[line] | ({"size": every[computed]["size"]} if computed else {})
+    log("parts", 14, log_every=3)
+    assert log("parts", 18, log_every=3) == whole
+
+
+class Seeing(Regression):
+    """Notes what each step is shown, and a random number of its."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Tensor] = []
+
+    def translate(self, batch: Batch, step: int) -> Outputs:
+        if torch.is_grad_enabled():
+            self.seen.append(torch.cat([batch["real"].flatten(), torch.rand(1)]))
+        return super().translate(batch, step)
+
+    def validate(self, batch: Batch) -> dict[str, float]:
+        return {"drawn": torch.rand(()).item()}
+
+
+def test_stages_of_one_seed_differ_but_for_what_is_measured(tmp_path: Path) -> None:
+    seen, drawn = [], []
+    for stage in (0, 1, 2, 1):
+        torch.manual_seed(1)
+        method = Seeing()
+        result, _ = train_toy("regression", tmp_path / str(len(seen)), method=method, stage=stage, seed=3)
+        seen.append(torch.stack(method.seen))
+        drawn.append(result.metrics["drawn"])
+    assert torch.equal(seen[1], seen[3]) and drawn == drawn[:1] * 4
+    for one, other in itertools.combinations(seen[:3], 2):
+        assert (one[:, :-1] != other[:, :-1]).all() and (one[:, -1] != other[:, -1]).all()
+    records = [json.loads((tmp_path / str(run) / "run.json").read_text())["settings"]["training"] for run in range(3)]
+    assert [record["seed"] for record in records] == [3, 3, 3]
+
+
+def test_an_average_goes_on_in_the_next_stage(tmp_path: Path) -> None:
+    """Also where the earlier one was found finished; what a run itself has saved comes before it."""
+
+    def weights_of_average(result: RunResult) -> list[Tensor]:
+        assert result.average is not None
+        return list(result.average.networks["generator"].parameters())
+
+    first, _ = train_toy("regression", tmp_path / "first", steps=4)
+    found, _ = train_toy("regression", tmp_path / "first", steps=4)
+    assert found.average is not None and found.average.updates == 4
+    assert_same(weights_of_average(found), weights_of_average(first))
+    second, method = train_toy("regression", tmp_path / "second", steps=1, average=found.average, stage=1)
+    assert second.average is not None and second.average.updates == 5
+    # The fifth update has a decay of 5/14.
+    trained = method.generators["generator"].parameters()
+    expected = [5 / 14 * old + 9 / 14 * new for old, new in zip(weights_of_average(first), trained, strict=True)]
+    torch.testing.assert_close(weights_of_average(second), expected)
+    again, _ = train_toy("regression", tmp_path / "second", steps=1, average=found.average, stage=1)
+    assert_same(weights_of_average(again), weights_of_average(second))
+    assert train_toy("regression", tmp_path / "none", steps=1, ema_decay=0.0)[0].average is None
 
 
 class OnDevice(GAN):

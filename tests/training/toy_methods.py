@@ -34,6 +34,7 @@ from i2i.methods.stabilisers import (
 )
 from i2i.methods.unrolled import Unrolled
 from i2i.training.config import TrainingSettings
+from i2i.training.ema import ExponentialMovingAverage
 from i2i.training.loop import RunResult, train
 from i2i.training.report import RunFacts
 
@@ -184,7 +185,14 @@ def settings_for(toy: str, **changes: Any) -> TrainingSettings:
 
 
 def train_toy(
-    toy: str, out: Path, *, method: Method | None = None, validation_data: Dataset | None = None, **changes: Any
+    toy: str,
+    out: Path,
+    *,
+    method: Method | None = None,
+    validation_data: Dataset | None = None,
+    stage: int = 0,
+    average: ExponentialMovingAverage | None = None,
+    **changes: Any,
 ) -> tuple[RunResult, Method]:
     """Train a toy from the same initial weights each time; the settings' `changes` apply.
 
@@ -201,6 +209,8 @@ def train_toy(
             settings=settings_for(toy, **changes),
             out=out,
             facts=RunFacts(title=toy, about="", settings={"toy": toy}, fingerprint="ring"),
+            stage=stage,
+            average=average,
         )
     return result, method
 
