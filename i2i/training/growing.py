@@ -143,7 +143,7 @@ def run_growing(settings: GrowingSettings, *, title: str) -> None:
             tell(result, out=out)
             break
         stages[0] = _taking_over(stages[0], stage, result.average)
-        del stage, result  # an accelerator need not hold what is over
+        del result  # its average is on the accelerator
         spent_s = seconds_taken(out)
 
 

@@ -130,16 +130,17 @@ def test_stages_begin_with_what_was_learnt_and_with_images_in_another_order(
     def note_networks(drawing: Drawing, *, task: DrawingTask, examine: Examine | None) -> RunResult:
         gc.collect()
         assert not any(network() for network in networks)
-        averages = drawing.average.networks if drawing.average else {}
+        result = draw(drawing, task=task, examine=examine)
+        assert result.average is not None
         own = drawing.gan.generators | drawing.gan.discriminators
-        networks.extend(map(weakref.ref, [*own.values(), *averages.values()]))
-        return draw(drawing, task=task, examine=examine)
+        networks.extend(map(weakref.ref, [*own.values(), *result.average.networks.values()]))
+        return result
 
     monkeypatch.setattr(ProgressiveGAN, "prepare", note_images)
     monkeypatch.setattr("i2i.training.growing.draw", note_networks)
     out = tmp_path / "run"
     assert run_recipe("progressive", "--data", data, "--out", out, *SMALL, "--seed", "7") == 0
-    assert len(networks) == 2 + 3 + 3
+    assert len(networks) == 9
     assert all((one != other).any() and one[-1] != other[-1] for one, other in itertools.combinations(shown, 2))
     records = [json.loads((out / stage / "run.json").read_text()) for stage in STAGES]
     assert [record["settings"]["training"]["seed"] for record in records] == [7, 7, 7]
