@@ -30,7 +30,8 @@ class StyleSettings:
             image's side, which makes the papers' weight 2 for all sizes (2020, Appendix B).
         path_length_every_steps: it is computed at every so many steps only, and weighs as much more there (lazy
             regularisation, section 3.1).
-        path_length_decay: share of a batch's mean length in the running mean a, which starts with the first one.
+        path_length_decay: share of a step's mean length in the running mean a, once that step is done: it is measured
+            by what was there before. The first one starts the mean, and costs nothing.
         path_length_shrink: it is computed for one in so many images of a batch.
 
     Raises:
@@ -95,7 +96,8 @@ class StyleGAN(GAN):
         )
         self.style_layers = cast(int, generator.style_layers)
         self.styles = styles or StyleSettings()
-        self.mean_length: Tensor | None = None  # a, from the first batch on
+        self.mean_length: Tensor | None = None  # a, from the first lengths on
+        self.seen = torch.zeros(2)  # at this step: Σ of lengths, and how many they were
 
     def translate(self, batch: Batch, step: int) -> Outputs:
         """Samples, some with the styles of two latent vectors."""
@@ -115,23 +117,34 @@ class StyleGAN(GAN):
         if not styles.path_length or step % styles.path_length_every_steps:
             return losses
         lengths = self._path_lengths(batch)
-        mean = lengths.detach().mean()
-        known = mean if self.mean_length is None else self.mean_length.to(mean.device)
-        self.mean_length = torch.lerp(known, mean, styles.path_length_decay)
+        known = lengths.detach()
+        # Moved after the step, so that micro-batches and processes are all held to the same mean.
+        self.seen = self.seen.to(known) + torch.stack([known.sum(), known.new_tensor(len(known))])
+        losses = replace(losses, figures={**losses.figures, "mean_path_length": known.mean()})
+        if self.mean_length is None:
+            return losses
         weight = styles.path_length * styles.path_length_every_steps
-        penalty = weight * (lengths - self.mean_length).square().mean()
-        return replace(
-            losses,
-            terms={**losses.terms, "path_length": penalty},
-            figures={**losses.figures, "mean_path_length": self.mean_length},
-        )
+        penalty = weight * (lengths - self.mean_length.to(known)).square().mean()
+        return replace(losses, terms={**losses.terms, "path_length": penalty})
+
+    def stepped(self, step: int, *, critic_only: bool) -> None:
+        super().stepped(step, critic_only=critic_only)
+        if critic_only or not self.styles.path_length or step % self.styles.path_length_every_steps:
+            return
+        seen = self.seen.clone()
+        if torch.distributed.is_initialized():
+            torch.distributed.all_reduce(seen)
+        mean = seen[0] / seen[1]
+        known = mean if self.mean_length is None else self.mean_length.to(mean)
+        self.mean_length = torch.lerp(known, mean, self.styles.path_length_decay)
+        self.seen = torch.zeros(2)
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "mean_length": self.mean_length}
+        return {**super().state_dict(), "mean_length": self.mean_length, "seen": self.seen}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self.mean_length = state["mean_length"]
+        self.mean_length, self.seen = state["mean_length"], state["seen"]
 
     def _path_lengths(self, batch: Batch) -> Tensor:
         """Those of new samples, in full precision: the gradient of a gradient loses too much in 16 bits."""

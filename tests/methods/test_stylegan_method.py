@@ -63,21 +63,34 @@ def test_the_penalty_and_its_running_mean_written_out(monkeypatch: pytest.Monkey
     styles = StyleSettings(path_length=3.0, path_length_every_steps=4, path_length_decay=0.25)
     method, batch = make(styles=styles), batch_of(4)
     out = method.translate(batch, 0)
-    given = iter([torch.tensor([2.0, 4.0]), torch.tensor([7.0, 7.0])])
-    monkeypatch.setattr(method, "_path_lengths", lambda batch: next(given))
-    for step, (mean, penalty) in {0: (3.0, 1.0), 4: (4.0, 9.0)}.items():
-        losses = method.generator_losses(batch, out, step)
-        assert losses.terms["path_length"].item() == pytest.approx(3 * 4 * penalty)
-        assert losses.figures["mean_path_length"].item() == pytest.approx(mean)
-        later = method.generator_losses(batch, out, step + 1)
-        assert later.terms.keys() == {"adversarial"} and not later.figures
+    given = iter([[2.0, 4.0], [7.0, 8.0], [6.0], [9.0]])
+    for owner in (method, twin := make(styles=styles)):
+        monkeypatch.setattr(owner, "_path_lengths", lambda batch: torch.tensor(next(given)))
+    started = method.generator_losses(batch, out, 0)
+    assert started.terms.keys() == {"adversarial"} and started.figures["mean_path_length"].item() == 3
+    method.stepped(0, critic_only=False)
+    later = method.generator_losses(batch, out, 1)
+    assert later.terms.keys() == {"adversarial"} and not later.figures
+    method.stepped(1, critic_only=False)
 
-    twin = make(styles=styles)
-    twin.load_state_dict(method.state_dict())
-    monkeypatch.setattr(twin, "_path_lengths", lambda batch: torch.tensor([8.0]))
-    figures = twin.generator_losses(batch, out, 8).figures
-    assert figures["mean_path_length"].item() == pytest.approx(5.0)
-    assert method.state_dict()["mean_length"].item() == pytest.approx(4.0)  # what was handed out stays
+    # Two micro-batches, after a round of the critic's own, are held to the mean of before: 3 + (7 - 3) / 4 = 4 follows.
+    method.stepped(4, critic_only=True)
+    for length, penalty in ((7.5, (16 + 25) / 2), (6.0, 9.0)):
+        losses = method.generator_losses(batch, out, 4)
+        assert losses.terms["path_length"].item() == pytest.approx(3 * 4 * penalty)
+        assert losses.figures["mean_path_length"].item() == pytest.approx(length)
+        twin.load_state_dict(method.state_dict())
+    before = method.state_dict()
+    method.stepped(4, critic_only=False)
+    assert method.state_dict()["mean_length"].item() == pytest.approx(4.0)
+    assert before["mean_length"].item() == 3 and before["seen"].tolist() == [21, 3]  # what was handed out stays
+
+    # A step that is taken back, and what another process of the same past would have.
+    method.generator_losses(batch, out, 8)
+    method.load_state_dict(before)
+    method.stepped(4, critic_only=False)
+    twin.stepped(4, critic_only=False)
+    assert method.state_dict()["mean_length"].item() == twin.state_dict()["mean_length"].item() == pytest.approx(4.0)
 
 
 @pytest.mark.parametrize("classes", [0, 3])
@@ -136,8 +149,10 @@ def test_both_regularisations_take_turns() -> None:
         out = method.translate(batch, step)
         of_generator = method.generator_losses(batch, out, step).terms
         of_discriminator = method.discriminator_losses(batch, {"sample": out["sample"].detach()}, step).terms
+        method.stepped(step, critic_only=False)
         found.append(("path_length" in of_generator, "r1" in of_discriminator))
-    assert found == [(True, True), (False, False), (True, False), (False, True), (True, False), (False, False)]
+    # The first lengths only start the mean.
+    assert found == [(False, True), (False, False), (True, False), (False, True), (True, False), (False, False)]
 
 
 def test_settings_that_cannot_be_used_are_refused() -> None:

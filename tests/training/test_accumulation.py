@@ -1,10 +1,12 @@
 """Micro-batches and processes divide a batch without changing what is learned."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import TwoProcesses
 from torch import Tensor
-from toy_numbers import BATCHES, double_pix2pix, trained, trained_by_hand, weights_of
+from toy_numbers import BATCHES, Styled, double_pix2pix, trained, trained_by_hand, weights_of
 
 from i2i.methods.stabilisers import HistoricalAveraging
 
@@ -42,6 +44,28 @@ def test_micro_batches_of_a_method_with_a_past(by_hand: list[Tensor]) -> None:
     ]
     assert_equal(weights[1], weights[0])
     assert any((with_past - without).abs().max() > 1e-3 for with_past, without in zip(weights[0], by_hand, strict=True))
+
+
+def trained_by_styles(accumulation: int) -> list[Tensor]:
+    parts = [part for numbers in BATCHES for part in numbers.chunk(accumulation)]
+    return trained(Styled(), parts, accumulation=accumulation)
+
+
+def test_micro_batches_of_a_method_that_follows_a_mean() -> None:
+    """That of path lengths: it moves once a step, by all of the step's."""
+    whole = trained_by_styles(1)
+    assert_equal(trained_by_styles(4), whole)
+    method = Styled()
+    method.styles = replace(method.styles, path_length=0.0)
+    without = trained(method, BATCHES)
+    assert any((one - other).abs().max() > 1e-3 for one, other in zip(whole, without, strict=True))
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_two_processes_follow_one_mean(accumulation: int, two_processes: TwoProcesses) -> None:
+    whole = trained_by_styles(1)
+    for found in two_processes.found:
+        assert_equal(found["styled halves"][accumulation], whole)
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])

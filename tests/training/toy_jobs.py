@@ -16,7 +16,7 @@ from accelerate import PartialState
 from torch import Tensor
 from torch.utils.data import Dataset
 from toy_methods import TOYS, Ring, digest, go_through, train_toy
-from toy_numbers import BATCHES, Noisy, double_pix2pix, trained
+from toy_numbers import BATCHES, Noisy, Styled, double_pix2pix, trained
 
 from i2i.checkpoints import GeneratorSpec, ImageSide
 from i2i.data.sampler import Draw
@@ -130,6 +130,14 @@ def all_jobs(folder: Path) -> dict[str, Any]:
         "halves": {
             accumulation: trained(
                 double_pix2pix(),
+                [half for x in BATCHES for half in x.chunk(2)[state.process_index].chunk(accumulation)],
+                accumulation=accumulation,
+            )
+            for accumulation in ACCUMULATIONS
+        },
+        "styled halves": {
+            accumulation: trained(
+                Styled(),
                 [half for x in BATCHES for half in x.chunk(2)[state.process_index].chunk(accumulation)],
                 accumulation=accumulation,
             )

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from i2i.discriminators import MLPDiscriminator
 from i2i.generators import MLPGenerator
-from i2i.methods.base import Batch, Method, Outputs
+from i2i.methods.base import Batch, Method, Outputs, unwrapped
 from i2i.methods.pix2pix import Pix2Pix
+from i2i.methods.stylegan import StyleGAN, StyleSettings
 from i2i.training.config import TrainingSettings
 from i2i.training.loop import Trainer, make_accelerator
 
@@ -45,6 +46,51 @@ class Noisy(Pix2Pix):
     def translate(self, batch: Batch, step: int) -> Outputs:
         self.noise.append(torch.rand(()).item())
         return super().translate(batch, step)
+
+
+class StyledPoints(nn.Module):
+    """A generator of points with two layers that take styles."""
+
+    latent_channels, classes, style_layers = 3, 0, 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mapping = nn.Linear(3, 4)
+        self.layers = nn.ModuleList([nn.Linear(4, 2), nn.Linear(4, 2)])
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return self.synthesise(self.styles(latents))
+
+    def styles(self, latents: Tensor) -> Tensor:
+        return self.mapping(latents).tanh().unsqueeze(1).expand(-1, 2, -1)
+
+    def synthesise(self, styles: Tensor) -> Tensor:
+        first, second = (layer(style) for layer, style in zip(self.layers, styles.unbind(1), strict=True))
+        return first * second.tanh()
+
+
+class Styled(StyleGAN):
+    """Path lengths, at every second step, of the fixed numbers."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        super().__init__(
+            generator=StyledPoints().double(),
+            discriminator=MLPDiscriminator(in_channels=2, width=8, layers=2).double(),
+            styles=StyleSettings(mixing=0.0, path_length_every_steps=2, path_length_decay=0.5),
+        )
+
+    def prepare(self, batch: Batch, step: int) -> Batch:
+        return {"real": batch["target"], "latents": batch["input"]}
+
+    def translate(self, batch: Batch, step: int) -> Outputs:
+        return {"sample": self.sample(batch["latents"])}
+
+    def _path_lengths(self, batch: Batch) -> Tensor:
+        generator: Any = unwrapped(self.generators["generator"])
+        styles = generator.styles(batch["latents"])
+        (slope,) = torch.autograd.grad(generator.synthesise(styles).sum(), styles, create_graph=True)
+        return slope.flatten(1).norm(dim=1)
 
 
 def as_batch(numbers: Tensor) -> Batch:
