@@ -14,6 +14,7 @@ from i2i.layers.checks import check_images, constructor_arguments
 from i2i.layers.classes import check_classes
 from i2i.layers.equalised import EqualisedConv2d, EqualisedLinear
 from i2i.layers.growing import Growing, blend, sides_up_to, width_at
+from i2i.layers.init import make_embedding
 from i2i.layers.minibatch import MinibatchStdDev
 from i2i.layers.resample import convolve_and_halve
 
@@ -74,7 +75,7 @@ class ProgressiveDiscriminator(Growing):
         self.blocks = nn.ModuleList([_LastBlock(widths[0])])
         self.blocks.extend(_DownBlock(*channels) for channels in zip(widths[1:], widths[:-1], strict=True))
         self.head = EqualisedLinear(widths[0], 1)
-        self.embedding = nn.Embedding(classes, widths[0]) if classes else None
+        self.embedding = make_embedding(classes, widths[0]) if classes else None
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         check_images(images, channels=self.in_channels)

@@ -11,7 +11,7 @@ from i2i.layers.attention import SelfAttention
 from i2i.layers.checks import check_images, constructor_arguments
 from i2i.layers.classes import check_classes
 from i2i.layers.conv import add_spectral_norm
-from i2i.layers.init import ResidualInit, init_residual, init_xavier
+from i2i.layers.init import ResidualInit, init_residual, init_xavier, make_embedding
 from i2i.layers.minibatch import Minibatch, make_minibatch
 from i2i.layers.resample import PooledConv2d
 
@@ -77,7 +77,7 @@ class SNGANDiscriminator(nn.Module):
         self.blocks.extend(_Block(channels, channels) for _ in range(2))
         self.minibatch, channels = make_minibatch(minibatch, channels)
         self.head = init_xavier(nn.Linear(channels, 1))
-        self.embedding = init_xavier(nn.Embedding(classes, channels)) if classes else None
+        self.embedding = init_xavier(make_embedding(classes, channels)) if classes else None
         init_residual(self, init)
         if spectral:
             add_spectral_norm(self)

@@ -13,6 +13,7 @@ from i2i.errors import InputError
 from i2i.layers.checks import check_images, constructor_arguments
 from i2i.layers.classes import check_classes
 from i2i.layers.equalised import EqualisedConv2d, EqualisedLinear
+from i2i.layers.init import make_embedding
 from i2i.layers.minibatch import MinibatchStdDev
 from i2i.layers.resample import blur
 
@@ -64,7 +65,7 @@ class StyleGANDiscriminator(nn.Module):
         self.conv = EqualisedConv2d(last + (group_size is not None), last, 3)
         self.dense = EqualisedLinear(last * 4 * 4, last)
         self.head = EqualisedLinear(last, 1)
-        self.embedding = nn.Embedding(classes, last) if classes else None
+        self.embedding = make_embedding(classes, last) if classes else None
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         check_images(images, channels=self.in_channels)

@@ -11,6 +11,7 @@ from i2i.layers.checks import check_latents, constructor_arguments
 from i2i.layers.classes import check_classes
 from i2i.layers.equalised import EqualisedConv2d, EqualisedLinear
 from i2i.layers.growing import Growing, blend, sides_up_to, width_at
+from i2i.layers.init import make_embedding
 from i2i.layers.norm import PixelNorm
 from i2i.layers.resample import double_and_convolve
 
@@ -63,7 +64,7 @@ class ProgressiveGenerator(Growing):
         sides = sides_up_to(size)
         widths = [width_at(side, width=width, widest_px=widest_px) for side in sides]
         self.norm = PixelNorm()
-        self.embedding = nn.Embedding(classes, latent_channels) if classes else None
+        self.embedding = make_embedding(classes, latent_channels) if classes else None
         self.blocks = nn.ModuleList([_FirstBlock(latent_channels * (2 if classes else 1), widths[0])])
         self.blocks.extend(_UpBlock(*pair) for pair in pairwise(widths))
         # By the side of the image: the two newest ones, of which the older is faded out.

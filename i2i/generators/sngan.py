@@ -14,7 +14,7 @@ from i2i.layers.attention import SelfAttention
 from i2i.layers.checks import check_latents, constructor_arguments
 from i2i.layers.classes import append_classes, check_classes
 from i2i.layers.conv import add_spectral_norm
-from i2i.layers.init import ResidualInit, init_residual, init_xavier
+from i2i.layers.init import ResidualInit, init_residual, init_xavier, make_embedding
 from i2i.layers.norm import BatchNorm2d, ClassConditionalBatchNorm2d, VectorConditionalBatchNorm2d
 from i2i.layers.resample import ResizeConv2d
 
@@ -111,7 +111,7 @@ class SNGANGenerator(nn.Module):
         if spectral:
             add_spectral_norm(self)
         # After that, which would divide it, too.
-        embedding = nn.Embedding(classes, shared_embedding) if shared_embedding else None
+        embedding = make_embedding(classes, shared_embedding) if shared_embedding else None
         self.shared_embedding = embedding and init_residual(init_xavier(embedding), init)
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:

@@ -17,6 +17,7 @@ from i2i.errors import InputError
 from i2i.layers.checks import check_latents, constructor_arguments
 from i2i.layers.classes import check_classes
 from i2i.layers.equalised import EqualisedConv2d, EqualisedLinear
+from i2i.layers.init import draw_normal, make_embedding
 from i2i.layers.norm import PixelNorm
 from i2i.layers.resample import BlurUpsample, blur
 
@@ -86,7 +87,7 @@ class StyleGANGenerator(nn.Module):
 
         sides = [4 * 2**level for level in range(size.bit_length() - 2)]  # 4, 8 … size
         self.style_layers = 2 * len(sides)
-        self.embedding = nn.Embedding(classes, latent_channels) if classes else None
+        self.embedding = make_embedding(classes, latent_channels) if classes else None
         self.normalise = PixelNorm()
         inputs = latent_channels * (2 if classes else 1)
         self.mapping = nn.Sequential()
@@ -154,7 +155,7 @@ class _AdaINSynthesis(nn.Module):
 
     def __init__(self, widths: list[int], *, style_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.constant = nn.Parameter(torch.randn(1, widths[0], 4, 4))
+        self.constant = nn.Parameter(draw_normal(1, widths[0], 4, 4))
         pairs = [(widths[0], widths[0]), *pairwise(widths)]
         self.layers = nn.ModuleList()
         for level, (inputs, outputs) in enumerate(pairs):
@@ -179,7 +180,7 @@ class _ModulatedSynthesis(nn.Module):
 
     def __init__(self, widths: list[int], *, style_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.constant = nn.Parameter(torch.randn(1, widths[0], 4, 4))
+        self.constant = nn.Parameter(draw_normal(1, widths[0], 4, 4))
         self.layers = nn.ModuleList([_ModulatedLayer(widths[0], widths[0], side=4, style_channels=style_channels)])
         for level, (inputs, outputs) in enumerate(pairwise(widths), start=1):
             shared = {"side": 4 * 2**level, "style_channels": style_channels}
@@ -287,7 +288,7 @@ class _Noise(nn.Module):
     def __init__(self, channels: int, *, side: int) -> None:
         super().__init__()
         self.strength = nn.Parameter(torch.zeros(channels, 1, 1))
-        self.register_buffer("fixed", torch.randn(1, 1, side, side))
+        self.register_buffer("fixed", draw_normal(1, 1, side, side))
 
     def forward(self, features: Tensor) -> Tensor:
         noise = torch.randn_like(features[:, :1]) if self.training else self.fixed

@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils.parametrize import register_parametrization
 
 from i2i.errors import InputError
 from i2i.layers.norm import Norm, make_norm
@@ -82,4 +83,22 @@ def add_spectral_norm(network: nn.Module) -> None:
     """
     for module in list(network.modules()):
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Embedding)):
-            spectral_norm(module)
+            if module.weight.is_meta:
+                _add_empty_spectral_norm(module)
+            else:
+                spectral_norm(module)
+
+
+def _add_empty_spectral_norm(layer: nn.Module) -> None:
+    """What `spectral_norm` adds, without drawing vectors and iterating.
+
+    There is nothing to iterate on "meta", and PyTorch would import its compiler for it, which takes seconds.
+    """
+    assert isinstance(layer.weight, Tensor)
+    dim = int(isinstance(layer, nn.ConvTranspose2d))  # of the output channels
+    with torch.random.fork_rng(devices=[]):
+        small = spectral_norm(nn.Linear(1, 1, device="cpu"), dim=dim)
+    norm = small.get_submodule("parametrizations.weight.0")
+    norm._u = layer.weight.new_empty(layer.weight.shape[dim])
+    norm._v = layer.weight.new_empty(layer.weight.numel() // layer.weight.shape[dim])
+    register_parametrization(layer, "weight", norm, unsafe=True)  # unsafe: it is not tried out

@@ -15,6 +15,17 @@ Network = TypeVar("Network", bound=nn.Module)
 ResidualInit = Literal["xavier", "orthogonal"]
 
 
+def draw_normal(*shape: int) -> Tensor:
+    """Numbers from N(0, 1)."""
+    numbers = torch.empty(shape)
+    return numbers if numbers.is_meta else numbers.normal_()
+
+
+def make_embedding(classes: int, channels: int) -> nn.Embedding:
+    """A learnt vector of so many channels for each class, from N(0, 1) at first."""
+    return nn.Embedding.from_pretrained(draw_normal(classes, channels), freeze=False)
+
+
 def init_weights(network: Network, *, std: float = 0.02) -> Network:
     """Draw convolution and linear weights from N(0, std²), batch norm's from N(1, std²); zero all biases.
 
