@@ -16,14 +16,15 @@ from torch import Tensor, nn
 from i2i.errors import InputError
 from i2i.layers.checks import check_latents, constructor_arguments
 from i2i.layers.classes import check_classes
-from i2i.layers.equalised import EqualisedConv2d, EqualisedLinear
+from i2i.layers.equalised import EqualisedConv2d, EqualisedLinear, ScaledLeakyReLU
 from i2i.layers.init import draw_normal, make_embedding
 from i2i.layers.norm import PixelNorm
 from i2i.layers.resample import BlurUpsample, blur
+from i2i.layers.sides import sides_up_to, width_at
 
 StyleLayers = Literal["adain", "modulated"]
 
-# Of the running mean of styles at each training step (2019, Appendix B).
+# Of the running mean of styles at each forward pass in training mode (2019, Appendix B).
 MEAN_STYLE_DECAY = 0.995
 
 
@@ -50,7 +51,9 @@ class StyleGANGenerator(nn.Module):
 
     Attributes:
         style_layers: how many layers take a style, the coarsest first: two for each size from 4 px on.
-        mean_style: running mean of w over training, (style_channels,), which truncation draws styles to.
+        mean_style: running mean of w over training, (style_channels,), which truncation draws styles to. Nothing is
+            learnt by it. It moves as batch norm's statistics do, with every forward pass in training mode (that of each
+            micro-batch, and those before steps of a critic alone), by the `latents`, not the `other_latents`.
     """
 
     output_range = (-1.0, 1.0)
@@ -72,10 +75,8 @@ class StyleGANGenerator(nn.Module):
     ) -> None:
         super().__init__()
         self.arguments = constructor_arguments(locals())
-        if size < 8 or size.bit_count() != 1:
-            raise InputError(f"expected size to be a power of two of at least 8 px, got {size}")
-        if widest_px < 4 or widest_px.bit_count() != 1:
-            raise InputError(f"expected widest_px to be a power of two of at least 4 px, got {widest_px}")
+        sides = sides_up_to(size, least=8)
+        widths = [width_at(side, width=width, widest_px=widest_px) for side in sides]
         if mapping_layers < 1:
             raise InputError(f"expected a mapping of at least 1 layer, got {mapping_layers}")
         if not 0 < mapping_rate < math.inf:
@@ -85,7 +86,6 @@ class StyleGANGenerator(nn.Module):
         self.out_channels = out_channels
         self.style_channels = style_channels
 
-        sides = [4 * 2**level for level in range(size.bit_length() - 2)]  # 4, 8 … size
         self.style_layers = 2 * len(sides)
         self.embedding = make_embedding(classes, latent_channels) if classes else None
         self.normalise = PixelNorm()
@@ -93,11 +93,10 @@ class StyleGANGenerator(nn.Module):
         self.mapping = nn.Sequential()
         for _ in range(mapping_layers):
             self.mapping.append(EqualisedLinear(inputs, style_channels, learning_rate_multiplier=mapping_rate))
-            self.mapping.append(_Activation())
+            self.mapping.append(ScaledLeakyReLU())
             inputs = style_channels
         self.register_buffer("mean_style", torch.zeros(style_channels))
 
-        widths = [max(1, width * widest_px // max(side, widest_px)) for side in sides]
         self.synthesis: nn.Module
         match layers:
             case "adain":
@@ -211,7 +210,7 @@ class _AdaINLayer(nn.Module):
         self.conv = conv
         self.noise = _Noise(channels, side=side)
         self.bias = nn.Parameter(torch.zeros(channels, 1, 1))
-        self.activation = _Activation()
+        self.activation = ScaledLeakyReLU()
         self.scale_and_shift = EqualisedLinear(style_channels, 2 * channels)
 
     def forward(self, features: Tensor, style: Tensor) -> Tensor:
@@ -235,7 +234,7 @@ class _ModulatedLayer(nn.Module):
         self.conv = _UpConv2d(in_channels, channels) if up else EqualisedConv2d(in_channels, channels, 3, bias=False)
         self.noise = _Noise(1, side=side)
         self.bias = nn.Parameter(torch.zeros(channels, 1, 1))
-        self.activation = _Activation()
+        self.activation = ScaledLeakyReLU()
 
     def forward(self, features: Tensor, style: Tensor) -> Tensor:
         scale = self.affine(style)
@@ -293,10 +292,3 @@ class _Noise(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         noise = torch.randn_like(features[:, :1]) if self.training else self.fixed
         return features + (noise * self.strength).to(features.dtype)
-
-
-class _Activation(nn.Module):
-    """Leaky ReLU that leaves the mean square of N(0, 1) about as it is."""
-
-    def forward(self, features: Tensor) -> Tensor:
-        return F.leaky_relu(features, 0.2) * math.sqrt(2)
