@@ -9,6 +9,7 @@ from i2i.layers.conv import add_spectral_norm, conv_block
 from i2i.layers.init import init_weights
 from i2i.layers.minibatch import Minibatch, make_minibatch
 from i2i.layers.norm import Norm
+from i2i.layers.sides import sides_up_to
 
 
 class DCGANDiscriminator(nn.Module):
@@ -43,8 +44,7 @@ class DCGANDiscriminator(nn.Module):
     ) -> None:
         super().__init__()
         self.arguments = constructor_arguments(locals())
-        if size < 8 or size.bit_count() != 1:
-            raise InputError(f"expected size to be a power of two of at least 8 px, got {size}")
+        sides = sides_up_to(size, least=8)
         self.in_channels = in_channels
         self.size = size
         self.classes = classes
@@ -54,7 +54,7 @@ class DCGANDiscriminator(nn.Module):
 
         self.blocks = nn.Sequential(block(in_channels + classes, width, "none"))
         channels = width
-        while channels < width * size // 8:
+        for _ in sides[1:-1]:
             self.blocks.append(block(channels, 2 * channels, norm))
             channels *= 2
         self.minibatch, channels = make_minibatch(minibatch, channels, places=4 * 4)

@@ -13,10 +13,11 @@ from i2i.errors import InputError
 from i2i.layers.checks import check_images, constructor_arguments
 from i2i.layers.classes import check_classes
 from i2i.layers.equalised import EqualisedConv2d, EqualisedLinear
-from i2i.layers.growing import Growing, blend, sides_up_to, width_at
+from i2i.layers.growing import Growing, blend
 from i2i.layers.init import make_embedding
 from i2i.layers.minibatch import MinibatchStdDev
 from i2i.layers.resample import convolve_and_halve
+from i2i.layers.sides import sides_up_to, width_at
 
 SLOPE = 0.2
 GAIN = math.sqrt(2)  # He's, before leaky ReLU

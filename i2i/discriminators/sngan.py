@@ -14,6 +14,7 @@ from i2i.layers.conv import add_spectral_norm
 from i2i.layers.init import ResidualInit, init_residual, init_xavier, make_embedding
 from i2i.layers.minibatch import Minibatch, make_minibatch
 from i2i.layers.resample import PooledConv2d
+from i2i.layers.sides import sides_up_to, width_at
 
 
 class SNGANDiscriminator(nn.Module):
@@ -55,21 +56,17 @@ class SNGANDiscriminator(nn.Module):
     ) -> None:
         super().__init__()
         self.arguments = constructor_arguments(locals())
-        if size < 16 or size.bit_count() != 1:
-            raise InputError(f"expected size to be a power of two of at least 16 px, got {size}")
-        if widest_px < 4 or widest_px.bit_count() != 1:
-            raise InputError(f"expected widest_px to be a power of two of at least 4 px, got {widest_px}")
+        sides = sides_up_to(size, least=16)[-2:0:-1]  # size / 2 … 8
+        widths = [width_at(side, width=width, widest_px=widest_px) for side in sides]
         self.in_channels = in_channels
         self.size = size
         self.classes = classes
 
-        sides = [size // 2**level for level in range(1, size.bit_length() - 3)]  # size / 2 … 8
         if attention_px is not None and attention_px not in sides:
             raise InputError(f"expected attention_px to be one of {sides}, got {attention_px}")
         self.blocks = nn.Sequential()
         channels = in_channels
-        for side in sides:
-            outputs = max(1, width * widest_px // max(side, widest_px))
+        for side, outputs in zip(sides, widths, strict=True):
             self.blocks.append(_Block(channels, outputs, halve=True, first=side == sides[0]))
             if side == attention_px:
                 self.blocks.append(SelfAttention(outputs))

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from i2i.errors import InputError
 from i2i.layers.checks import check_images, constructor_arguments
 from i2i.layers.classes import check_classes
-from i2i.layers.equalised import EqualisedConv2d, EqualisedLinear
+from i2i.layers.equalised import EqualisedConv2d, EqualisedLinear, ScaledLeakyReLU
 from i2i.layers.init import make_embedding
 from i2i.layers.minibatch import MinibatchStdDev
 from i2i.layers.resample import blur
+from i2i.layers.sides import sides_up_to, width_at
 
 
 class StyleGANDiscriminator(nn.Module):
@@ -48,17 +49,14 @@ class StyleGANDiscriminator(nn.Module):
     ) -> None:
         super().__init__()
         self.arguments = constructor_arguments(locals())
-        if size < 8 or size.bit_count() != 1:
-            raise InputError(f"expected size to be a power of two of at least 8 px, got {size}")
-        if widest_px < 4 or widest_px.bit_count() != 1:
-            raise InputError(f"expected widest_px to be a power of two of at least 4 px, got {widest_px}")
+        sides = sides_up_to(size, least=8)[::-1]  # size … 8, 4
+        widths = [width_at(side, width=width, widest_px=widest_px) for side in sides]
         self.in_channels = in_channels
         self.size = size
         self.classes = classes
 
-        sides = [size // 2**level for level in range(size.bit_length() - 2)]  # size … 8, 4
-        widths = [max(1, width * widest_px // max(side, widest_px)) for side in sides]
         last = widths[-1]
+        self.activation = ScaledLeakyReLU()
         self.from_rgb = EqualisedConv2d(in_channels, widths[0], 1)
         self.blocks = nn.Sequential(*(_DownBlock(*pair) for pair in pairwise(widths)))
         self.minibatch = nn.Identity() if group_size is None else MinibatchStdDev(group_size=group_size)
@@ -73,9 +71,9 @@ class StyleGANDiscriminator(nn.Module):
             raise InputError(
                 f"expected images of {self.size} x {self.size} px, got {images.shape[2]} x {images.shape[3]}"
             )
-        features = self.blocks(_activate(self.from_rgb(images)))
-        features = _activate(self.conv(self.minibatch(features)))
-        features = _activate(self.dense(features.flatten(1)))
+        features = self.blocks(self.activation(self.from_rgb(images)))
+        features = self.activation(self.conv(self.minibatch(features)))
+        features = self.activation(self.dense(features.flatten(1)))
         scores = self.head(features).squeeze(1)
         if self.embedding is None:
             return scores
@@ -88,12 +86,13 @@ class _DownBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
+        self.activation = ScaledLeakyReLU()
         self.conv1 = EqualisedConv2d(in_channels, in_channels, 3)
         self.conv2 = _DownConv2d(in_channels, out_channels)
         self.shortcut = EqualisedConv2d(in_channels, out_channels, 1, bias=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        residual = _activate(self.conv2(_activate(self.conv1(features))))
+        residual = self.activation(self.conv2(self.activation(self.conv1(features))))
         return (residual + self.shortcut(blur(features, padding=1, stride=2))) / math.sqrt(2)
 
 
@@ -105,8 +104,3 @@ class _DownConv2d(EqualisedConv2d):
 
     def forward(self, features: Tensor) -> Tensor:
         return F.conv2d(blur(features, padding=2), self.weight * self.scale, self.bias, stride=2)
-
-
-def _activate(features: Tensor) -> Tensor:
-    """Leaky ReLU that leaves the mean square of N(0, 1) about as it is."""
-    return F.leaky_relu(features, 0.2) * math.sqrt(2)

@@ -2,12 +2,12 @@
 
 from torch import Tensor, nn
 
-from i2i.errors import InputError
 from i2i.layers.checks import check_latents, constructor_arguments
 from i2i.layers.classes import append_classes
 from i2i.layers.init import init_weights
 from i2i.layers.norm import make_norm
 from i2i.layers.resample import Upsampling, upsample_conv
+from i2i.layers.sides import sides_up_to
 
 
 class DCGANGenerator(nn.Module):
@@ -38,8 +38,7 @@ class DCGANGenerator(nn.Module):
     ) -> None:
         super().__init__()
         self.arguments = constructor_arguments(locals())
-        if size < 8 or size.bit_count() != 1:
-            raise InputError(f"expected size to be a power of two of at least 8 px, got {size}")
+        sides = sides_up_to(size, least=8)
         self.latent_channels = latent_channels
         self.classes = classes
         self.out_channels = out_channels
@@ -47,7 +46,7 @@ class DCGANGenerator(nn.Module):
         def double(inputs: int, outputs: int, *, bias: bool) -> nn.Module:
             return upsample_conv(inputs, outputs, kernel_size=4, upsampling=upsampling, bias=bias)
 
-        channels = width * size // 8
+        channels = width * sides[-2] // sides[0]
         project = nn.ConvTranspose2d(latent_channels + classes, channels, 4, bias=False)  # of one pixel: to 4×4
         self.blocks = nn.Sequential(_normalised(project, channels))
         while channels > width:

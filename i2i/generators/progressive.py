@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from i2i.layers.checks import check_latents, constructor_arguments
 from i2i.layers.classes import check_classes
 from i2i.layers.equalised import EqualisedConv2d, EqualisedLinear
-from i2i.layers.growing import Growing, blend, sides_up_to, width_at
+from i2i.layers.growing import Growing, blend
 from i2i.layers.init import make_embedding
 from i2i.layers.norm import PixelNorm
 from i2i.layers.resample import double_and_convolve
+from i2i.layers.sides import sides_up_to, width_at
 
 SLOPE = 0.2
 GAIN = math.sqrt(2)  # He's, before leaky ReLU

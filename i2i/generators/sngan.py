@@ -17,6 +17,7 @@ from i2i.layers.conv import add_spectral_norm
 from i2i.layers.init import ResidualInit, init_residual, init_xavier, make_embedding
 from i2i.layers.norm import BatchNorm2d, ClassConditionalBatchNorm2d, VectorConditionalBatchNorm2d
 from i2i.layers.resample import ResizeConv2d
+from i2i.layers.sides import sides_up_to, width_at
 
 
 class SNGANGenerator(nn.Module):
@@ -72,10 +73,8 @@ class SNGANGenerator(nn.Module):
     ) -> None:
         super().__init__()
         self.arguments = constructor_arguments(locals())
-        if size < 16 or size.bit_count() != 1:
-            raise InputError(f"expected size to be a power of two of at least 16 px, got {size}")
-        if widest_px < 4 or widest_px.bit_count() != 1:
-            raise InputError(f"expected widest_px to be a power of two of at least 4 px, got {widest_px}")
+        sides = sides_up_to(size, least=16)
+        widths = [width_at(side, width=width, widest_px=widest_px) for side in sides]
         if shared_embedding < 0 or (shared_embedding and not classes):
             raise InputError(
                 "expected shared_embedding to be 0, or the channels of a vector for each of several classes, got "
@@ -85,7 +84,6 @@ class SNGANGenerator(nn.Module):
         self.classes = classes
         self.out_channels = out_channels
 
-        sides = [4 * 2**level for level in range(size.bit_length() - 2)]  # 4, 8 … size
         self.chunks = len(sides) if skip_z else 1  # for the first layer and each block
         if latent_channels % self.chunks:
             below = latent_channels // self.chunks * self.chunks
@@ -97,7 +95,6 @@ class SNGANGenerator(nn.Module):
         chunk = latent_channels // self.chunks
         if attention_px is not None and attention_px not in sides[1:]:
             raise InputError(f"expected attention_px to be one of {sides[1:]}, got {attention_px}")
-        widths = [max(1, width * widest_px // max(side, widest_px)) for side in sides]
         self.project = init_xavier(nn.Linear(chunk, widths[0] * 4 * 4))
         told = (shared_embedding or classes) + chunk if skip_z else shared_embedding
         self.blocks = nn.ModuleList(_UpBlock(*pair, classes=classes, told=told) for pair in pairwise(widths))

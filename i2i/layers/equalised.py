@@ -63,6 +63,13 @@ class EqualisedLinear(nn.Linear):
         return F.linear(features, self.weight * self.scale, self.bias * self.multiplier)
 
 
+class ScaledLeakyReLU(nn.Module):
+    """Leaky ReLU of slope 0.2, times √2: it leaves the mean square of N(0, 1) about as it is. StyleGAN's."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return F.leaky_relu(features, 0.2) * math.sqrt(2)
+
+
 def _draw(layer: nn.Conv2d | nn.Linear, *, std: float, bias: float = 0.0) -> None:
     if layer.weight.is_meta:
         return

@@ -1,4 +1,4 @@
-"""What networks that grow by stages share: their sizes, and how a stage starts from the one before it.
+"""What networks that grow by stages share: how a stage starts from the one before it.
 
 Karras et al. 2018, arXiv:1710.10196, section 2.
 """
@@ -7,32 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from i2i.errors import InputError
-
-SMALLEST_PX = 4
-
-
-def sides_up_to(size: int) -> list[int]:
-    """The sides 4, 8 … size of the maps of a network for images of that size, in pixels.
-
-    Raises:
-        InputError: `size` is no power of two of at least 4.
-    """
-    if size < SMALLEST_PX or size.bit_count() != 1:
-        raise InputError(f"expected size to be a power of two of at least {SMALLEST_PX} px, got {size}")
-    return [2**level for level in range(2, size.bit_length())]
-
-
-def width_at(side: int, *, width: int, widest_px: int) -> int:
-    """Channels of the maps of a side: `width` up to `widest_px`, then half as many whenever the side doubles.
-
-    It does not depend on the size of the images, so that stages have their blocks in common.
-
-    Raises:
-        InputError: `widest_px` is no power of two of at least 4.
-    """
-    if widest_px < SMALLEST_PX or widest_px.bit_count() != 1:
-        raise InputError(f"expected widest_px to be a power of two of at least {SMALLEST_PX} px, got {widest_px}")
-    return max(1, width * widest_px // max(side, widest_px))
 
 
 def blend(old: Tensor, new: Tensor, fade: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from i2i.errors import InputError
-from i2i.layers.growing import SMALLEST_PX, Growing
+from i2i.layers.growing import Growing
+from i2i.layers.sides import SMALLEST_PX
 from i2i.losses.adversarial import AdversarialLoss
 from i2i.losses.penalties import NO_PENALTIES, Penalties
 from i2i.methods.base import Batch, Losses, Outputs, StandIn, unwrapped

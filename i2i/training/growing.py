@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from i2i.checkpoints.store import load_generator
 from i2i.errors import InputError
-from i2i.layers.growing import SMALLEST_PX, Growing, sides_up_to
+from i2i.layers.growing import Growing
+from i2i.layers.sides import SMALLEST_PX, sides_up_to
 from i2i.methods.progressive import ProgressiveGAN
 from i2i.training.clock import seconds_taken
 from i2i.training.drawing import (
