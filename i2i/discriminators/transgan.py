@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from i2i.errors import InputError
-from i2i.layers.checks import check_images, constructor_arguments
+from i2i.layers.checks import check_images, check_power_of_two, constructor_arguments
 from i2i.layers.classes import check_classes
 from i2i.layers.init import init_xavier
 from i2i.layers.minibatch import Minibatch, make_minibatch
@@ -69,9 +69,9 @@ class TransGANDiscriminator(nn.Module):
     ) -> None:
         super().__init__()
         self.arguments = constructor_arguments(locals()) | {"blocks": list(blocks)}  # as files give it back
-        for name, value, least in (("size", size, 16), ("patch_px", patch_px, 1), ("grid_px", grid_px, 1)):
-            if value < least or value.bit_count() != 1:
-                raise InputError(f"expected {name} to be a power of two of at least {least} px, got {value}")
+        check_power_of_two("size", size, least=16)
+        check_power_of_two("patch_px", patch_px, least=1)
+        check_power_of_two("grid_px", grid_px, least=1)
         if heads < 1:
             raise InputError(f"expected heads to be at least 1, got {heads}")
         if not blocks or min(blocks) < 1:

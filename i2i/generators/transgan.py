@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from i2i.errors import InputError
-from i2i.layers.checks import check_latents, constructor_arguments
+from i2i.layers.checks import check_latents, check_power_of_two, constructor_arguments
 from i2i.layers.classes import append_classes
 from i2i.layers.init import init_xavier
 from i2i.layers.transformer import (
@@ -72,10 +72,10 @@ class TransGANGenerator(nn.Module):
     ) -> None:
         super().__init__()
         self.arguments = constructor_arguments(locals()) | {"blocks": list(blocks)}  # as files give it back
-        _check_power_of_two("size", size, least=16)
-        _check_power_of_two("widest_px", widest_px, least=FIRST_PX)
-        _check_power_of_two("patch_px", patch_px, least=1)
-        _check_power_of_two("grid_px", grid_px, least=1)
+        check_power_of_two("size", size, least=16)
+        check_power_of_two("widest_px", widest_px, least=FIRST_PX)
+        check_power_of_two("patch_px", patch_px, least=1)
+        check_power_of_two("grid_px", grid_px, least=1)
         if size // patch_px < FIRST_PX:
             raise InputError(f"expected patch_px to be at most {size // FIRST_PX} for {size} px, got {patch_px}")
         if heads < 1:
@@ -127,8 +127,3 @@ class TransGANGenerator(nn.Module):
             maps = stage(enlarge(maps))
         pixels = shuffle_pixels(self.head(self.norm(maps)), factor=self.patch_px)
         return torch.tanh(pixels.movedim(-1, 1)).contiguous()
-
-
-def _check_power_of_two(name: str, value: int, *, least: int) -> None:
-    if value < least or value.bit_count() != 1:
-        raise InputError(f"expected {name} to be a power of two of at least {least} px, got {value}")

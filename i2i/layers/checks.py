@@ -15,6 +15,12 @@ def constructor_arguments(scope: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in scope.items() if name not in ("self", "__class__")}
 
 
+def check_power_of_two(name: str, value: int, *, least: int) -> None:
+    """Raise InputError unless a size in pixels is a power of two of at least `least`; `name` is the argument's."""
+    if value < least or value.bit_count() != 1:
+        raise InputError(f"expected {name} to be a power of two of at least {least} px, got {value}")
+
+
 def check_latents(latents: Tensor, *, channels: int) -> None:
     """Raise InputError unless `latents` is (N, channels)."""
     if latents.ndim != 2 or latents.shape[1] != channels:

@@ -246,15 +246,19 @@ class PixelNorm(nn.Module):
     """Scale the feature vector of every pixel to a mean square of 1 (Karras et al. 2018, eq. in §4.2).
 
     (N, C, …) → the same, latent vectors (N, C) too. Nothing is learnt. arXiv:1710.10196.
+
+    Args:
+        dim: where the channels are; -1: tokens (…, C), as in TransGAN (Jiang et al. 2021, arXiv:2102.07074, §3.4).
     """
 
-    def __init__(self, *, eps: float = 1e-8) -> None:
+    def __init__(self, *, dim: int = 1, eps: float = 1e-8) -> None:
         super().__init__()
+        self.dim = dim
         self.eps = eps
 
     def forward(self, features: Tensor) -> Tensor:
         values = features.to(torch.promote_types(features.dtype, torch.float32))  # squares are too much for fp16
-        return (values * torch.rsqrt(values.square().mean(1, keepdim=True) + self.eps)).to(features.dtype)
+        return (values * torch.rsqrt(values.square().mean(self.dim, keepdim=True) + self.eps)).to(features.dtype)
 
 
 def set_inference_mode(network: nn.Module, *, normalisation: Normalisation, dropout: bool) -> None:

@@ -12,30 +12,19 @@ from torch import Tensor, nn
 
 from i2i.errors import InputError
 from i2i.layers.init import init_xavier
+from i2i.layers.norm import PixelNorm
 
 TokenNormalisation = Literal["pixel", "layer"]
 
 
-class TokenNorm(nn.Module):
-    """Scale every token to a mean square of 1: the paper's "modified normalization", x / √(mean x² + ε), §3.4.
-
-    (…, C) → the same. Nothing is learnt. `i2i.layers.norm.PixelNorm` is the same for channels in the second place.
-    """
-
-    def __init__(self, *, eps: float = 1e-8) -> None:
-        super().__init__()
-        self.eps = eps
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        values = tokens.to(torch.promote_types(tokens.dtype, torch.float32))  # squares are too much for fp16
-        return (values * torch.rsqrt(values.square().mean(-1, keepdim=True) + self.eps)).to(tokens.dtype)
-
-
 def make_token_norm(kind: TokenNormalisation, channels: int) -> nn.Module:
-    """ "pixel" is the paper's; "layer" is layer norm, with a gain and a bias (Ba et al. 2016, arXiv:1607.06450)."""
+    """The norm of tokens (…, C): "pixel" is the paper's "modified normalization", §3.4, without parameters.
+
+    "layer" is layer norm, with a gain and a bias (Ba et al. 2016, arXiv:1607.06450).
+    """
     match kind:
         case "pixel":
-            return TokenNorm()
+            return PixelNorm(dim=-1)
         case "layer":
             return nn.LayerNorm(channels)
         case _:
