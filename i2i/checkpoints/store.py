@@ -10,6 +10,7 @@ network it is.
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -365,12 +366,24 @@ def _construct(file: Path, kinds: dict[str, type[nn.Module]], *, name: Any, argu
     if name not in list(kinds):  # a list, for a garbled name may be unhashable
         raise InputError(f"{file} names the network {name!r}; i2i {__version__} knows {', '.join(kinds)}: update i2i")
     try:
-        if any(isinstance(value, int) and value > most for value in dict(arguments).values()):
+        if any(number > most for number in _whole_numbers(dict(arguments))):
             raise ValueError(f"its weights are only {most} numbers")
         with torch.device("meta"):
             return kinds[name](**arguments)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{file}: {name} cannot be built with {arguments}: {error}; update i2i") from error
+
+
+def _whole_numbers(value: Any) -> Iterator[int]:
+    """Those in what JSON can hold, however deep."""
+    match value:
+        case int():
+            yield value
+        case list():
+            for part in value:
+                yield from _whole_numbers(part)
+        case dict():
+            yield from _whole_numbers(list(value.values()))
 
 
 def _assign(

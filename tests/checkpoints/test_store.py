@@ -240,6 +240,7 @@ def set_side(folder: Path, **changes: object) -> None:
         (lambda f: edit_config(f, arguments={"depth": 2}), r"config\.json: unet cannot be built"),
         (lambda f: edit_config(f, arguments=3), r"config\.json: unet cannot be built"),
         (lambda f: edit_config(f, arguments={"depth": 10**9}), r"unet cannot be built.*weights are only \d+ numbers"),
+        (lambda f: edit_config(f, arguments={"blocks": [1, 10**9]}), r"unet cannot.*weights are only \d+ numbers"),
         (lambda f: edit_config(f, normalisation="best"), r"config\.json is garbled: normalisation.*'best'"),
         (lambda f: edit_config(f, input=3), r"config\.json is garbled"),
         (lambda f: edit_config(f, classes=3), r"config\.json is garbled"),
