@@ -54,7 +54,8 @@ def test_a_run_that_broke_off_ends_as_it_would_have(
     options = ("--layers", layers, "--precision", precision, "--accumulation", accumulation)
     assert run_recipe("stylegan", "--data", data, *SMALL, *options, "--out", whole) == 0
     losses = losses_of(whole)
-    assert ["path_length" in step for step in losses] == [True, False, True, False]
+    assert ["mean_path_length" in step for step in losses] == [True, False, True, False]
+    assert ["path_length" in step for step in losses] == [False, False, True, False]  # the first starts the mean
     assert ["r1" in step for step in losses] == [True, False, False, True]
     assert all(np.isfinite(list(step.values())).all() for step in losses)
     # What there was after two steps.
