@@ -55,6 +55,10 @@ class DCGANGenerator(nn.Module):
         self.head = nn.Sequential(double(width, out_channels, bias=True), nn.Tanh())
         init_weights(self)
 
+    def stages(self) -> list[nn.Module]:
+        """The parts whose activations `i2i.layers.recompute` can compute again in the backward pass."""
+        return [*self.blocks, self.head]
+
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         check_latents(latents, channels=self.latent_channels)
         inputs = append_classes(latents, labels, classes=self.classes)

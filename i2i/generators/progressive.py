@@ -76,6 +76,10 @@ class ProgressiveGenerator(Growing):
             }
         )
 
+    def stages(self) -> list[nn.Module]:
+        """The parts whose activations `i2i.layers.recompute` can compute again in the backward pass."""
+        return [*self.blocks]
+
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         check_latents(latents, channels=self.latent_channels)
         features = self.norm(latents)

@@ -36,8 +36,8 @@ class SNGANGenerator(nn.Module):
         size: side of the image in pixels, a power of two from 16 on.
         classes: number of classes to choose from; 0: none.
         attention_px: side of the map that self-attention is applied to, a power of two from 8 to `size`; None: none.
-        spectral: normalise every weight by its largest singular value, but for the batch norms' own and the shared
-            embedding's.
+        spectral: normalise every weight by its largest singular value, as BigGAN's authors do also in the linear layers
+            that make gains and biases; but for gains and biases that are learnt themselves, and the shared embedding.
         widest_px: side of the largest map with `width` channels, a power of two from 4 on; 8 leaves a CPU a fraction of
             the work.
         shared_embedding: channels of one vector for each class, out of which every block's batch norms get their gains
@@ -110,6 +110,10 @@ class SNGANGenerator(nn.Module):
         # After that, which would divide it, too.
         embedding = make_embedding(classes, shared_embedding) if shared_embedding else None
         self.shared_embedding = embedding and init_residual(init_xavier(embedding), init)
+
+    def stages(self) -> list[nn.Module]:
+        """The parts whose activations `i2i.layers.recompute` can compute again in the backward pass."""
+        return [*self.blocks, *(each for each in self.attentions if isinstance(each, SelfAttention))]
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         check_latents(latents, channels=self.latent_channels)

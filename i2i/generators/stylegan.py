@@ -97,7 +97,7 @@ class StyleGANGenerator(nn.Module):
             inputs = style_channels
         self.register_buffer("mean_style", torch.zeros(style_channels))
 
-        self.synthesis: nn.Module
+        self.synthesis: _AdaINSynthesis | _ModulatedSynthesis
         match layers:
             case "adain":
                 self.synthesis = _AdaINSynthesis(widths, style_channels=style_channels, out_channels=out_channels)
@@ -105,6 +105,10 @@ class StyleGANGenerator(nn.Module):
                 self.synthesis = _ModulatedSynthesis(widths, style_channels=style_channels, out_channels=out_channels)
             case _:
                 raise InputError(f'expected layers to be "adain" or "modulated", got {layers!r}')
+
+    def stages(self) -> list[nn.Module]:
+        """The parts whose activations `i2i.layers.recompute` can compute again in the backward pass."""
+        return self.synthesis.stages()
 
     def forward(
         self,
@@ -164,6 +168,9 @@ class _AdaINSynthesis(nn.Module):
             self.layers.extend(_AdaINLayer(c, outputs, side=side, style_channels=style_channels) for c in convs)
         self.to_rgb = EqualisedConv2d(widths[-1], out_channels, 1)
 
+    def stages(self) -> list[nn.Module]:
+        return [*self.layers]
+
     def forward(self, styles: Tensor) -> Tensor:
         features = self.constant.expand(len(styles), -1, -1, -1)
         for layer, style in zip(self.layers, styles.unbind(1), strict=True):
@@ -189,6 +196,9 @@ class _ModulatedSynthesis(nn.Module):
             _ToRGB(channels, out_channels=out_channels, style_channels=style_channels) for channels in widths
         )
         self.upsample = BlurUpsample()
+
+    def stages(self) -> list[nn.Module]:
+        return [*self.layers, *self.to_rgb]
 
     def forward(self, styles: Tensor) -> Tensor:
         first, *others = styles.unbind(1)

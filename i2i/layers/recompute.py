@@ -32,6 +32,11 @@ def recompute_activations(network: nn.Module) -> None:
         stage.forward = MethodType(_forward, stage)
 
 
+def check_stages(network: nn.Module) -> None:
+    """Refuse now what `recompute_activations` would refuse."""
+    _stages(network)
+
+
 def keep_activations(network: nn.Module) -> None:
     """Undo `recompute_activations`."""
     for stage in _stages(network):

@@ -15,6 +15,7 @@ from i2i.errors import InputError
 from i2i.generators import DCGANGenerator
 from i2i.layers.minibatch import Minibatch
 from i2i.layers.norm import Norm
+from i2i.layers.recompute import check_stages
 from i2i.layers.resample import Upsampling
 from i2i.methods.base import Method
 from i2i.methods.gan import GAN
@@ -176,6 +177,8 @@ def plan_drawing(settings: DrawingSettings, *, task: DrawingTask, title: str, ga
         raise InputError(f"--best-metric {training.best_metric} is not one to choose by: give swd or variety.")
     torch.manual_seed(training.seed)
     generator, discriminator = settings.networks.make(task)
+    if training.checkpointing:
+        check_stages(generator)
     stabilisers.check(discriminator, training=training)
     gan, method = stabilisers.steadied(generator, discriminator, training=training, class_names=task.classes, game=game)
     remarks = stabilisers.remarks(

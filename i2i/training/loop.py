@@ -31,7 +31,7 @@ from i2i.checkpoints import GeneratorSpec
 from i2i.data.sampler import DrawSampler, derived_seed, worker_init
 from i2i.errors import InputError, RunStopped
 from i2i.layers.norm import set_inference_mode
-from i2i.layers.recompute import keep_activations, recompute_activations
+from i2i.layers.recompute import check_stages, keep_activations, recompute_activations
 from i2i.methods.base import Batch, Losses, Method, Outputs
 from i2i.training.config import TrainingSettings, learning_rate_factor
 from i2i.training.ema import ExponentialMovingAverage
@@ -110,6 +110,9 @@ def train(
         OSError: a file could not be written; what was saved before is intact.
     """
     limit_threads(settings)
+    if settings.checkpointing:
+        for generator in method.generators.values():
+            check_stages(generator)
     facts = replace(facts, settings={**facts.settings, "training": asdict(settings)})
     accelerator = make_accelerator(settings, out)
     is_main, processes = accelerator.is_main_process, accelerator.num_processes

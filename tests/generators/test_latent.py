@@ -337,6 +337,15 @@ def test_sngan_spectral_norm_leaves_batch_norms_alone() -> None:
     assert owners == {network.norm} and isinstance(network.norm, BatchNorm2d)
 
 
+def test_biggan_spectral_norm_holds_what_makes_gains_and_biases() -> None:
+    network = SNGANGenerator(latent_channels=6, width=8, size=16, classes=3, spectral=True, **BIGGAN)  # type: ignore[arg-type]
+    for block in network.blocks:
+        for linear in (block.norm1.gain, block.norm1.bias, block.norm2.gain, block.norm2.bias):
+            assert torch.linalg.svdvals(linear.weight)[0].item() == pytest.approx(1, abs=1e-3)
+            assert hasattr(linear, "parametrizations")
+    assert not hasattr(network.shared_embedding, "parametrizations")
+
+
 def test_sngan_refuses_what_it_cannot_take() -> None:
     for size in (8, 48):
         with pytest.raises(InputError, match=f"power of two of at least 16 px, got {size}"):
