@@ -23,6 +23,7 @@ from torch import nn
 
 from i2i.cli.entry import run
 from i2i.discriminators import StyleGANDiscriminator
+from i2i.errors import InputError
 from i2i.generators import StyleGANGenerator
 from i2i.generators.stylegan import StyleLayers
 from i2i.losses.penalties import Penalties
@@ -63,6 +64,11 @@ class StyleGANNetworks:
 
     def __post_init__(self) -> None:
         check_widths(self, "latent_channels", "style_channels", "mapping_layers", "width", "discriminator_width")
+        if self.minibatch_group is not None and self.minibatch_group < 2:
+            raise InputError(
+                "--minibatch-group is how many samples are compared, at least 2, and is "
+                f"{self.minibatch_group}: give more, or None to compare none."
+            )
 
     def make(self, task: DrawingTask) -> tuple[nn.Module, nn.Module]:
         """Generator and discriminator for a task."""

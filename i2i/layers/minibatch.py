@@ -43,7 +43,7 @@ class MinibatchLayer(nn.Module):
         if len(features) < 2:
             raise InputError(
                 f"minibatch statistics compare the samples of a batch, and got a batch of {len(features)}: give a "
-                'larger --batch-size, or a discriminator with minibatch="none"'
+                "larger --batch-size, or take a discriminator without them"
             )
         with torch.autocast(features.device.type, enabled=False):
             found = self.statistics(features.to(torch.promote_types(features.dtype, torch.float32)))

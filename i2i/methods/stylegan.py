@@ -64,6 +64,9 @@ class StyleGAN(GAN):
         generator: an `i2i.generators.StyleGANGenerator`, or one that has its functions and mixes like it.
         styles: how they are mixed and regularised.
 
+    Raises:
+        InputError: a generator without styles; and as `GAN`.
+
     What is lazily regularised, by path lengths here and by `penalties` in the discriminator, is added to the losses of
     the steps that it is computed at. The authors take steps of their own for it, and make up for these in Adam's
     settings; here there are no more steps with it than without, and nothing to make up for.
@@ -94,6 +97,12 @@ class StyleGAN(GAN):
             adversarial_weight=adversarial_weight,
             mismatched_share=mismatched_share,
         )
+        missing = [name for name in ("style_layers", "styles", "synthesise") if not hasattr(generator, name)]
+        if missing:
+            raise InputError(
+                "expected a generator with styles, such as StyleGANGenerator, got a "
+                f"{type(generator).__name__} without {', '.join(missing)}: take GAN for it"
+            )
         self.style_layers = cast(int, generator.style_layers)
         self.styles = styles or StyleSettings()
         self.mean_length: Tensor | None = None  # a, from the first lengths on

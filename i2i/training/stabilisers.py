@@ -120,7 +120,7 @@ class Stabilisers:
         if training.batch_size < 2 and any(isinstance(module, MinibatchLayer) for module in discriminator.modules()):
             raise InputError(
                 "Minibatch statistics compare the images of a batch, and --batch-size is 1: give a larger one, or "
-                "--minibatch none."
+                "a discriminator without them where its recipe has one (--minibatch none, or --minibatch-group None)."
             )
 
     def remarks(self, discriminator: nn.Module, *, images: int, classes: int, training: TrainingSettings) -> list[str]:

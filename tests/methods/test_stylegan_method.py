@@ -9,7 +9,7 @@ from torch import Tensor
 
 from i2i.discriminators import StyleGANDiscriminator
 from i2i.errors import InputError
-from i2i.generators import StyleGANGenerator
+from i2i.generators import DCGANGenerator, StyleGANGenerator
 from i2i.losses.penalties import Penalties
 from i2i.methods.base import unwrapped
 from i2i.methods.stylegan import StyleGAN, StyleSettings, path_lengths
@@ -26,6 +26,11 @@ def make(*, classes: int = 0, styles: StyleSettings | None = None, penalties: Pe
         styles=styles,
         penalties=penalties or Penalties(),
     )
+
+
+def test_a_generator_without_styles_is_refused() -> None:
+    with pytest.raises(InputError, match="got a DCGANGenerator without style_layers, styles, synthesise"):
+        StyleGAN(generator=DCGANGenerator(width=2, size=16), discriminator=StyleGANDiscriminator(width=4, size=16))
 
 
 def batch_of(count: int, *, classes: int = 0) -> dict[str, Tensor]:

@@ -114,5 +114,8 @@ def test_bad_input_is_told_in_a_sentence(
     assert "--style-channels must be at least 1" in complaint("--style-channels", "0")
     assert "mapping_rate" in complaint("--mapping-rate", "0")
     assert "--size-px must be a power of two" in complaint("--size-px", "48")
-    assert "groups of at least 2 samples, got 1" in complaint("--minibatch-group", "1")
+    assert "--minibatch-group is how many samples are compared, at least 2, and is 1: give" in " ".join(
+        complaint("--minibatch-group", "1").split()
+    )
+    assert "--minibatch-group None" in " ".join(complaint("--batch-size", "1").split())
     assert "widest_px" in complaint("--widest-px", "5")
