@@ -1,6 +1,6 @@
 """The sides of a network's square maps, and how wide maps are."""
 
-from i2i.errors import InputError
+from i2i.layers.checks import check_power_of_two
 
 SMALLEST_PX = 4
 
@@ -11,7 +11,7 @@ def sides_up_to(size: int, *, least: int = SMALLEST_PX) -> list[int]:
     Raises:
         InputError: `size` is no power of two of at least `least`.
     """
-    _check_power_of_two("size", size, least=least)
+    check_power_of_two("size", size, least=least)
     return [2**level for level in range(2, size.bit_length())]
 
 
@@ -23,10 +23,5 @@ def width_at(side: int, *, width: int, widest_px: int) -> int:
     Raises:
         InputError: `widest_px` is no power of two of at least 4.
     """
-    _check_power_of_two("widest_px", widest_px, least=SMALLEST_PX)
+    check_power_of_two("widest_px", widest_px, least=SMALLEST_PX)
     return max(1, width * widest_px // max(side, widest_px))
-
-
-def _check_power_of_two(name: str, value: int, *, least: int) -> None:
-    if value < least or value.bit_count() != 1:
-        raise InputError(f"expected {name} to be a power of two of at least {least} px, got {value}")
