@@ -114,8 +114,8 @@ class Settings(DrawingSettings):
 OWN_IMAGES = Settings(
     out=Path("runs/biggan"),
     images=DrawingData(built_in="shapes", size_px=256),
-    # The paper's for 256 px (appendix B), but narrower: its generator's maps have 96 times 16, 16, 8, 8, 4, 2, 1 channels
-    # from 4 px on, and this one's 64 times 16, 16, 16, 8, 4, 2, 1. The paper's discriminator has 96 times
+    # The paper's for 256 px (appendix B), but narrower: its generator's maps have 96 times 16, 16, 8, 8, 4, 2, 1
+    # channels from 4 px on, and this one's 64 times 16, 16, 16, 8, 4, 2, 1. The paper's discriminator has 96 times
     # 1, 2, 4, 8, 8, 16 from 128 px down to 4 px, and this one 64 times 1, 2, 4, 8, 16 down to 8 px.
     networks=BigGANNetworks(),
     stabilisers=Stabilisers(objective="hinge", orthogonal_weight=1e-4),
