@@ -1,6 +1,7 @@
 """The discriminator of TransGAN, a transformer that reads patches (Jiang, Chang & Wang 2021, arXiv:2102.07074)."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,13 @@ from i2i.layers.transformer import (
     pool_tokens,
 )
 
+Pooling = Literal["token", "mean"]
+
+# Gain of the layers that read patches, and deviation of the vectors of places, at first: so what is in a patch, a sum
+# of values below 1, is not drowned by where it lies.
+PATCH_GAIN = 3.0
+POSITION_STD = 0.3
+
 
 class TransGANDiscriminator(nn.Module):
     """(N, in_channels, size, size), usually in [-1, 1], → (N,) raw scores. Other sizes raise InputError.
@@ -27,9 +35,9 @@ class TransGANDiscriminator(nn.Module):
     The image is cut into patches at several scales (the multi-scale discriminator of §3.2). Those of the finest make
     the tokens of the first stage. After a stage every 2x2 tokens are averaged, and joined by tokens made of patches
     twice as long, with as many channels. At the end a class token is put in front, and what it has gathered from the
-    others after one more block goes into the linear layer `head`. With classes it also takes the class id of each
-    image, (N,) int64, and its embedding's product with the same features is added to the score (Miyato & Koyama 2018,
-    arXiv:1802.05637, eq. 3), which is not in the paper.
+    others after one more block goes into the linear layer `head`; or the mean of all tokens does. With classes it also
+    takes the class id of each image, (N,) int64, and its embedding's product with the same features is added to the
+    score (Miyato & Koyama 2018, arXiv:1802.05637, eq. 3), which is not in the paper.
 
     With the default arguments it is the authors' network for CIFAR-10, but for the norm, which there is layer norm; for
     256 px they take patch_px=4 and scales=3, and share channels out among scales otherwise.
@@ -46,7 +54,9 @@ class TransGANDiscriminator(nn.Module):
             a side.
         grid_from_px: see `grid_px`.
         norm: of tokens, see `i2i.layers.transformer.make_token_norm`.
-        minibatch: statistics of the batch that are joined to what the class token has gathered.
+        pooling: what of the last tokens goes into `head`: what the class token has gathered ("token", the paper's), or
+            their mean ("mean"), without class token and further block.
+        minibatch: statistics of the batch that are joined to that.
     """
 
     out_channels = 1
@@ -65,6 +75,7 @@ class TransGANDiscriminator(nn.Module):
         grid_px: int = 16,
         grid_from_px: int = 64,
         norm: TokenNormalisation = "pixel",
+        pooling: Pooling = "token",
         minibatch: Minibatch = "none",
     ) -> None:
         super().__init__()
@@ -95,7 +106,7 @@ class TransGANDiscriminator(nn.Module):
         # What a stage gets of its own patches; the rest comes from the stage before.
         added = [widths[0], *widths[:-1]]
         self.embed = nn.ModuleList(
-            init_xavier(nn.Linear(in_channels * patch**2, channels))
+            init_xavier(nn.Linear(in_channels * patch**2, channels), gain=PATCH_GAIN)
             for patch, channels in zip(self.patches, added, strict=True)
         )
         self.levels = nn.ModuleList(
@@ -106,11 +117,18 @@ class TransGANDiscriminator(nn.Module):
                 heads=heads,
                 norm=norm,
                 grid=min(grid_px, size // patch) if size // patch >= grid_from_px else None,
+                position_std=POSITION_STD,
             )
             for level, (patch, channels) in enumerate(zip(self.patches, widths, strict=True))
         )
-        self.class_token = parameter_from_noise(width)
-        self.gather = TransformerBlock(width, heads=heads, side=None, norm=norm)
+        match pooling:
+            case "token":
+                self.class_token = parameter_from_noise(width)
+                self.gather: nn.Module | None = TransformerBlock(width, heads=heads, side=None, norm=norm)
+            case "mean":
+                self.gather = None
+            case _:
+                raise InputError(f'expected pooling to be "token" or "mean", got {pooling!r}')
         self.norm = make_token_norm(norm, width)
         self.minibatch, channels = make_minibatch(minibatch, width)
         self.head = init_xavier(nn.Linear(channels, 1))
@@ -127,10 +145,16 @@ class TransGANDiscriminator(nn.Module):
             tokens = embed(F.pixel_unshuffle(images, patch).movedim(1, -1))
             maps = stage(tokens if maps is None else torch.cat([pool_tokens(maps), tokens], dim=-1))
         assert maps is not None
-        sequence = torch.cat([self.class_token.to(maps.dtype).expand(len(maps), 1, -1), maps.flatten(1, 2)], dim=1)
-        features = self.minibatch(self.norm(self.gather(sequence)[:, 0]))
+        features = self.minibatch(self._pool(maps.flatten(1, 2)))
         scores = self.head(features).squeeze(1)
         if self.embedding is None:
             return scores
         labels = check_classes(labels, classes=self.classes, count=len(images))
         return scores + (self.embedding(labels) * features).sum(1)
+
+    def _pool(self, tokens: Tensor) -> Tensor:
+        """What of the last tokens (N, T, width) tells all: (N, width)."""
+        if self.gather is None:
+            return self.norm(tokens).mean(1)
+        first = self.class_token.to(tokens.dtype).expand(len(tokens), 1, -1)
+        return self.norm(self.gather(torch.cat([first, tokens], dim=1))[:, 0])

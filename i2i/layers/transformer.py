@@ -110,14 +110,14 @@ class TransformerStage(nn.Module):
     `grid` x `grid` (grid self-attention, §3.3): work and memory then grow with the number of tokens, not its square.
     Nothing passes from one square to another within a stage; smaller maps are there for that.
 
-    Those vectors start from N(0, 1), as long as tokens are, not from the authors' N(0, 0.02²): beside short ones, norms
-    make a faint token and a strong one look the same, and a discriminator does not tell the generator how strong its
-    contrasts should be (tried with TransGAN at 32 px, where the game then came to nothing).
+    By default those vectors start from N(0, 1), as long as tokens are, not from the authors' N(0, 0.02²): beside short
+    ones, norms make a faint token and a strong one look the same.
 
     Args:
         blocks: how many, at least 1.
         heads, norm: as of `TransformerBlock`.
         grid: a divisor of `side`; None: all tokens attend to all.
+        position_std: of the numbers in the vectors of places at first.
 
     Raises:
         InputError: no blocks, or a grid that the map cannot be cut into.
@@ -132,6 +132,7 @@ class TransformerStage(nn.Module):
         heads: int,
         norm: TokenNormalisation = "pixel",
         grid: int | None = None,
+        position_std: float = 1.0,
     ) -> None:
         super().__init__()
         self.grid = side if grid is None else grid
@@ -139,7 +140,7 @@ class TransformerStage(nn.Module):
             raise InputError(f"expected at least 1 block in each stage, got {blocks}")
         if self.grid < 1 or side % self.grid:
             raise InputError(f"expected a grid that divides the {side} tokens of a side, got {self.grid}")
-        self.positions = parameter_from_noise(side, side, channels, std=1.0)
+        self.positions = parameter_from_noise(side, side, channels, std=position_std)
         self.blocks = nn.Sequential(
             *(TransformerBlock(channels, heads=heads, side=self.grid, norm=norm) for _ in range(blocks))
         )

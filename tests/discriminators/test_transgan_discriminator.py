@@ -19,11 +19,13 @@ def learn(network: nn.Module, scores: Tensor) -> None:
         assert parameter.grad.any(), name
 
 
-@pytest.mark.parametrize("norm", ["pixel", "layer"])
+@pytest.mark.parametrize(("norm", "pooling"), [("pixel", "token"), ("layer", "token"), ("layer", "mean")])
 @pytest.mark.parametrize("minibatch", ["none", "stddev", "discrimination"])
 @pytest.mark.parametrize("classes", [0, 2])
 @pytest.mark.parametrize(("size", "patch_px", "scales"), [(16, 1, 1), (16, 2, 3), (32, 2, 2), (64, 8, 2)])
-def test_judges_and_learns(size: int, patch_px: int, scales: int, classes: int, minibatch: str, norm: str) -> None:
+def test_judges_and_learns(
+    size: int, patch_px: int, scales: int, classes: int, minibatch: str, norm: str, pooling: str
+) -> None:
     network = TransGANDiscriminator(
         **SMALL,
         in_channels=2,
@@ -32,6 +34,7 @@ def test_judges_and_learns(size: int, patch_px: int, scales: int, classes: int, 
         patch_px=patch_px,
         scales=scales,
         norm=norm,  # type: ignore[arg-type]
+        pooling=pooling,  # type: ignore[arg-type]
         minibatch=minibatch,  # type: ignore[arg-type]
     )
     scores = network(torch.randn(3, 2, size, size), LABELS if classes else None)
@@ -77,6 +80,26 @@ def test_written_out() -> None:
     expected = features @ network.head.weight[0] + network.head.bias
     expected = expected + (network.embedding.weight[LABELS] * features).sum(1)
     torch.testing.assert_close(network(x, LABELS), expected)
+
+
+def test_the_mean_of_all_tokens_is_judged() -> None:
+    network = TransGANDiscriminator(**SMALL, size=16, scales=1, classes=2, pooling="mean", norm="layer")
+    network.requires_grad_(False).double()
+    nn.init.normal_(network.norm.weight)
+    x = torch.randn(3, 3, 16, 16, dtype=torch.float64)
+    patches = torch.nn.functional.unfold(x, 2, stride=2).mT  # (N, 64, values), channel by channel
+    tokens = network.levels[0](network.embed[0](patches).unflatten(1, (8, 8))).flatten(1, 2)
+    deviation = tokens.var(-1, keepdim=True, correction=0).add(1e-5).sqrt()
+    features = ((tokens - tokens.mean(-1, keepdim=True)) / deviation).mean(1) * network.norm.weight
+    expected = features @ network.head.weight[0] + (network.embedding.weight[LABELS] * features).sum(1)
+    torch.testing.assert_close(network(x, LABELS), expected)
+    assert not any(name.startswith(("gather", "class_token")) for name in network.state_dict())
+
+
+def test_places_do_not_drown_what_is_in_patches() -> None:
+    network = TransGANDiscriminator(size=32, width=64, scales=1, patch_px=4)
+    seen = network.embed[0](torch.rand(50, 48) * 2 - 1)
+    assert seen.std() > 3 * network.levels[0].positions.std()
 
 
 def test_patches_that_lie_elsewhere_are_judged_otherwise() -> None:
@@ -156,6 +179,8 @@ def test_refuses_what_it_cannot_take() -> None:
     for width in (0, 12):
         with pytest.raises(InputError, match=f"multiple of 8, for 4 heads and 2 scales, got {width}"):
             TransGANDiscriminator(width=width)
+    with pytest.raises(InputError, match='pooling to be "token" or "mean", got \'max\''):
+        TransGANDiscriminator(pooling="max")  # type: ignore[arg-type]
     for blocks in ((), (1, 0)):
         with pytest.raises(InputError, match="at least one block"):
             TransGANDiscriminator(width=16, blocks=blocks)

@@ -29,7 +29,20 @@ SMALL = (
         "--discriminator-blocks",
         "1",
     ),
-    *("--patch-px", "2", "--scales", "2", "--heads", "2", "--grid-px", "4", "--grid-from-px", "8"),
+    *(
+        "--patch-px",
+        "2",
+        "--scales",
+        "2",
+        "--heads",
+        "2",
+        "--discriminator-heads",
+        "2",
+        "--grid-px",
+        "4",
+        "--grid-from-px",
+        "8",
+    ),
     *("--preview-images", "2", "--workers", "0", "--threads", "1", "--device", "cpu", "--log-every-steps", "1"),
 )
 
@@ -79,7 +92,18 @@ def test_built_in_images(run_recipe: RunRecipe, tmp_path: Path, monkeypatch: pyt
 
 MORE = (
     *("--objective", "hinge", "--r1", "1", "--every-steps", "2", "--gradient-penalty", "0", "--critic-steps", "2"),
-    *("--minibatch", "stddev", "--discriminator-norm", "layer", "--accumulation", "2", "--replay", "8"),
+    *(
+        "--minibatch",
+        "stddev",
+        "--discriminator-norm",
+        "layer",
+        "--pooling",
+        "mean",
+        "--accumulation",
+        "2",
+        "--replay",
+        "8",
+    ),
 )
 
 
@@ -123,6 +147,7 @@ def test_bad_input_is_told_in_a_sentence_before_anything_is_trained(
 
     assert "--size-px must be a power of two" in complaint("--size-px", "48")
     assert "--heads must be at least 1" in complaint("--heads", "0")
+    assert "--discriminator-heads must be at least 1" in complaint("--discriminator-heads", "0")
     assert "--discriminator-width must be at least 1" in complaint("--discriminator-width", "0")
     assert "width to be a multiple of 8, for 2 heads" in complaint("--width", "20")
     assert "width to be a multiple of 4, for 2 heads and 2 scales" in complaint("--discriminator-width", "6")
