@@ -160,8 +160,8 @@ BUILT_IN = replace(
         discriminator_norm="layer",
         pooling="mean",
     ),
-    # As short runs did best (one seed each). After 40 s of a core the mean of the tokens came to an swd of 103, and the
-    # class token to 357. Without changed colours the discriminator mostly won at once.
+    # As short runs did best (one seed each). After 40 s of a core the mean of the tokens came to an swd of 103,, the
+    # class token to 357.
     stabilisers=Stabilisers(penalties=Penalties(r1=0.2, every_steps=8), augment="diff"),
     training=TrainingSettings(
         # Rates that fall. One core does some 100 images a second; a run of --steps 1800 took 4.4 minutes of one in all
