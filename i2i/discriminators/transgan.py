@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from i2i.errors import InputError
 from i2i.layers.checks import check_images, check_power_of_two, constructor_arguments
 from i2i.layers.classes import check_classes
-from i2i.layers.init import init_xavier
+from i2i.layers.init import init_xavier, make_embedding
 from i2i.layers.minibatch import Minibatch, make_minibatch
 from i2i.layers.transformer import (
     TokenNormalisation,
@@ -132,7 +132,7 @@ class TransGANDiscriminator(nn.Module):
         self.norm = make_token_norm(norm, width)
         self.minibatch, channels = make_minibatch(minibatch, width)
         self.head = init_xavier(nn.Linear(channels, 1))
-        self.embedding = init_xavier(nn.Embedding(classes, channels)) if classes else None
+        self.embedding = init_xavier(make_embedding(classes, channels)) if classes else None
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         check_images(images, channels=self.in_channels)
