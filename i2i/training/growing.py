@@ -187,7 +187,7 @@ def _taking_over(stage: Drawing, before: Drawing, average: ExponentialMovingAver
     grown = ExponentialMovingAverage(stage.gan.generators, decay=stage.training.ema_decay)
     for name, averaged in average.networks.items():
         _grown(grown.networks[name]).take_over(averaged)
-    grown.updates = average.updates
+    # Updates are counted anew, so that the newest blocks' initial weights, far from any use, are forgotten soon.
     return replace(stage, average=grown)
 
 

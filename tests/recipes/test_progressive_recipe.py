@@ -132,6 +132,8 @@ def test_stages_begin_with_what_was_learnt_and_with_images_in_another_order(
         assert not any(network() for network in networks)
         result = draw(drawing, task=task, examine=examine)
         assert result.average is not None
+        # Counted from each stage's start, or a new block's initial weights would stay in the average for long.
+        assert result.average.updates == drawing.training.steps
         own = drawing.gan.generators | drawing.gan.discriminators
         networks.extend(map(weakref.ref, [*own.values(), *result.average.networks.values()]))
         return result
