@@ -11,8 +11,9 @@ classes.
 
 BigGAN (Brock et al. 2019, arXiv:1809.11096) is the residual GAN with spectral norm and projection, made large. A vector
 that all blocks share says the class, each block has a part of the noise of its own, and the generator's filters are
-kept near right angles, so that it may be asked for less variety and better images after training. The same command goes
-on with a run that was interrupted. Start it through `accelerate launch` or `torchrun` to use several GPUs.
+drawn towards right angles, so that it may be asked for less variety and better images after training; the published
+weight of that, 1e-4, is small, and does not keep them there. The same command goes on with a run that was interrupted.
+Start it through `accelerate launch` or `torchrun` to use several GPUs.
 """
 
 import sys
