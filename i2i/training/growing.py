@@ -118,6 +118,7 @@ def run_growing(settings: GrowingSettings, *, title: str) -> None:
     Raises:
         InputError: something cannot be used in some stage; all of it is said before anything is trained.
     """
+    check_stages_of(settings)
     task = find_task(settings)
     stages = [
         plan_drawing(
@@ -139,6 +140,8 @@ def run_growing(settings: GrowingSettings, *, title: str) -> None:
         examine: Examine | None = None
         if examiner is not None and not stages:
             examine = _with_picture(examiner.of(stage.gan), stage, folders[:-1], task)
+        if len(folders) > 1 and PartialState().is_main_process:
+            print(f"Stage {number + 1} of {len(folders)}, {settings.sizes_px[number]} px")
         result = draw(stage, task=task, examine=examine)
         if not stages:
             tell(result, out=out)
@@ -146,6 +149,21 @@ def run_growing(settings: GrowingSettings, *, title: str) -> None:
         stages[0] = _taking_over(stages[0], stage, result.average)
         del result  # its average is on the accelerator
         spent_s = seconds_taken(out)
+
+
+def check_stages_of(settings: GrowingSettings) -> None:
+    """See that the settings' folder holds no stage of another chain, which no stage of this one would meet.
+
+    Raises:
+        InputError: it does.
+    """
+    chain = {stage.out for stage in _settings_of_stages(settings)}
+    for folder in sorted(settings.out.glob("*px")):
+        if folder not in chain and folder.name[:-2].isdigit() and (folder / "run.json").exists():
+            raise InputError(
+                f"{folder} is a stage of a run with another --first-px or --size-px, and this run has no such stage: "
+                "give the same ones to go on with that run, or another --out for a new one."
+            )
 
 
 def _settings_of_stages(settings: GrowingSettings) -> list[GrowingSettings]:

@@ -11,7 +11,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from itertools import chain
@@ -46,6 +46,8 @@ PATIENCE = timedelta(hours=6)
 
 # Of a batch of held-out items, which may be whole photos.
 LARGEST_HELD_OUT_BATCH = 2**22
+
+STOPPING = b"\nStopping after this step; Ctrl-C again ends at once, unsaved.\n"
 
 Examine = Callable[[Callable[[str], None]], Mapping[str, float]]
 
@@ -195,7 +197,7 @@ def train(
     with ExitStack() as stack:
         stack.callback(record.close)
         stack.callback(trainer.release)
-        interruptions = stack.enter_context(_interruptions())
+        interruptions = stack.enter_context(_interruptions(tell=is_main))
         progress = stack.enter_context(Progress(start=start, total=settings.steps, show=is_main))
         where = f"{processes} processes on {accelerator.device.type}" if processes > 1 else str(accelerator.device)
         progress.say(f"{out}: {'goes on' if start else 'starts'} at step {start} of {settings.steps} ({where})")
@@ -228,7 +230,7 @@ def train(
             if at_end or result.stop or done % settings.save_every_steps == 0:
                 save(done)
             if result.stop and not at_end:
-                progress.say(f"Interrupted, and saved at step {done}. The same command goes on from there.")
+                progress.say(f"Interrupted, and saved {out} at step {done}. The same command goes on from there.")
                 raise SystemExit(130)
 
         if start < settings.steps:
@@ -717,16 +719,23 @@ def _preview_batch(data: Dataset, settings: TrainingSettings) -> Batch:
 
 
 @contextmanager
-def _interruptions() -> Iterator[list[int]]:
+def _interruptions(*, tell: bool) -> Iterator[list[int]]:
     """A list that fills when this process is asked to end (Ctrl-C, or a scheduler's SIGTERM).
 
     The step under way is then finished and saved. Ctrl-C a second time ends at once.
+
+    tell: say so at once on standard error, for a step may take minutes.
     """
     received: list[int] = []
+    owner = os.getpid()
 
     def note(number: int, frame: FrameType | None) -> None:
         if received and number == signal.SIGINT:
             raise KeyboardInterrupt
+        # Loaders' workers inherit this handler. Not by print, which the signal may have come amidst.
+        if tell and not received and os.getpid() == owner:
+            with suppress(OSError):
+                os.write(2, STOPPING)
         received.append(number)
 
     if threading.current_thread() is not threading.main_thread():

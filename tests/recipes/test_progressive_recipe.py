@@ -325,6 +325,53 @@ def test_a_run_does_not_go_on_with_other_settings(
         assert f"{name}: was {was}, now {now}" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("no_curves")
+def test_a_run_that_got_no_further_than_its_first_stage_does_not_go_on_with_other_settings(
+    run_recipe: RunRecipe,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    nothing_trained: Callable[[], None],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Nor with a first stage of another size, which has a folder of its own."""
+    out, step = tmp_path / "run", Trainer.step
+
+    def asked(self: Trainer, number: int, *, stop: bool = False):  # type: ignore
+        if number == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, number, stop=stop)
+
+    def complaint(*options: str) -> str:
+        capfd.readouterr()
+        assert run_recipe("progressive", *arguments, *options) == 2
+        return " ".join(capfd.readouterr().err.replace("│", " ").split())
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "step", asked)
+        for first in ("4", "8"):
+            arguments = ("--data", data, "--out", out / first, *SMALL, "--no-labels")
+            assert run_recipe("progressive", *arguments, "--first-px", first) == 130
+            printed = capfd.readouterr()
+            assert printed.err.count("Stopping after this step; Ctrl-C again ends at once, unsaved.\n") == 1
+            said = " ".join(printed.out.split())
+            assert f"Stage 1 of {3 if first == '4' else 2}, {first} px" in said
+            assert f"Interrupted, and saved {out / first / f'{int(first):03d}px'} at step" in said
+    nothing_trained()
+    before = left_by(out)
+    arguments = ("--data", data, "--out", out / "4", *SMALL, "--no-labels")
+    for first in ("8", "16"):
+        assert "004px is a stage of a run with another --first-px" in complaint("--first-px", first)
+    for name, was, now in (("stage_steps", 4, 3), ("width", 4, 5), ("fade_share", 0.5, 0.25), ("drift", 0.001, 0.0)):
+        assert f"{name}: was {was}, now {now}" in complaint(f"--{name.replace('_', '-')}", str(now))
+    assert "size_px: was 16, now 32" in complaint("--size-px", "32")
+    arguments = ("--data", data, "--out", out / "8", *SMALL, "--no-labels")
+    assert "first_px: was 8, now 4" in complaint("--first-px", "4")
+    assert "008px is a stage of a run with another --first-px" in complaint("--first-px", "16")
+    assert left_by(out) == before
+    assert {path.name for folder in out.iterdir() for path in folder.iterdir()} == {"004px", "008px"}
+
+
 @pytest.mark.slow
 def test_two_processes_go_on_where_they_were(data: Path, tmp_path: Path) -> None:
     """Broken off in the second stage, by a first run whose last stages had fewer steps to go."""
