@@ -131,6 +131,10 @@ class Sampler(nn.Module):
                 memory.
         """
         Options(batch_size=batch_size)  # which checks it
+        if seed is None and latents is None and styles is None:
+            raise InputError(
+                "nothing to draw from: give seed=, latents= or, to a generator with styles, styles=, as in t(seed=1)"
+            )
         if styles is not None:
             self._check_styles(styles, alone=seed is None and latents is None and label is None and truncation is None)
             drawn = self._draw(list(styles if styles.ndim == 3 else styles[None]), [], batch_size)
@@ -251,7 +255,8 @@ class Sampler(nn.Module):
     def _starts(self, seed: int | Many[int] | None, latents: Tensor | None, truncation: float | None) -> Any:
         """The latent vector, or one for each of several."""
         if (seed is None) == (latents is None):
-            raise InputError("expected either a seed or latents to draw from, not both: t(seed=1)")
+            many = "neither" if seed is None else "both"
+            raise InputError(f"expected either seed= or latents= to draw from, got {many}")
         if latents is None:
             own = None if self.style_layers else truncation
             return _each(lambda one: self.draw_latent(one, truncation=own), seed)

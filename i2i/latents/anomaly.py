@@ -17,7 +17,7 @@ from i2i.inference.codec import stored_dtype
 from i2i.inference.pictures import AnyImage
 from i2i.inference.sampler import Sampler
 from i2i.latents.pictures import grid
-from i2i.latents.projection import Bank, Descent, bar, descend, encode_images
+from i2i.latents.projection import Bank, Descent, as_list, bar, descend, encode_images
 from i2i.latents.space import LatentSpace, Space
 from i2i.layers.minibatch import MinibatchLayer
 
@@ -49,14 +49,19 @@ class Anomalies:
     reconstructions: Tensor
     sampler: Sampler
 
-    def picture(self, count: int = 8) -> np.ndarray:
-        """The most and the least normal images, `count` of each, above their reconstructions: (H', W', 3) uint8."""
+    def picture(self, count: int = 8, *, kind: str = "") -> np.ndarray:
+        """The most and the least normal images, `count` of each, above their reconstructions: (H', W', 3) uint8.
+
+        kind: a word for these images, which stands before the rows.
+        """
+        if count < 1:
+            raise InputError(f"count: expected at least 1 image to show, got {count}")
         order = self.scores.argsort()
         count = min(count, len(order))
         rows, margin = [], []
         for name, places in (("most normal", order[:count]), ("least normal", order.flip(0)[:count])):
             rows += [self._stored(self.images[places]), self._stored(self.reconstructions[places])]
-            margin += [name, "redrawn"]
+            margin += [f"{kind}:\n{name}" if kind else name, "redrawn"]
         return grid(rows, side=self.sampler.spec.output, margin=margin)
 
     def _stored(self, images: Tensor) -> list[np.ndarray]:
@@ -132,7 +137,7 @@ class AnomalyScorer:
         self._normal: _Normal | None = None
         self._bank: Bank | None = None
 
-    def fit(self, images: Sequence[AnyImage] | Tensor, *, progress: bool = False) -> Self:
+    def fit(self, images: AnyImage | Sequence[AnyImage], *, progress: bool = False) -> Self:
         """Learn what normal images give; a hundred or more. Best are such that the networks were not trained on.
 
         Args:
@@ -142,9 +147,10 @@ class AnomalyScorer:
         Raises:
             InputError: fewer than 8 images, or as for `score`.
         """
-        if len(images) < FEWEST_TO_FIT:
-            raise InputError(f"images: expected at least {FEWEST_TO_FIT} normal ones to learn from, got {len(images)}")
-        residuals, differences, *_ = self._measure(images, progress)
+        given = as_list(images)
+        if len(given) < FEWEST_TO_FIT:
+            raise InputError(f"images: expected at least {FEWEST_TO_FIT} normal ones to learn from, got {len(given)}")
+        residuals, differences, *_ = self._measure(given, progress)
         self._normal = _Normal(differences)
         # Each image's distance is from what the others are like, as it will be for images that were not fitted to.
         fold = torch.arange(len(differences)) % FOLDS
@@ -156,12 +162,12 @@ class AnomalyScorer:
         self.normal_scores = self._combine(parts)
         return self
 
-    def score(self, images: Sequence[AnyImage] | Tensor, *, progress: bool = False) -> Anomalies:
+    def score(self, images: AnyImage | Sequence[AnyImage], *, progress: bool = False) -> Anomalies:
         """Score images; what one gets does not depend on the others, up to rounding.
 
         Args:
-            images: of the generator's own size, with values as it draws them: a list of paths, PIL images, arrays or
-                tensors, or a tensor (N, C, H, W).
+            images: of the generator's own size, with values as it draws them: a list of paths, PIL images, arrays
+                (H, W, C) or tensors (C, H, W), a tensor (N, C, H, W), or one image alone.
             progress: show a bar.
 
         Raises:
@@ -169,9 +175,10 @@ class AnomalyScorer:
         """
         if self.normal_scores is None:
             raise InputError("the scorer does not know normal images yet: call fit(normal_images) first")
-        if not len(images):
+        given = as_list(images)
+        if not given:
             raise InputError("images: expected some to score, got none")
-        residuals, differences, targets, redrawn = self._measure(images, progress)
+        residuals, differences, targets, redrawn = self._measure(given, progress)
         assert self._normal is not None
         distances = self._normal.distances(differences)
         return Anomalies(
@@ -200,7 +207,7 @@ class AnomalyScorer:
         residuals, distances = (parts - self._centres) / self._spreads
         return (1 - self.weight) * residuals + self.weight * distances
 
-    def _measure(self, images: Sequence[AnyImage] | Tensor, progress: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _measure(self, images: Sequence[AnyImage], progress: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Residuals (N,), differences of features (N, D), the images and their reconstructions."""
         targets = encode_images(self.space, images)
         if self._bank is None:

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from i2i.errors import InputError
 from i2i.inference.sampler import Sampler
+from i2i.inference.styles import natural_number
 from i2i.latents.pictures import grid
-from i2i.latents.space import LatentSpace, Space
+from i2i.latents.space import LatentSpace, Space, several
 
 Attribute = Callable[[np.ndarray], float]
 
@@ -59,12 +60,11 @@ class Direction:
         move = (strengths * self.deviation * self.vector.to(points)).expand_as(points)
         if layers is None:
             return points + move
-        if points.ndim < 2 or not all(0 <= layer < points.shape[-2] for layer in layers):
-            raise InputError(
-                f"layers: expected layers of points by layer, got {list(layers)} for {tuple(points.shape)}"
-            )
+        moved = several("layers", layers, example="range(4)")
+        if points.ndim < 2 or not all(0 <= natural_number(layer) < points.shape[-2] for layer in moved):
+            raise InputError(f"layers: expected layers of points by layer, got {moved} for {tuple(points.shape)}")
         chosen = torch.zeros(points.shape[-2], 1, dtype=points.dtype, device=points.device)
-        chosen[list(layers)] = 1
+        chosen[moved] = 1
         return points + chosen * move
 
 
@@ -124,12 +124,12 @@ def attribute_direction(
         method: see `direction_between`.
 
     Raises:
-        InputError: an attribute that is the same for all samples, or no finite number.
+        InputError: an attribute that is the same for all samples, or not a finite number.
     """
     place = LatentSpace(t, space)
     labels = place.labels(label, samples)
     points = place.draw(samples, seed=seed, labels=labels)
-    values = torch.tensor([float(attribute(image)) for image in place.images(points, labels)], dtype=torch.float64)
+    values = torch.tensor([_number(attribute(image)) for image in place.images(points, labels)], dtype=torch.float64)
     if not values.isfinite().all():
         raise InputError("attribute: expected finite numbers, got NaN or infinite ones")
     kinds = values.unique()
@@ -163,8 +163,13 @@ def class_direction(
     """The direction of w from one class to another, of a generator with classes and styles; see `attribute_direction`.
 
     Raises:
-        InputError: no such classes, or no styles: z is the same for all classes.
+        InputError: no such classes, or none at all, or no styles: z is the same for all classes.
     """
+    if not t.classes:
+        raise InputError(
+            f"{type(t.generator).__name__} has no classes to go between; attribute_direction finds a direction by "
+            "whatever an image shows"
+        )
     space = LatentSpace(t, "w")
     low, high = (
         space.draw(samples, seed=seed, labels=torch.full((samples,), t.class_id(label))) for label in (source, target)
@@ -279,12 +284,14 @@ def direction_sweep(
         InputError: no seeds or strengths, layers in z, or what cannot be drawn.
     """
     place = LatentSpace(t, direction.space)
+    seeds = several("seeds", seeds, example="[1, 2]")
+    strengths = several("strengths", strengths, example="[-1, 0, 1]")
     if not seeds or not strengths:
         raise InputError(f"expected a seed and a strength at least, got {len(seeds)} and {len(strengths)}")
     if layers is not None and place.name == "z":
         raise InputError("layers: only styles differ from layer to layer; leave it out in z")
     if place.name == "w":
-        points = t.styles(seed=list(seeds), label=label, truncation=truncation)
+        points = t.styles(seed=seeds, label=label, truncation=truncation)
     else:
         points = torch.stack([t.draw_latent(seed, truncation=truncation) for seed in seeds])
     labels = place.labels(label, len(seeds))
@@ -295,6 +302,17 @@ def direction_sweep(
         images=[list(row) for row in zip(*columns, strict=True)],
         sampler=t,
     )
+
+
+def _number(value: object) -> float:
+    """What an attribute gives, as a number."""
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, RuntimeError):  # the last one of tensors with several values
+        came = (
+            f"{type(value).__name__} of shape {tuple(shape)}" if (shape := getattr(value, "shape", ())) else repr(value)
+        )
+        raise InputError(f"attribute: expected a function of an image that gives one number, got {came}") from None
 
 
 def _first_responses(space: LatentSpace, points: Tensor, labels: Tensor) -> Tensor:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from i2i.errors import InputError
 from i2i.inference.sampler import Sampler
+from i2i.inference.styles import natural_number
 from i2i.latents.pictures import grid
-from i2i.latents.space import LatentSpace
+from i2i.latents.space import LatentSpace, several
 from i2i.metrics import luma
 
 LAYOUT_PX = 8  # structure is compared at this size
@@ -24,11 +25,14 @@ class StyleMixing:
     """Destinations that take some layers' styles from sources.
 
     Attributes:
-        sources, destinations: images (H, W, C) of the seeds.
+        source_seeds, destination_seeds: what they were drawn from.
+        sources, destinations: images (H, W, C) of these.
         images: for each destination, one with the styles of each source in `layers`.
     """
 
     layers: tuple[int, ...]
+    source_seeds: tuple[int, ...]
+    destination_seeds: tuple[int, ...]
     sources: list[np.ndarray]
     destinations: list[np.ndarray]
     images: list[list[np.ndarray]]
@@ -38,7 +42,12 @@ class StyleMixing:
         """Sources across, destinations down, as in the paper's figure 3: (H', W', 3) uint8."""
         rows: list[list[np.ndarray | None]] = [[None, *self.sources]]
         rows += [[own, *mixed] for own, mixed in zip(self.destinations, self.images, strict=True)]
-        return grid(rows, side=self.sampler.spec.output)
+        return grid(
+            rows,
+            side=self.sampler.spec.output,
+            headings=["", *(f"source {seed}" for seed in self.source_seeds)],
+            margin=["", *(f"destination\n{seed}" for seed in self.destination_seeds)],
+        )
 
 
 def style_mixing(
@@ -61,17 +70,21 @@ def style_mixing(
     Raises:
         InputError: a generator without styles, no seeds, or no such layers.
     """
-    chosen = tuple(sorted(set(layers)))
+    sources = several("sources", sources, example="[1, 2]")
+    destinations = several("destinations", destinations, example="[3, 4]")
+    chosen = tuple(sorted({natural_number(layer) for layer in several("layers", layers, example="range(4)")}))
     if not sources or not destinations:
         raise InputError(f"expected sources and destinations, got {len(sources)} and {len(destinations)} seeds")
-    given = t.styles(seed=list(sources), label=label, truncation=truncation)
-    taken = t.styles(seed=list(destinations), label=label, truncation=truncation)
+    given = t.styles(seed=sources, label=label, truncation=truncation)
+    taken = t.styles(seed=destinations, label=label, truncation=truncation)
     if not chosen or not 0 <= chosen[0] <= chosen[-1] < t.style_layers:
         raise InputError(f"layers: expected some from 0 to {t.style_layers - 1}, got {list(layers)}")
     mixed = taken[:, None].repeat(1, len(given), 1, 1)
     mixed[:, :, list(chosen)] = given[None, :, list(chosen)]
     return StyleMixing(
         layers=chosen,
+        source_seeds=tuple(sources),
+        destination_seeds=tuple(destinations),
         sources=t(styles=given),
         destinations=t(styles=taken),
         images=[t(styles=row) for row in mixed],

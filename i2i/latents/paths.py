@@ -11,7 +11,7 @@ from torch import Tensor
 from i2i.errors import InputError
 from i2i.inference.sampler import Sampler
 from i2i.latents.pictures import grid
-from i2i.latents.space import LatentSpace, Space
+from i2i.latents.space import LatentSpace, Space, several
 
 LEAST_ANGLE = 1e-4  # below, an arc is a straight line to float32's precision
 
@@ -60,12 +60,14 @@ class Interpolation:
     """A walk through several seeds.
 
     Attributes:
+        seeds: that it leads through, the first one again at the end where it is closed.
         points: (N, channels), of z or w.
         images: (H, W, C) each, as the sampler gives them.
         frames: steps from one seed to the next, whose images are those at 0, frames, 2 · frames …
     """
 
     space: Space
+    seeds: tuple[int, ...]
     points: Tensor
     images: list[np.ndarray]
     frames: int
@@ -75,8 +77,9 @@ class Interpolation:
         """A row from each seed to the next, both included: (H', W', 3) uint8."""
         legs = range(0, len(self.images) - 1, self.frames)
         rows = [self.images[first : first + self.frames + 1] for first in legs]
-        headings = [f"{step / self.frames:.2f}" for step in range(self.frames + 1)]
-        return grid(rows, side=self.sampler.spec.output, headings=headings)
+        headings = [f"{step / self.frames:.3g}" for step in range(self.frames + 1)]
+        margin = [f"seed {start} to {end}" for start, end in pairwise(self.seeds)]
+        return grid(rows, side=self.sampler.spec.output, headings=headings, margin=margin)
 
 
 def interpolation(
@@ -104,6 +107,7 @@ def interpolation(
         InputError: too few seeds or frames, seeds that cannot be used, no such class, or several classes in z.
     """
     place = LatentSpace(t, space)
+    seeds = several("seeds", seeds, example="[1, 2]")
     if len(seeds) < 2:
         raise InputError(f"seeds: expected at least two to walk between, got {len(seeds)}")
     if frames < 1:
@@ -118,17 +122,17 @@ def interpolation(
         labels = place.labels(label, 1).expand(len(seeds))
     if place.name == "w":
         ids = labels if t.classes else None
-        stops = t.styles(seed=list(seeds), label=ids, truncation=truncation)[:, 0]
+        stops = t.styles(seed=seeds, label=ids, truncation=truncation)[:, 0]
     elif t.style_layers and truncation is not None:
         raise InputError('truncation: this generator truncates w; leave it out in z, or give space="w"')
     else:
         stops = torch.stack([t.draw_latent(seed, truncation=truncation) for seed in seeds])
     if closed:
-        stops = torch.cat([stops, stops[:1]])
+        stops, seeds = torch.cat([stops, stops[:1]]), [*seeds, seeds[0]]
     shares = torch.arange(frames) / frames
     legs = []
     for start, end in pairwise(stops):
         legs.append(torch.lerp(start, end, shares[:, None]) if place.name == "w" else slerp(start, end, shares))
     points = torch.cat([*legs, stops[-1:]])
     images = place.images(points, labels[:1].expand(len(points)))
-    return Interpolation(space=place.name, points=points, images=images, frames=frames, sampler=t)
+    return Interpolation(space=place.name, seeds=tuple(seeds), points=points, images=images, frames=frames, sampler=t)

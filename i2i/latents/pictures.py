@@ -1,5 +1,6 @@
 """Images side by side, as the picture that each tool gives."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +12,7 @@ from i2i.data.image_io import rescale
 GAP_PX = 4
 HEADING_PX = 14
 SMALLEST_CELL_PX = 64  # smaller images are shown larger, pixel by pixel
-MARGIN_PX = 72  # for what stands before a row
+MARGIN_PX = 72  # for what stands before a row, at least
 
 
 def grid(
@@ -27,14 +28,16 @@ def grid(
         rows: images (H, W, C) of one size in the data's units, None for an empty place; rows may differ in length.
         side: what the images are.
         headings: a few letters above each column.
-        margin: a few letters before each row.
+        margin: a few letters before each row, in one line or several.
 
     Returns:
         (H', W', 3) uint8. One channel is shown as grey; of two, the third is black; of many, three are shown.
     """
     shown = [[None if image is None else _as_rgb(image, side) for image in row] for row in rows]
     height, width = next(image.shape[:2] for row in shown for image in row if image is not None)
-    left, top = MARGIN_PX * bool(margin), HEADING_PX * bool(headings)
+    ruler = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    widest = max((math.ceil(ruler.multiline_textbbox((0, 0), text)[2]) for text in margin), default=0)
+    left, top = max(MARGIN_PX, widest + 2 * GAP_PX) * bool(margin), HEADING_PX * bool(headings)
     across = max(len(row) for row in shown)
     canvas = Image.new(
         "RGB", (left + across * (width + GAP_PX) + GAP_PX, top + len(shown) * (height + GAP_PX) + GAP_PX), "white"
@@ -48,7 +51,8 @@ def grid(
     for place, text in enumerate(headings):
         draw.text((left + GAP_PX + place * (width + GAP_PX), 2), text, fill="black")
     for down, text in enumerate(margin):
-        draw.text((GAP_PX, top + GAP_PX + down * (height + GAP_PX) + height // 2 - 6), text, fill="black")
+        middle = top + GAP_PX + down * (height + GAP_PX) + height // 2
+        draw.text((GAP_PX, middle), text, fill="black", anchor="lm")
     return np.asarray(canvas)
 
 

@@ -204,8 +204,14 @@ def encode_image(space: LatentSpace, image: AnyImage, name: str) -> Tensor:
     return codec.encode(picture.images[0], range(height), range(width), torch.device("cpu"))
 
 
-def encode_images(space: LatentSpace, images: Sequence[AnyImage] | Tensor) -> Tensor:
-    """Many images, or a tensor (N, C, H, W) of them, likewise: (N, C, H, W)."""
+def as_list(images: AnyImage | Sequence[AnyImage]) -> list[Any]:
+    """Images as a list, of one where there is but one: a path, a PIL image, an array (H, W, C), a tensor (C, H, W)."""
+    several = images.ndim > 3 if isinstance(images, np.ndarray | Tensor) else isinstance(images, Sequence)
+    return list(cast(Any, images)) if several and not isinstance(images, str) else [images]
+
+
+def encode_images(space: LatentSpace, images: Sequence[AnyImage]) -> Tensor:
+    """Many images likewise: (N, C, H, W)."""
     return torch.stack([encode_image(space, image, f"images[{number}]") for number, image in enumerate(images)])
 
 

@@ -1,6 +1,7 @@
 """The space that a generator draws from, as the tools here see it: points that can be moved, and images of them."""
 
 import math
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +13,19 @@ from i2i.inference.engine import PIXELS_PER_BATCH, PIXELS_PER_BATCH_ON_CPU
 from i2i.inference.sampler import Sampler
 
 Space = Literal["z", "w"]
+
+
+def several(name: str, values: Iterable[Any], *, example: str) -> list[Any]:
+    """What was given as seeds, layers or the like, as a list.
+
+    Raises:
+        InputError: it is not several values, but one.
+    """
+    if isinstance(values, np.ndarray | Tensor):
+        values = values.tolist()
+    if not isinstance(values, Iterable) or isinstance(values, str):
+        raise InputError(f"{name}: expected a list or a range, such as {example}, got {values!r}")
+    return list(values)
 
 
 class LatentSpace:

@@ -8,6 +8,7 @@ import numpy as np
 from i2i.errors import InputError
 from i2i.inference.sampler import Sampler
 from i2i.latents.pictures import grid
+from i2i.latents.space import several
 
 STYLE_TRUNCATIONS = (0.0, 0.25, 0.5, 0.7, 0.85, 1.0)
 NOISE_TRUNCATIONS = (0.02, 0.25, 0.5, 1.0, 2.0, 4.0)
@@ -55,9 +56,10 @@ def truncation_sweep(
         InputError: no seeds or truncations, or such as cannot be used.
     """
     usual = STYLE_TRUNCATIONS if t.style_layers else NOISE_TRUNCATIONS
-    values = usual if truncations is None else tuple(truncations)
+    values = usual if truncations is None else tuple(several("truncations", truncations, example="[0.5, 1.0]"))
+    seeds = several("seeds", seeds, example="[1, 2]")
     if not seeds or not values:
         raise InputError(f"expected a seed and a truncation at least, got {len(seeds)} and {len(values)}")
-    columns = [t(seed=list(seeds), truncation=value, label=label) for value in values]
+    columns = [t(seed=seeds, truncation=value, label=label) for value in values]
     rows = [list(row) for row in zip(*columns, strict=True)]
     return TruncationSweep(seeds=tuple(seeds), truncations=values, images=rows, sampler=t)

@@ -191,8 +191,8 @@ def test_damaged_weights_are_told() -> None:
 @pytest.mark.parametrize(
     ("classes", "names", "call", "message"),
     [
-        (0, None, {}, "either a seed or latents"),
-        (0, None, {"seed": 1, "latents": torch.zeros(5)}, "either a seed or latents"),
+        (0, None, {}, "nothing to draw from: give seed=, latents= or, to a generator with styles, styles="),
+        (0, None, {"seed": 1, "latents": torch.zeros(5)}, "either seed= or latents= to draw from, got both"),
         (0, None, {"seed": -1}, r"from 0 to 2\*\*63 - 1, got -1"),
         (0, None, {"seed": [1, 2**63]}, r"got 9223372036854775808"),
         (0, None, {"seed": 1.5}, "got 1.5"),

@@ -1,14 +1,17 @@
 """The anomaly score: what it measures, that it tells images apart, and the area under the curve."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from toy_generators import FLOATS, dcgan, known_noise, stylegan
 
 from i2i import Sampler
+from i2i.data.image_io import write_image
 from i2i.discriminators import DCGANDiscriminator, SNGANDiscriminator
 from i2i.errors import InputError
 from i2i.latents import Anomalies, AnomalyScorer, Descent, auroc, histogram
@@ -109,6 +112,16 @@ def test_an_image_is_scored_as_if_it_were_alone(minibatch: Any) -> None:
     torch.testing.assert_close(one.score(tensor).scores, together)
 
 
+def test_one_image_is_a_list_of_one(fitted: AnomalyScorer, tmp_path: Path) -> None:
+    image = strange(1)[0]
+    write_image(tmp_path / "one.png", image)
+    expected = fitted.score([image]).scores
+    tensor = torch.from_numpy(image).permute(2, 0, 1)
+    for one in (image, tensor, Image.fromarray(image), tmp_path / "one.png", str(tmp_path / "one.png")):
+        torch.testing.assert_close(fitted.score(one).scores, expected)
+    torch.testing.assert_close(fitted.score(image[None]).scores, expected)  # of an array of them, each
+
+
 def test_classes_and_styles() -> None:
     t = dcgan(classes=3)
     one = scorer(t, judge(classes=3)).fit(t(seed=range(12), label=[0, 1, 2] * 4))
@@ -129,6 +142,16 @@ def test_pictures(fitted: AnomalyScorer) -> None:
     assert np.abs(shown - expected).max() <= 0.51
     pixels = histogram({"normal": torch.randn(50), "other": torch.randn(50) + 3}, threshold=1.0)
     assert pixels.shape == (300, 600, 3) and pixels.dtype == np.uint8 and pixels.std() > 10
+
+
+def test_pictures_say_of_what_kind_they_are(fitted: AnomalyScorer) -> None:
+    found = fitted.score(strange(2))
+    plain, named = found.picture(2), found.picture(2, kind="shapes")
+    assert plain.shape == named.shape
+    np.testing.assert_array_equal(plain[:, 72:], named[:, 72:])
+    assert (plain[:68, :72] != named[:68, :72]).any() and (plain[68:136, :72] == named[68:136, :72]).all()
+    with pytest.raises(InputError, match="count: expected at least 1 image to show, got 0"):
+        found.picture(0)
 
 
 def brute_force(scores: np.ndarray, truth: np.ndarray) -> float:
@@ -182,6 +205,7 @@ def test_no_auroc(scores: Any, truth: Any, message: str) -> None:
         (lambda: scorer().score(strange(1)), r"call fit\(normal_images\) first"),
         (lambda: scorer().fit(dcgan()(seed=range(8))).score([]), "expected some to score, got none"),
         (lambda: scorer().threshold(), r"call fit\(normal_images\) first"),
+        (lambda: scorer().fit(strange(1)[0]), "expected at least 8 normal ones to learn from, got 1"),
         (lambda: scorer().fit(strange(7)), "expected at least 8 normal ones to learn from, got 7"),
         (
             lambda: scorer().fit([np.zeros((16, 17, 3), np.uint8)] * 8),

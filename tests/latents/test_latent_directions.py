@@ -193,6 +193,10 @@ def test_a_sweep_of_some_layers() -> None:
     [
         (lambda image: 1.0, "it is 1 for all of 20 samples"),
         (lambda image: float("nan"), "expected finite numbers"),
+        (lambda image: None, "expected a function of an image that gives one number, got None"),
+        (lambda image: "bright", "one number, got 'bright'"),
+        (lambda image: image, r"one number, got ndarray of shape \(16, 16, 3\)"),
+        (lambda image: torch.zeros(3), r"one number, got Tensor of shape \(3,\)"),
     ],
 )
 def test_attributes_that_say_nothing(attribute: Any, message: str) -> None:
@@ -209,5 +213,14 @@ def test_no_directions() -> None:
         direction_between(torch.ones(1, 2), torch.ones(3, 2), space="z")
     with pytest.raises(InputError, match='expected "means" or "logistic"'):
         direction_between(torch.randn(3, 2), torch.randn(3, 2), space="z", method="svm")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="KnownStyles has no classes to go between; attribute_direction"):
+        class_direction(known_styles(), source=0, target=1)
+    straight = Direction(space="z", vector=torch.ones(5), deviation=1.0)
+    with pytest.raises(InputError, match=r"seeds: expected a list or a range, .* got 5"):
+        direction_sweep(known_noise(), straight, seeds=5)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"strengths: expected a list or a range, .* got 2"):
+        direction_sweep(known_noise(), straight, seeds=[5], strengths=2)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"layers: expected a list or a range, .* got 1"):
+        straight.apply(torch.zeros(4, 5), 1.0, layers=1)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="got 0 and 7"):
         direction_sweep(known_noise(), Direction(space="z", vector=torch.ones(5), deviation=1.0), seeds=[])

@@ -19,8 +19,14 @@ def test_mixtures_have_the_layers_that_were_asked_for() -> None:
             styles = t.styles(seed=destination).clone()
             styles[1:3] = t.styles(seed=source)[1:3]
             np.testing.assert_allclose(found.images[row][column], t(styles=styles), atol=1e-5)
-    assert found.picture().shape == (4 * 68 + 4, 3 * 68 + 4, 3)
-    assert (found.picture()[4:68, 4:68] == 255).all()  # the corner is empty
+    picture = found.picture()
+    left = picture.shape[1] - (3 * 68 + 4)
+    assert picture.shape[0] == 14 + 4 * 68 + 4 and left >= 72
+    assert (picture[: 14 + 68, : left + 68] == 255).all()  # the corner is empty
+    assert (picture[:14, left + 68 :] < 128).any() and (
+        picture[14 + 68 :, :left] < 128
+    ).any()  # "source", "destination"
+    assert (found.source_seeds, found.destination_seeds) == ((1, 2), (3, 4, 5))
 
 
 def test_coarse_layers_draw_the_layout_and_fine_ones_the_colour() -> None:
@@ -65,9 +71,15 @@ def test_colours_know_no_places() -> None:
 
 def test_what_cannot_be_mixed() -> None:
     t = known_styles()
-    for layers in ([], [4], [-1]):
+    with pytest.raises(InputError, match=r"layers: expected a list or a range, such as range\(4\), got 2"):
+        style_mixing(t, sources=[1], destinations=[2], layers=2)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"sources: expected a list or a range, .* got 1"):
+        style_mixing(t, sources=1, destinations=[2], layers=[2])  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"destinations: expected a list or a range, .* got 2"):
+        style_mixing(t, sources=[1], destinations=2, layers=[2])  # type: ignore[arg-type]
+    for layers in ([], [4], [-1], [0.5], ["coarse"]):
         with pytest.raises(InputError, match="layers: expected some from 0 to 3"):
-            style_mixing(t, sources=[1], destinations=[2], layers=layers)
+            style_mixing(t, sources=[1], destinations=[2], layers=layers)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="got 0 and 1 seeds"):
         style_mixing(t, sources=[], destinations=[2], layers=[1])
     with pytest.raises(InputError, match="DCGANGenerator has no styles"):

@@ -1,17 +1,19 @@
 """Walks and sweeps: what lies between seeds, and on the way to the middle."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from toy_generators import KnownNoise, dcgan, known_noise, known_styles, stylegan
+from toy_generators import UINT8, KnownNoise, dcgan, known_noise, known_styles, stylegan
 
 from i2i import Sampler
 from i2i.checkpoints.store import GeneratorSpec, ImageSide
 from i2i.errors import InputError
 from i2i.generators import MLPGenerator
-from i2i.latents import interpolation, slerp, truncation_sweep
+from i2i.latents import interpolation, paths, slerp, truncation_sweep
+from i2i.latents.pictures import grid
 
 
 def test_slerp_goes_along_the_circle_at_constant_speed() -> None:
@@ -62,7 +64,25 @@ def test_a_walk_in_z() -> None:
         np.testing.assert_allclose(walk.images[place], t(seed=seed), atol=1e-6)
     halfway = slerp(t.draw_latent(4), t.draw_latent(5), 0.5)
     np.testing.assert_allclose(walk.images[6], t(latents=halfway), atol=1e-6)
-    assert walk.picture().shape == (2 * 68 + 4 + 14, 5 * 68 + 4, 3)
+    assert walk.picture().shape == (2 * 68 + 4 + 14, 72 + 5 * 68 + 4, 3)
+
+
+def test_a_walk_says_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(paths, "grid", lambda rows, **how: given.update(how))
+    walk = interpolation(known_noise(), seeds=[4, 50], closed=True)
+    walk.picture()
+    assert walk.seeds == (4, 50, 4)
+    assert given["margin"] == ["seed 4 to 50", "seed 50 to 4"]
+    assert given["headings"] == ["0", "0.125", "0.25", "0.375", "0.5", "0.625", "0.75", "0.875", "1"]
+
+
+def test_what_stands_before_rows_has_room() -> None:
+    image = np.zeros((64, 64, 3), np.uint8)
+    assert grid([[image]], side=UINT8, margin=["seed 1"]).shape[1] == 72 + 64 + 8
+    wide = grid([[image]], side=UINT8, margin=["seed 100000000 to 100000001"])
+    left = wide.shape[1] - 64 - 8
+    assert left > 72 and (wide[:, left - 4 : left + 4] == 255).all() and (wide[:, :left] < 128).any()
 
 
 def test_a_walk_in_w_is_straight() -> None:
@@ -99,6 +119,8 @@ def test_no_walk() -> None:
         interpolation(known_noise(), seeds=[1, 2], frames=0)
     with pytest.raises(InputError, match=r'has no styles, and so no w; expected "z"'):
         interpolation(known_noise(), seeds=[1, 2], space="w")
+    with pytest.raises(InputError, match=r"seeds: expected a list or a range, .* got 3"):
+        interpolation(known_noise(), seeds=3)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="this generator truncates w"):
         interpolation(known_styles(), seeds=[1, 2], space="z", truncation=0.5)
     points = ImageSide(channels=2, dtype="float32", data_range=(-1, 1))
@@ -116,6 +138,11 @@ def test_a_truncation_sweep(t: Sampler) -> None:
     np.testing.assert_allclose(sweep.images[0][0], sweep.images[1][0], atol=1e-6)
     assert sweep.picture().dtype == np.uint8 and sweep.picture().shape[2] == 3
     assert len(truncation_sweep(t, seeds=[1]).truncations) == 6
+    with pytest.raises(InputError, match=r"seeds: expected a list or a range, such as \[1, 2\], got 5"):
+        truncation_sweep(t, seeds=5)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"truncations: expected a list or a range, .* got 0.5"):
+        truncation_sweep(t, seeds=[5], truncations=0.5)  # type: ignore[arg-type]
+    assert truncation_sweep(t, seeds=np.array([1]), truncations=[1]).seeds == (1,)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="got 0 and 6"):
         truncation_sweep(t, seeds=[])
 
@@ -128,7 +155,7 @@ def test_pictures_of_any_kind_of_image(channels: int, dtype: str, data_range: tu
     picture = interpolation(t, seeds=[1, 2], frames=1).picture()
     low, high = data_range
     first = t(seed=1)[..., 0].astype(float)
-    shown = picture[18 : 18 + 64 : 4, 4 : 4 + 64 : 4, 0]
+    shown = picture[18 : 18 + 64 : 4, 76 : 76 + 64 : 4, 0]
     assert np.abs(shown - (first - low) / (high - low) * 255).max() <= 0.51
 
 
