@@ -6,8 +6,9 @@ i2i draw drawn/ --weights runs/shapes --count 100 --label disc star
 
 i2i draw drawn/ --weights runs/stylegan --truncation 0.7
 
-Every image is called by its seed, and its class where there are classes: `i2i.load(weights)(seed=12, label="star")`
-draws 000012_star.png again. They are PNG files in the depth of the training images; TIFF where PNG cannot hold them.
+Every image is called by its seed, its class where there are classes, and the truncation where one is given:
+`i2i.load(weights)(seed=12, label="star")` draws 000012_star.png again, and with `truncation=0.5` besides it draws
+000012_star_t0.5.png. They are PNG files in the depth of the training images; TIFF where PNG cannot hold them.
 overview.png shows the first ones side by side. Several processes started by a launcher share the images.
 """
 
@@ -50,9 +51,10 @@ class Settings:
         weights: a generator's folder, or the folder of a run with one in it.
         count: how many images.
         seed: of the first image; each of the others has the next one.
-        truncation: from 0 on: less variety for more typical images. Generators with styles (StyleGAN) draw them so near
-            to the mean style: 0.7 is usual, 1 is none. All others draw values of the noise beyond it again: 0.5 is
-            strong, 2 is weak.
+        truncation: from 0 on: less variety. Generators with styles (StyleGAN) draw them so near to the mean style,
+            which gives more typical images: 0.7 is usual, 1 is none. All others draw values of the noise beyond it
+            again: 2 is weak, and at 0.5 most give a blur, such as DCGAN, for they were never trained on noise so small;
+            training with orthogonal regularisation (BigGAN) may help.
         label: the classes to draw, by id or by name, which take turns; all of them unless given.
         skip_existing: leave out images that are there, to go on after a break.
         device: cpu, cuda, cuda:1, mps …; auto takes an accelerator if there is one.
@@ -99,7 +101,8 @@ def main(settings: Settings) -> int:
     if not isinstance(sampler, Sampler):
         raise InputError(f"{settings.weights} translates images and draws none; use `i2i translate`")
     labels = [sampler.class_id(label) for label in settings.label] or list(range(sampler.classes))
-    drawings = _plan(sampler, folder, seeds=range(settings.seed, settings.seed + settings.count), labels=labels)
+    seeds = range(settings.seed, settings.seed + settings.count)
+    drawings = _plan(sampler, folder, seeds=seeds, labels=labels, truncation=settings.truncation)
     if _draw(sampler, drawings[:1], settings)[0].ndim != 3:
         raise InputError(f"{settings.weights} draws points, not images: i2i.load(...)(seed=1) gives them in Python")
 
@@ -133,10 +136,14 @@ def main(settings: Settings) -> int:
     return 0
 
 
-def _plan(sampler: Sampler, folder: Path, *, seeds: Sequence[int], labels: Sequence[int]) -> list[Drawing]:
+def _plan(
+    sampler: Sampler, folder: Path, *, seeds: Sequence[int], labels: Sequence[int], truncation: float | None
+) -> list[Drawing]:
     """Each seed with a class, if there are any: these take turns."""
     output = sampler.spec.output
     suffix = ".png" if output.dtype in ("uint8", "uint16") and output.channels in (1, 3) else ".tif"
+    if truncation is not None:
+        suffix = f"_t{truncation:.12g}{suffix}"
     if not labels:
         return [Drawing(seed, None, folder / f"{seed:06d}{suffix}") for seed in seeds]
     names = [re.sub(r"\W+", "-", name) for name in sampler.spec.classes or map(str, range(sampler.classes))]

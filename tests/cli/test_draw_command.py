@@ -126,6 +126,25 @@ def test_what_is_there_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture
     assert read_image(out / "000001.png").shape == (8, 8, 3)
 
 
+def test_what_is_there_is_another_image_where_truncation_is_another(tmp_path: Path) -> None:
+    weights, out = save(tmp_path / "weights", classes=3, names=NAMES), tmp_path / "out"
+    arguments = (out, "--weights", weights, "--count", "2", "--skip-existing")
+    for truncation in (None, 0.5, 1):
+        assert draw(*arguments, *(() if truncation is None else ("--truncation", str(truncation)))) == 0
+    stems = ("000000_disc", "000001_a-b")
+    files = [f"{stem}{end}.png" for stem in stems for end in ("", "_t0.5", "_t1")]
+    assert names_in(out) == [*files, "overview.png"]
+    t = i2i.load(weights)
+    for seed, stem in enumerate(stems):
+        for truncation in (0.5, 1):
+            again = t(seed=seed, label=seed, truncation=truncation)
+            np.testing.assert_array_equal(read_image(out / f"{stem}_t{truncation}.png"), again)
+    mark = np.zeros((2, 2, 3), np.uint8)
+    write_image(out / "000000_disc_t0.5.png", mark)
+    assert draw(*arguments, "--truncation", "0.50") == 0
+    np.testing.assert_array_equal(read_image(out / "000000_disc_t0.5.png"), mark)
+
+
 def test_processes_share_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights, out = save(tmp_path / "weights"), tmp_path / "out"
     monkeypatch.setenv("WORLD_SIZE", "2")

@@ -178,7 +178,7 @@ def test_the_command_truncates(weights: Path, tmp_path: Path, capsys: pytest.Cap
     t = i2i.load(weights)
     assert draw(tmp_path / "out", "--weights", weights, "--count", "2", "--truncation", "0.5") == 0
     for seed in (0, 1):
-        drawn = read_image(tmp_path / "out" / f"00000{seed}.png")
+        drawn = read_image(tmp_path / "out" / f"00000{seed}_t0.5.png")
         np.testing.assert_array_equal(drawn, t(seed=seed, truncation=0.5))
         assert (drawn != t(seed=seed)).any()
     assert draw(tmp_path / "none", "--weights", weights, "--truncation", "-1") != 0
