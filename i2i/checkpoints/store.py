@@ -296,8 +296,8 @@ def _find_discriminator(path: Path) -> Path:
     found = [file for file in found if file.name != WEIGHTS]
     if not found:
         raise InputError(
-            f"{path} holds no discriminator: expected {JUDGES}/<name>.safetensors in it, as runs write it from now on; "
-            "an older run writes it too once it is gone on with"
+            f"{path} holds no discriminator: expected {JUDGES}/<name>.safetensors in it, as training writes it; give "
+            "such a run's folder, or go on with this run: its training command again, with more steps if it is done"
         )
     if len(found) > 1:
         raise InputError(f"{path} holds several discriminators; give one of: {', '.join(map(str, found))}")
