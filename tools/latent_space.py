@@ -12,6 +12,8 @@ docs/latent-space.md says how to read them.
 import json
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +30,7 @@ from i2i.data.image_io import rescale, write_image
 from i2i.errors import InputError
 from i2i.files import replacing
 from i2i.inference.sampler import Sampler
+from i2i.latents.projection import encode_image
 
 Data = Literal["streets", "shapes"]
 
@@ -94,10 +97,7 @@ class Report:
 
 def main(settings: Settings) -> None:
     """Make all pictures; InputError for what cannot be used."""
-    if (settings.normal is None) != (settings.other is None):
-        raise InputError("--normal and --other go together: what is to be told from what")
-    if settings.count < 2:
-        raise InputError(f"--count: expected at least 2, got {settings.count}")
+    _check(settings)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     check_writable(settings.out)
@@ -105,6 +105,13 @@ def main(settings: Settings) -> None:
     if not isinstance(t, Sampler):
         raise InputError(f"{settings.weights} translates images and draws none; give a generator that draws")
     label = settings.label if settings.label is not None or not t.classes else "0"
+    with _said_of("label"):
+        if label is not None:
+            t.class_id(label)
+    if settings.image is not None:
+        with _said_of("image"):
+            encode_image(latents.LatentSpace(t), settings.image, str(settings.image))
+    scorer = _scorer(t, settings)
     settings.out.mkdir(parents=True, exist_ok=True)
     report = Report(settings.out)
     seeds = range(settings.seed, settings.seed + settings.count)
@@ -120,10 +127,36 @@ def main(settings: Settings) -> None:
     _mix(t, settings, report, label)
     _project(t, settings, report, label)
     _directions(t, settings, report, label)
-    _anomalies(t, settings, report)
+    if isinstance(scorer, str):
+        report.left_out("anomaly", scorer)
+    else:
+        _anomalies(scorer, settings, report)
     with replacing(settings.out / "figures.json") as temporary:
         temporary.write_text(json.dumps(report.figures, indent=2) + "\n")
     print(f"Look at {settings.out}")
+
+
+def _check(settings: Settings) -> None:
+    """Raise InputError for numbers that cannot be, before anything is drawn."""
+    if (settings.normal is None) != (settings.other is None):
+        raise InputError("--normal and --other go together: what is to be told from what")
+    if settings.discriminator is not None and settings.normal is None:
+        raise InputError("--discriminator is for the anomaly score; give --normal and --other as well")
+    least = {"seed": 0, "count": 2, "steps": 1, "images": latents.anomaly.FEWEST_TO_FIT, "pairs": 3, "threads": 1}
+    for name, fewest in least.items():
+        number = getattr(settings, name)
+        if number is not None and number < fewest:
+            raise InputError(f"--{name}: expected at least {fewest}, got {number}")
+
+
+@contextmanager
+def _said_of(option: str) -> Iterator[None]:
+    """Put an option's name before what is said of its value."""
+    try:
+        yield
+    except InputError as error:
+        text = str(error).removeprefix(f"{option}: ")
+        raise InputError(f"--{option}: {text}") from error
 
 
 def _mix(t: Sampler, settings: Settings, report: Report, label: str | None) -> None:
@@ -142,9 +175,12 @@ def _mix(t: Sampler, settings: Settings, report: Report, label: str | None) -> N
         for crossover in range(1, t.style_layers)
     ]
     lines = [
-        f"from layer {f['crossover']} on fine: layout {f['layout_from_coarse']:.2f} of coarse, "
-        f"{f['layout_from_fine']:.2f} of fine, {f['layout_from_unrelated']:.2f} by chance; colour "
-        f"{f['colour_from_coarse']:.2f}, {f['colour_from_fine']:.2f}, {f['colour_from_unrelated']:.2f}"
+        f"fine from layer {f['crossover']}: "
+        + "; ".join(
+            f"{part} of coarse {f[f'{part}_from_coarse']:.2f}, of fine {f[f'{part}_from_fine']:.2f}, "
+            f"by chance {f[f'{part}_from_unrelated']:.2f}"
+            for part in ("layout", "colour")
+        )
         for f in figures
     ]
     report.tell("mixing", {"at": found.crossover, "correlations": figures}, "\n  " + "\n  ".join(lines) + "\n ")
@@ -180,20 +216,27 @@ def _directions(t: Sampler, settings: Settings, report: Report, label: str | Non
     report.tell("direction-principal", {"space": axes[0].space, "shares": shares}, f"of the variance: {text}")
 
 
-def _anomalies(t: Sampler, settings: Settings, report: Report) -> None:
+def _scorer(t: Sampler, settings: Settings) -> latents.AnomalyScorer | str:
+    """What scores images, or why there is none."""
     if settings.normal is None or settings.other is None:
-        report.left_out("anomaly", "for --normal and --other do not say what is to be told from what")
-        return
+        return "for --normal and --other do not say what is to be told from what"
+    if t.spec.output.channels != 3:
+        channels = t.spec.output.channels
+        raise InputError(f"--normal: built-in images have 3 channels, and this generator draws {channels}")
+    if settings.discriminator is not None:
+        with _said_of("discriminator"):
+            return latents.AnomalyScorer(t, load_discriminator(settings.discriminator))
     try:
-        discriminator = load_discriminator(settings.discriminator or settings.weights)
+        return latents.AnomalyScorer(t, load_discriminator(settings.weights))
     except InputError as error:
-        if settings.discriminator is not None:
-            raise
-        report.left_out("anomaly", str(error))
-        return
-    size = latents.LatentSpace(t).size[0]
+        return str(error)
+
+
+def _anomalies(scorer: latents.AnomalyScorer, settings: Settings, report: Report) -> None:
+    assert settings.normal is not None and settings.other is not None
+    t, size = scorer.space.sampler, scorer.space.size[0]
     normal = _built_in(t, settings.normal, count=settings.images, size_px=size, held_out=False)
-    scorer = latents.AnomalyScorer(t, discriminator).fit(normal, progress=True)
+    scorer.fit(normal, progress=True)
     found = {
         name: scorer.score(_built_in(t, name, count=settings.images, size_px=size, held_out=True), progress=True)
         for name in (settings.normal, settings.other)
@@ -202,7 +245,7 @@ def _anomalies(t: Sampler, settings: Settings, report: Report) -> None:
     scores, truth = torch.cat([usual, unusual]), torch.arange(len(usual) + len(unusual)) >= len(usual)
     area, threshold = latents.auroc(scores, truth), scorer.threshold(95)
     report.picture("anomaly-scores", latents.histogram({n: f.scores for n, f in found.items()}, threshold=threshold))
-    together = [found[name].picture(settings.count) for name in (settings.normal, settings.other)]
+    together = [found[name].picture(settings.count, kind=name) for name in (settings.normal, settings.other)]
     report.picture("anomaly", np.concatenate(together))
     figures = {
         "normal": settings.normal,
@@ -227,8 +270,6 @@ def _built_in(t: Sampler, name: Data, *, count: int, size_px: int, held_out: boo
     task = drawing_task(DrawingData(built_in=name, size_px=size_px, labels=False))
     items: Any = task.held_out if held_out else task.training
     side = t.spec.output
-    if side.channels != 3:
-        raise InputError(f"--normal: built-in images have 3 channels, and this generator draws {side.channels}")
     images = torch.stack([items[index]["real"] for index in range(min(count, len(items)))])
     return list(t.codec.decode(rescale(images, source=(-1, 1), target=side.network_range), torch.float32,
                                torch.device("cpu")).movedim(1, -1).numpy())  # fmt: skip

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -75,6 +76,7 @@ def test_all_that_a_stylegan_has(
     assert [entry["crossover"] for entry in figures["mixing"]["correlations"]] == list(range(1, 6))
     assert 0 <= figures["anomaly"]["auroc"] <= 1
     printed = capsys.readouterr().out
+    assert re.search(r"fine from layer 3: layout of coarse \S+, of fine \S+, by chance \S+; colour of coarse", printed)
     assert "left out" not in printed and f"AUROC {figures['anomaly']['auroc']:.4f}" in printed
 
 
@@ -94,7 +96,8 @@ def test_what_a_dcgan_has_not_is_said(
 
 def test_what_cannot_be_used(tool: ModuleType, plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    write_image(tmp_path / "large.png", np.zeros((20, 20, 3), np.uint8))
+    large, told = tmp_path / "large.png", ("--normal", "streets", "--other", "shapes")
+    write_image(large, np.zeros((20, 20, 3), np.uint8))
     save_generator(
         tmp_path / "unet",
         network=UNetGenerator(in_channels=3, out_channels=3, width=4, depth=2),
@@ -106,8 +109,16 @@ def test_what_cannot_be_used(tool: ModuleType, plain: Path, tmp_path: Path, caps
         (("--weights", plain, "--count", "1"), "--count: expected at least 2"),
         (("--weights", tmp_path / "unet"), "translates images and draws none"),
         (("--weights", tmp_path / "nothing"), "nothing"),
-        (("--weights", plain, *SMALL, "--image", tmp_path / "large.png"), "is 20 x 20 px, and this generator draws 16"),
-        (("--weights", plain, *SMALL, "--label", "7"), "label: expected a class id from 0 to 1"),
+        (("--weights", plain, "--image", large), f"--image: {large} is 20 x 20 px, and this generator draws 16"),
+        (("--weights", plain, "--label", "7"), "--label: expected a class id from 0 to 1"),
+        (("--weights", plain, "--steps", "0"), "--steps: expected at least 1, got 0"),
+        (("--weights", plain, "--pairs", "2"), "--pairs: expected at least 3, got 2"),
+        (("--weights", plain, "--images", "7"), "--images: expected at least 8, got 7"),
+        (("--weights", plain, "--seed", "-1"), "--seed: expected at least 0, got -1"),
+        (("--weights", plain, "--threads", "0"), "--threads: expected at least 1, got 0"),
+        (("--weights", plain, "--discriminator", large), "--discriminator is for the anomaly score"),
+        (("--weights", plain, *told, "--discriminator", large), f"--discriminator: {large} is no discriminator"),
     ]:
         assert call(tool, *arguments, "--out", out) == 2
-        assert message in capsys.readouterr().err
+        assert message in " ".join(capsys.readouterr().err.split())
+        assert not out.exists()  # it is said before anything is drawn
