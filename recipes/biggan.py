@@ -28,8 +28,9 @@ from i2i.errors import InputError
 from i2i.generators import SNGANGenerator
 from i2i.layers.init import ResidualInit
 from i2i.layers.minibatch import Minibatch
+from i2i.layers.sides import SMALLEST_PX
 from i2i.training.config import TrainingSettings
-from i2i.training.drawing import DrawingSettings, check_widths, run_drawing
+from i2i.training.drawing import DrawingSettings, check_sides, check_widths, run_drawing
 from i2i.training.drawing_data import DrawingData, DrawingTask
 from i2i.training.stabilisers import Stabilisers
 
@@ -73,6 +74,7 @@ class BigGANNetworks:
 
     def __post_init__(self) -> None:
         check_widths(self, "width", "discriminator_width")
+        check_sides(self, "widest_px", "discriminator_widest_px", least=SMALLEST_PX)
         if self.latent_channels is not None:
             check_widths(self, "latent_channels")
         if self.shared_embedding < 0:

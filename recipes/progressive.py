@@ -21,9 +21,10 @@ from torch import nn
 from i2i.cli.entry import run
 from i2i.discriminators import ProgressiveDiscriminator
 from i2i.generators import ProgressiveGenerator
+from i2i.layers.sides import SMALLEST_PX
 from i2i.losses.penalties import Penalties
 from i2i.training.config import TrainingSettings
-from i2i.training.drawing import check_widths
+from i2i.training.drawing import check_sides, check_widths
 from i2i.training.drawing_data import DrawingData, DrawingTask
 from i2i.training.growing import GrowingSettings, Growth, run_growing
 from i2i.training.stabilisers import Stabilisers
@@ -48,6 +49,7 @@ class ProgressiveNetworks:
 
     def __post_init__(self) -> None:
         check_widths(self, "latent_channels", "width", "discriminator_width")
+        check_sides(self, "widest_px", least=SMALLEST_PX)
 
     def make(self, task: DrawingTask) -> tuple[nn.Module, nn.Module]:
         """Generator and discriminator for a stage."""

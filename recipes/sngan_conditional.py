@@ -23,8 +23,9 @@ from i2i.cli.entry import run
 from i2i.discriminators import SNGANDiscriminator
 from i2i.generators import SNGANGenerator
 from i2i.layers.minibatch import Minibatch
+from i2i.layers.sides import SMALLEST_PX
 from i2i.training.config import TrainingSettings
-from i2i.training.drawing import DrawingSettings, check_widths, run_drawing
+from i2i.training.drawing import DrawingSettings, check_sides, check_widths, run_drawing
 from i2i.training.drawing_data import DrawingData, DrawingTask
 from i2i.training.stabilisers import Stabilisers
 
@@ -57,6 +58,8 @@ class SNGANNetworks:
 
     def __post_init__(self) -> None:
         check_widths(self, "latent_channels", "width", "discriminator_width")
+        if self.widest_px is not None:
+            check_sides(self, "widest_px", least=SMALLEST_PX)
 
     def make(self, task: DrawingTask) -> tuple[nn.Module, nn.Module]:
         """Generator and discriminator for a task."""

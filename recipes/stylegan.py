@@ -26,10 +26,11 @@ from i2i.discriminators import StyleGANDiscriminator
 from i2i.errors import InputError
 from i2i.generators import StyleGANGenerator
 from i2i.generators.stylegan import StyleLayers
+from i2i.layers.sides import SMALLEST_PX
 from i2i.losses.penalties import Penalties
 from i2i.methods.stylegan import StyleGAN, StyleSettings
 from i2i.training.config import TrainingSettings
-from i2i.training.drawing import DrawingSettings, check_widths, run_drawing
+from i2i.training.drawing import DrawingSettings, check_sides, check_widths, run_drawing
 from i2i.training.drawing_data import DrawingData, DrawingTask
 from i2i.training.stabilisers import Stabilisers
 
@@ -64,6 +65,7 @@ class StyleGANNetworks:
 
     def __post_init__(self) -> None:
         check_widths(self, "latent_channels", "style_channels", "mapping_layers", "width", "discriminator_width")
+        check_sides(self, "widest_px", least=SMALLEST_PX)
         if self.minibatch_group is not None and self.minibatch_group < 2:
             raise InputError(
                 "--minibatch-group is how many samples are compared, at least 2, and is "

@@ -21,12 +21,14 @@ from torch import nn
 from i2i.cli.entry import run
 from i2i.discriminators import TransGANDiscriminator
 from i2i.discriminators.transgan import Pooling
+from i2i.errors import InputError
 from i2i.generators import TransGANGenerator
+from i2i.generators.transgan import FIRST_PX
 from i2i.layers.minibatch import Minibatch
 from i2i.layers.transformer import TokenNormalisation
 from i2i.losses.penalties import Penalties
 from i2i.training.config import TrainingSettings
-from i2i.training.drawing import DrawingSettings, check_widths, run_drawing
+from i2i.training.drawing import DrawingSettings, check_sides, check_widths, run_drawing
 from i2i.training.drawing_data import DrawingData, DrawingTask
 from i2i.training.stabilisers import Stabilisers
 
@@ -75,10 +77,50 @@ class TransGANNetworks:
     minibatch: Minibatch = "none"
 
     def __post_init__(self) -> None:
-        check_widths(self, "latent_channels", "width", "discriminator_width", "heads", "discriminator_heads")
+        check_widths(self, "latent_channels", "width", "discriminator_width", "heads", "discriminator_heads", "scales")
+        check_sides(self, "patch_px", "pixels_a_token", "grid_px", least=1)
+        check_sides(self, "widest_px", least=FIRST_PX)
+        for name in ("blocks", "discriminator_blocks"):
+            if not (numbers := getattr(self, name)) or min(numbers) < 1:
+                raise InputError(
+                    f"--{name.replace('_', '-')} are the numbers of blocks of the stages, at least one in each, and "
+                    f"are {' '.join(map(str, numbers))}."
+                )
+
+    def check(self, size_px: int) -> None:
+        """See that the networks can be made for images of `size_px`.
+
+        Raises:
+            InputError: they cannot; says which options do not go together.
+        """
+        if self.pixels_a_token * FIRST_PX > size_px:
+            raise InputError(
+                f"--pixels-a-token must be at most {size_px // FIRST_PX} at {size_px} px, and is {self.pixels_a_token}."
+            )
+        if self.patch_px * 2**self.scales > size_px:
+            fitting = [f"--scales {(size_px // self.patch_px).bit_length() - 1}"] * (2 * self.patch_px <= size_px)
+            fitting += [f"--patch-px {size_px >> self.scales}"] * (size_px >> self.scales > 0)
+            raise InputError(
+                f"--scales {self.scales} from --patch-px {self.patch_px} on end with patches of "
+                f"{self.patch_px * 2 ** (self.scales - 1)} px, and those may be half of the image's {size_px} px at "
+                f"most: give {' or '.join(fitting) or 'fewer and smaller ones'}."
+            )
+        shrink = max(1, size_px // self.pixels_a_token // self.widest_px) ** 2
+        _check_divides(
+            "--width", self.width, "--heads", self.heads, shrink, f"at {size_px} px with --widest-px {self.widest_px}"
+        )
+        _check_divides(
+            "--discriminator-width",
+            self.discriminator_width,
+            "--discriminator-heads",
+            self.discriminator_heads,
+            2 ** (self.scales - 1),
+            f"with --scales {self.scales}",
+        )
 
     def make(self, task: DrawingTask) -> tuple[nn.Module, nn.Module]:
         """Generator and discriminator for a task."""
+        self.check(task.size_px)
         shared = {
             "size": task.size_px,
             "classes": len(task.classes),
@@ -109,6 +151,17 @@ class TransGANNetworks:
             **shared,
         )
         return generator, discriminator
+
+
+def _check_divides(option: str, width: int, heads_option: str, heads: int, shrink: int, where: str) -> None:
+    """Raise InputError unless the narrowest stage, of 1/shrink of the channels, has as many for each head."""
+    multiple = heads * shrink
+    if width % multiple:
+        raise InputError(
+            f"{option} must be a multiple of {multiple}, which is {heads_option} {heads} times the {shrink} by which "
+            f"channels shrink {where}, and is {width}: give {option} {-(-width // multiple) * multiple}, or other "
+            f"{heads_option}."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -106,6 +106,14 @@ class DCGANNetworks:
         return generator, discriminator
 
 
+def check_sides(settings: "DataclassInstance", *names: str, least: int) -> None:
+    """Raise InputError where a side that a network's settings name is no power of two of at least `least` px."""
+    for name in names:
+        side = getattr(settings, name)
+        if side < least or side.bit_count() != 1:
+            raise InputError(f"--{name.replace('_', '-')} must be a power of two of at least {least}, and is {side}.")
+
+
 def check_widths(settings: "DataclassInstance", *names: str) -> None:
     """Raise InputError where a setting of a network is below 1."""
     for name in names:
@@ -127,8 +135,8 @@ def run_drawing(settings: DrawingSettings, *, title: str, game: Callable[..., GA
     """
     task = find_task(settings)
     drawing = plan_drawing(settings, task=task, title=title, game=game)
-    examiner, baselines = examine_reals(settings, task=task, about=drawing.facts.about)
-    drawing = replace(drawing, facts=replace(drawing.facts, baselines=baselines, compare=settings.compare))
+    examiner, facts = examine_reals(settings, task=task, facts=drawing.facts)
+    drawing = replace(drawing, facts=facts)
     result = draw(drawing, task=task, examine=examiner.of(drawing.gan) if examiner else None)
     tell(result, out=drawing.out)
 
@@ -197,22 +205,28 @@ def plan_drawing(settings: DrawingSettings, *, task: DrawingTask, title: str, ga
     return Drawing(gan=gan, method=method, training=training, out=settings.out, facts=facts)
 
 
-def examine_reals(
-    settings: DrawingSettings, *, task: DrawingTask, about: str
-) -> tuple[Examiner | None, dict[str, dict[str, float]]]:
+def examine_reals(settings: DrawingSettings, *, task: DrawingTask, facts: RunFacts) -> tuple[Examiner | None, RunFacts]:
     """Say what is learnt from, and measure what a run is held against: real images, their mean, and other runs.
 
     Only the first process does, and has an examiner.
 
+    Returns:
+        The examiner, and the facts with all of that.
+
     Raises:
         InputError: another run cannot be compared.
     """
+    facts = replace(facts, compare=settings.compare)
     if not PartialState().is_main_process:
-        return None, {}
-    print(about)
+        return None, facts
+    print(facts.about)
     compared = figures_of(settings.compare, fingerprint=task.fingerprint)
     examiner = Examiner(task, out=settings.out)
-    return examiner, examiner.baselines() | compared
+    remarks = examiner.remarks()
+    for remark in remarks:
+        print(remark)
+    about = "\n".join([facts.about, *remarks])
+    return examiner, replace(facts, about=about, baselines=examiner.baselines() | compared)
 
 
 def draw(drawing: Drawing, *, task: DrawingTask, examine: Examine | None) -> RunResult:

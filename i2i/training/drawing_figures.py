@@ -1,5 +1,6 @@
 """What recipes that draw from noise measure beside their losses: real images, and a generator at the end."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +33,10 @@ SAMPLES_CLASSIFIED = 1000
 SAMPLES_SHOWN = 24
 IMAGES_SEARCHED = 5000
 COMPARED_PX = 32
+# Figures over fewer held-out images than this, and class_agreement by a classifier that recognises a smaller share of
+# them, say little.
+FEW_HELD_OUT = 50
+KNOWN_SHARE = 0.9
 
 
 class Examiner:
@@ -43,6 +48,8 @@ class Examiner:
         self.out = out
         self.device = PartialState().device
         self.classifier: Classifier | None = None
+        # Share of the held-out real images in which it sees their class.
+        self.recognised = math.nan
         if task.classes:
             self.classifier = cached_classifier(
                 task.training,
@@ -52,6 +59,10 @@ class Examiner:
                 device=self.device,
                 progress=StepsBar("a classifier learns the classes from real images"),
             )
+            held_out = _items(task.held_out)
+            labels = torch.tensor([int(item["label"]) for item in held_out])
+            confusion = self._confusion(torch.stack([item["real"] for item in held_out]), labels)
+            self.recognised = class_agreement(confusion)
 
     def baselines(self) -> dict[str, dict[str, float]]:
         """Figures of real images, which samples can hardly beat, and of their mean, which takes no training.
@@ -63,9 +74,20 @@ class Examiner:
         rows = {"real images": set_figures(others, held_out[: len(others)])}
         rows["mean image"] = set_figures(others.mean(dim=0, keepdim=True).expand_as(held_out), held_out)
         if self.classifier is not None:
-            labels = torch.tensor([int(item["label"]) for item in _items(self.task.held_out)])
-            rows["real images"]["class_agreement"] = class_agreement(self._confusion(held_out, labels))
+            rows["real images"]["class_agreement"] = self.recognised
         return rows
+
+    def remarks(self) -> list[str]:
+        """What to know before believing figures, a sentence each."""
+        lines, count = [], _length(self.task.held_out)
+        if count < FEW_HELD_OUT:
+            lines.append(f"Held-out figures are over so few images ({count}) that they say little.")
+        if self.classifier is not None and self.recognised < KNOWN_SHARE:
+            lines.append(
+                f"The classifier itself recognises only {self.recognised:.0%} of the held-out real images, so that "
+                "class_agreement says little."
+            )
+        return lines
 
     def of(self, gan: GAN) -> Examine:
         """For `i2i.training.loop.train`: figures of a generator, and a picture of its samples in `out`."""
@@ -79,8 +101,9 @@ class Examiner:
             confusion = self._confusion(self._samples(gan, labels), labels)
             by_class = agreement_by_class(confusion)
             worst = int(by_class.argmin())
-            say(f"The class seen least often where it was asked for is {self.task.classes[worst]} "
-                f"({by_class[worst]:.0%}).")  # fmt: skip
+            if self.recognised >= KNOWN_SHARE:
+                say(f"The class seen least often where it was asked for is {self.task.classes[worst]} "
+                    f"({by_class[worst]:.0%}).")  # fmt: skip
             return {"class_agreement": class_agreement(confusion)}
 
         return examine

@@ -132,10 +132,10 @@ def run_growing(settings: GrowingSettings, *, title: str) -> None:
         for number, (size_px, stage) in enumerate(zip(settings.sizes_px, _settings_of_stages(settings), strict=True))
     ]
     about = "\n".join([stages[-1].facts.about, *_starting_anew(settings)])
-    examiner, baselines = examine_reals(settings, task=task, about=about)
+    examiner, known = examine_reals(settings, task=task, facts=replace(stages[-1].facts, about=about))
     folders, spent_s = [stage.out for stage in stages], 0.0
     for number, out in enumerate(folders):
-        facts = replace(stages[0].facts, about=about, baselines=baselines, compare=settings.compare, spent_s=spent_s)
+        facts = replace(known, title=stages[0].facts.title, settings=stages[0].facts.settings, spent_s=spent_s)
         stage = replace(stages.pop(0), facts=facts, stage=number)
         examine: Examine | None = None
         if examiner is not None and not stages:

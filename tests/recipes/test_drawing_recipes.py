@@ -80,6 +80,7 @@ def test_folders_of_classes_give_a_generator_that_draws_them(
     assert (out / "pictures" / "nearest.png").exists()
     page = (out / "report.html").read_text()
     assert "10 images to learn from of 2 classes" in page and "Held out are 2." in page
+    assert "Held-out figures are over so few images (2) that they say little." in page
     assert run_recipe(recipe, *arguments) == 0  # found finished, not trained again
     assert len(losses_of(out)) == 2
 

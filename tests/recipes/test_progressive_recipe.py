@@ -284,7 +284,7 @@ def test_what_cannot_be_is_told_before_anything_is_trained(
     assert "fades in over 10" in complaint("--stage-steps", "20")
     assert "--drift must be at least 0" in complaint("--drift=-1")
     assert "--width must be at least 1" in complaint("--width", "0")
-    assert "widest_px to be a power of two" in complaint("--widest-px", "6")
+    assert "--widest-px must be a power of two of at least 4, and is 3" in complaint("--widest-px", "3")
     assert "--batch-size is 1" in complaint("--batch-size", "1")
     assert "swd or variety" in complaint("--best-metric", "class_agreement")
     assert "fp16" in complaint("--precision", "fp16")

@@ -118,4 +118,4 @@ def test_bad_input_is_told_in_a_sentence(
         complaint("--minibatch-group", "1").split()
     )
     assert "--minibatch-group None" in " ".join(complaint("--batch-size", "1").split())
-    assert "widest_px" in complaint("--widest-px", "5")
+    assert "--widest-px must be" in complaint("--widest-px", "5")

@@ -143,18 +143,28 @@ def test_bad_input_is_told_in_a_sentence_before_anything_is_trained(
         assert run_recipe("transgan", "--data", data, "--out", tmp_path / "run", *SMALL, *options) == 2
         error = capsys.readouterr().err
         assert "Traceback" not in error
-        return error
+        return " ".join(error.replace("│", " ").split())  # as it was before it was broken into lines
 
     assert "--size-px must be a power of two" in complaint("--size-px", "48")
     assert "--heads must be at least 1" in complaint("--heads", "0")
     assert "--discriminator-heads must be at least 1" in complaint("--discriminator-heads", "0")
     assert "--discriminator-width must be at least 1" in complaint("--discriminator-width", "0")
-    assert "width to be a multiple of 8, for 2 heads" in complaint("--width", "20")
-    assert "width to be a multiple of 4, for 2 heads and 2 scales" in complaint("--discriminator-width", "6")
-    assert "patch_px to be at most 2" in complaint("--pixels-a-token", "4")
-    assert "choose fewer, or smaller patches" in complaint("--scales", "4")
-    assert "at least one block" in complaint("--blocks", "1", "0")
-    assert "widest_px to be a power of two" in complaint("--widest-px", "12")
+    assert "--width must be a multiple of 8, which is --heads 2 times the 4" in complaint("--width", "20")
+    assert "give --width 24, or other --heads" in complaint("--heads", "3", "--width", "16")
+    said = complaint("--discriminator-width", "6")
+    assert "--discriminator-width must be a multiple of 4, which is --discriminator-heads 2 times the 2" in said
+    assert "--pixels-a-token must be at most 2 at 16 px" in complaint("--pixels-a-token", "4")
+    assert "give --scales 3 or --patch-px 1." in complaint("--scales", "4")
+    assert "give --scales 2 or --patch-px 2." in complaint("--scales", "3", "--patch-px", "4")
+    assert "give --patch-px 4." in complaint("--patch-px", "16")
+    assert "--scales must be at least 1" in complaint("--scales", "0")
+    assert "--patch-px must be a power of two of at least 1, and is 3" in complaint("--patch-px", "3")
+    assert "--grid-px must be a power of two" in complaint("--grid-px", "3")
+    assert "--blocks are the numbers of blocks of the stages" in complaint("--blocks", "1", "0")
+    assert "--widest-px must be a power of two of at least 8, and is 12" in complaint("--widest-px", "12")
+    # What is suggested fits.
+    for number, options in enumerate((("--width", "24", "--heads", "3"), ("--scales", "3"))):
+        assert run_recipe("transgan", "--data", data, "--out", tmp_path / str(number), *SMALL, *options) == 0
 
 
 @pytest.mark.slow
