@@ -52,24 +52,31 @@ def seconds_taken(run: Path) -> float:
 
 def curve_of(run: Path) -> Curve:
     """A run's held-out figures by time; of runs without a clock, none."""
-    seconds = _seconds(run / CLOCK)
-    measured = [line for line in _lines(run / LOG) if "metrics" in line]
-    return [(seconds[line["step"]], line["metrics"]) for line in measured if line["step"] in seconds]
+    return [(seconds, metrics) for _, seconds, metrics in _measured(run)]
 
 
 def at_equal_time(runs: Sequence[Path], *, seconds: float) -> dict[str, dict[str, float]]:
     """What other runs had reached by their last validation within `seconds`, by name and time.
 
-    Runs that had ended by then, whose last figures say it all, are left out, and so are those without a clock.
+    Of a run that had only been measured before its first step, that is said instead of the time. Runs that had ended by
+    then, whose last figures say it all, are left out, and so are those without a clock.
     """
     reached = {}
     for run in runs:
-        curve = curve_of(run)
-        if before := [point for point in curve if point[0] <= seconds]:
-            then, metrics = before[-1]
-            if then < curve[-1][0]:
-                reached[f"{run.name} at {then / 60:.1f} min"] = metrics
+        points = _measured(run)
+        if before := [point for point in points if point[1] <= seconds]:
+            step, then, metrics = before[-1]
+            if then < points[-1][1]:
+                # Not "untrained": its networks may come from an earlier stage, or from another run.
+                reached[f"{run.name} at {then / 60:.1f} min" if step else f"{run.name} at step 0"] = metrics
     return reached
+
+
+def _measured(run: Path) -> list[tuple[int, float, dict[str, float]]]:
+    """Step, seconds and held-out figures of each validation whose time is known, in order."""
+    seconds = _seconds(run / CLOCK)
+    lines = [line for line in _lines(run / LOG) if "metrics" in line and line["step"] in seconds]
+    return [(line["step"], seconds[line["step"]], line["metrics"]) for line in lines]
 
 
 def _seconds(path: Path) -> dict[int, float]:

@@ -110,17 +110,29 @@ def held_against(out: Path, facts: RunFacts) -> dict[str, dict[str, float]]:
 
 
 def print_figures(metrics: dict[str, float], baselines: dict[str, dict[str, float]]) -> None:
-    """Held-out figures as a table on the terminal, the run's own first."""
+    """Held-out figures as a table on the terminal, the run's own first.
+
+    Runs stand side by side where their names have room, and below each other else.
+    """
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    columns = {"this run": metrics, **baselines}
-    table = Table("held out", box=None)
-    for label in columns:
-        table.add_column(label, justify="right")
+    console = Console()
+    runs = {"this run": metrics, **baselines}
+    rows = [["held out", *runs]]
     for name in metrics:
-        table.add_row(name, *(f"{values[name]:.4g}" if name in values else "" for values in columns.values()))
-    Console().print(table)
+        rows.append([name, *(f"{values[name]:.4g}" if name in values else "" for values in runs.values())])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    if sum(widths) + 2 * len(widths) > console.width:
+        rows = [list(column) for column in zip(*rows, strict=True)]
+    heading, *rows = rows
+    table = Table(heading[0], box=None)
+    for label in heading[1:]:
+        table.add_column(Text(label), justify="right", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)
     for line in _explained(metrics):
         print(line)
 

@@ -55,6 +55,7 @@ def test_a_run_stands_where_it_was_after_as_long(tmp_path: Path) -> None:
     slow = write_run(tmp_path / "slow", {0: (1, 90.0), 10: (60, 50.0), 20: (120, 30.0), 30: (180, 20.0)})
     quick = write_run(tmp_path / "quick", {0: (1, 90.0), 10: (30, 40.0)})
     assert at_equal_time([slow, quick], seconds=130) == {"slow at 2.0 min": {"swd": 30.0}}
+    assert at_equal_time([slow], seconds=59) == {"slow at step 0": {"swd": 90.0}}
     assert at_equal_time([slow], seconds=0.5) == {}  # nothing was known by then
     assert at_equal_time([slow], seconds=500) == {}  # its last figures are its figures
     assert seconds_taken(slow) == 180
@@ -104,9 +105,9 @@ def test_report_and_result_show_others_at_equal_time(tmp_path: Path) -> None:
         title="t", about="t", settings={}, fingerprint="x", baselines={"real": {"swd": 1}}, compare=(slow,)
     )
     result = run(tmp_path / "run", steps=4, facts=facts)
-    assert result.baselines == {"real": {"swd": 1}, "slow at 0.0 min": {"swd": 90.0}}
+    assert result.baselines == {"real": {"swd": 1}, "slow at step 0": {"swd": 90.0}}
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "slow at 0.0 min" in page and "At equal time" in page
+    assert "slow at step 0" in page and "At equal time" in page
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["baselines"] == result.baselines
     # Nothing about time where there is nobody to compare with.
     run(tmp_path / "alone", steps=4, facts=RunFacts(title="t", about="t", settings={}, fingerprint="x"))

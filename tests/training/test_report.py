@@ -31,6 +31,23 @@ def test_figures_of_other_runs_stand_beside_this_one(tmp_path: Path, capsys: pyt
     assert ["l1", "0.125", "0.25"] in table and ["swd", "12.5", "7"] in table
 
 
+def test_figures_of_many_runs_stand_below_each_other(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So that names stay in one piece; a name is no markup."""
+    names = ("real images", "mean image", "dcgan-streets-long", "dcgan-streets-long at 12.5 min", "[bold]sngan")
+    metrics = {"swd": 12.5, "variety": 0.75, "class_agreement": 0.5}
+    monkeypatch.setenv("COLUMNS", "80")
+    print_figures(metrics, {name: {"swd": 100.0 + place} for place, name in enumerate(names)})
+    table = capsys.readouterr().out.splitlines()
+    assert table[0].split() == ["held", "out", "swd", "variety", "class_agreement"]
+    assert table[1].split() == ["this", "run", "12.5", "0.75", "0.5"]
+    for place, name in enumerate(names):
+        assert table[2 + place].split() == [*name.split(), str(100 + place)]
+    print_figures(metrics, {"real images": {"swd": 3.0}, "mean image": {}})
+    assert capsys.readouterr().out.splitlines()[0].split()[2:6] == ["this", "run", "real", "images"]
+
+
 def test_runs_that_cannot_be_compared_are_named(tmp_path: Path) -> None:
     other = write_run(tmp_path / "other", data="y", l1=0.25)
     with pytest.raises(InputError, match=r"other was trained on other data"):
