@@ -83,7 +83,7 @@ def test_all_variants_train_alike(benchmark: ModuleType, method: str, monkeypatc
             return made[-1]
 
     # i2i seeds anew for every step, the plain one never.
-    monkeypatch.setattr("i2i.training.loop.Trainer._seed", lambda *_: None)
+    monkeypatch.setattr("i2i.training.loop.Trainer._draw_for", lambda *_: None)
     # Adam divides gradients that cancel to rounding noise by themselves, so that in float32 noise decides their sign.
     torch.set_default_dtype(torch.float64)
     try:
