@@ -35,10 +35,11 @@ class Sampler(nn.Module):
     uint16, rounded, or float32. Each depends on its own seed and class alone, up to rounding, whatever is drawn beside
     it and on whichever device.
 
-    Truncation gives typical images at the price of variety. Generators with styles (StyleGAN) draw w towards its mean,
-    w' = mean + truncation · (w − mean) (Karras et al. 2019, arXiv:1812.04948, appendix B): at 0 all images are the mean
+    Truncation takes variety. Generators with styles (StyleGAN) draw w towards its mean, w' = mean + truncation ·
+    (w − mean) (Karras et al. 2019, arXiv:1812.04948, appendix B), and images grow more typical: at 0 all are the mean
     one, at 1 nothing changes. All others have values of the latent vector beyond the threshold drawn again (Brock et
-    al. 2019, arXiv:1809.11096, section 3.1): 0.5 is a strong truncation, 2 a weak one.
+    al. 2019, arXiv:1809.11096, section 3.1): 2 is weak, and at 0.5 most of them draw a blur, for they were not trained
+    on vectors so short; orthogonal regularisation in training is to help against that.
 
     Nothing is recorded for gradients. Who needs them, or values in the network's own range, calls
     `t.generator(latents, labels)`: latents (N, latent_channels) float32, and with classes labels (N,) int64, on

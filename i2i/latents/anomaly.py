@@ -170,6 +170,9 @@ class AnomalyScorer:
                 (H, W, C) or tensors (C, H, W), a tensor (N, C, H, W), or one image alone.
             progress: show a bar.
 
+        Returns:
+            Where there are classes, each image is redrawn as whichever comes nearest.
+
         Raises:
             InputError: there was no `fit`, or images of another size or with other channels.
         """

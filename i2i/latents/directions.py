@@ -20,6 +20,7 @@ Attribute = Callable[[np.ndarray], float]
 # Of images sorted by an attribute, from either end, as InterFaceGAN takes the surest ones only.
 EXTREME_SHARE = 0.25
 FEWEST_TO_JUDGE = 10
+FEWEST_SAMPLES = 4  # two of each kind
 RIDGE = 1e-2  # weight of the squared normal in the logistic loss
 STRENGTHS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 
@@ -124,8 +125,12 @@ def attribute_direction(
         method: see `direction_between`.
 
     Raises:
-        InputError: an attribute that is the same for all samples, or not a finite number.
+        InputError: an attribute that is the same for all samples, or not a finite number, or fewer than 4 samples.
     """
+    if not callable(attribute):
+        raise InputError(f"attribute: expected a function of an image that gives one number, got {attribute!r}")
+    if samples < FEWEST_SAMPLES:
+        raise InputError(f"samples: expected at least {FEWEST_SAMPLES}, got {samples}")
     place = LatentSpace(t, space)
     labels = place.labels(label, samples)
     points = place.draw(samples, seed=seed, labels=labels)
@@ -278,11 +283,13 @@ def direction_sweep(
         seeds: one at least.
         strengths: in standard deviations.
         layers: of w, those whose styles are moved; None: all.
-        label, truncation: of what is moved, see `Sampler`.
+        label, truncation: of what is moved, see `Sampler`; label None in z: classes take turns.
 
     Raises:
         InputError: no seeds or strengths, layers in z, or what cannot be drawn.
     """
+    if not isinstance(direction, Direction):
+        raise InputError(f"direction: expected one Direction, such as axes[0], got {type(direction).__name__}")
     place = LatentSpace(t, direction.space)
     seeds = several("seeds", seeds, example="[1, 2]")
     strengths = several("strengths", strengths, example="[-1, 0, 1]")

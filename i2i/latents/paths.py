@@ -10,6 +10,7 @@ from torch import Tensor
 
 from i2i.errors import InputError
 from i2i.inference.sampler import Sampler
+from i2i.inference.styles import natural_number
 from i2i.latents.pictures import grid
 from i2i.latents.space import LatentSpace, Space, several
 
@@ -98,7 +99,7 @@ def interpolation(
         t: the generator.
         seeds: at least two.
         frames: steps from one seed to the next.
-        label: the class to draw; in w also one for each seed, from class to class.
+        label: the class to draw; in w also one for each seed, from class to class; None: the first class.
         space: "z" or "w"; None: w where there are styles, and z elsewhere.
         truncation: of the seeds' images, see `Sampler`.
         closed: go on to the first seed again, so that the last image is the first one.
@@ -110,8 +111,8 @@ def interpolation(
     seeds = several("seeds", seeds, example="[1, 2]")
     if len(seeds) < 2:
         raise InputError(f"seeds: expected at least two to walk between, got {len(seeds)}")
-    if frames < 1:
-        raise InputError(f"frames: expected at least 1 step from seed to seed, got {frames}")
+    if natural_number(frames) < 1:
+        raise InputError(f"frames: expected at least 1 step from seed to seed, a whole number, got {frames}")
     if isinstance(label, Sequence) and not isinstance(label, str):
         if place.name == "z":
             raise InputError('label: in z there is no way from class to class; give one, or space="w"')

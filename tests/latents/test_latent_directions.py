@@ -215,6 +215,12 @@ def test_no_directions() -> None:
         direction_between(torch.randn(3, 2), torch.randn(3, 2), space="z", method="svm")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="KnownStyles has no classes to go between; attribute_direction"):
         class_direction(known_styles(), source=0, target=1)
+    with pytest.raises(InputError, match=r"attribute: expected a function of an image .* got 5"):
+        attribute_direction(known_noise(), 5)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="samples: expected at least 4, got 0"):
+        attribute_direction(known_noise(), brightness, samples=0)
+    with pytest.raises(InputError, match=r"direction: expected one Direction, such as axes\[0\], got list"):
+        direction_sweep(known_noise(), principal_directions(known_noise(), count=1), seeds=[1])  # type: ignore[arg-type]
     straight = Direction(space="z", vector=torch.ones(5), deviation=1.0)
     with pytest.raises(InputError, match=r"seeds: expected a list or a range, .* got 5"):
         direction_sweep(known_noise(), straight, seeds=5)  # type: ignore[arg-type]

@@ -121,6 +121,8 @@ def test_no_walk() -> None:
         interpolation(known_noise(), seeds=[1, 2], space="w")
     with pytest.raises(InputError, match=r"seeds: expected a list or a range, .* got 3"):
         interpolation(known_noise(), seeds=3)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"frames: expected at least 1 step .* got 1\.5"):
+        interpolation(known_noise(), seeds=[1, 2], frames=1.5)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="this generator truncates w"):
         interpolation(known_styles(), seeds=[1, 2], space="z", truncation=0.5)
     points = ImageSide(channels=2, dtype="float32", data_range=(-1, 1))
