@@ -118,7 +118,6 @@ def run_growing(settings: GrowingSettings, *, title: str) -> None:
     Raises:
         InputError: something cannot be used in some stage; all of it is said before anything is trained.
     """
-    check_stages_of(settings)
     task = find_task(settings)
     stages = [
         plan_drawing(
@@ -131,6 +130,7 @@ def run_growing(settings: GrowingSettings, *, title: str) -> None:
         )
         for number, (size_px, stage) in enumerate(zip(settings.sizes_px, _settings_of_stages(settings), strict=True))
     ]
+    check_stages_of(settings)
     about = "\n".join([stages[-1].facts.about, *_starting_anew(settings)])
     examiner, known = examine_reals(settings, task=task, facts=replace(stages[-1].facts, about=about))
     folders, spent_s = [stage.out for stage in stages], 0.0
