@@ -76,7 +76,10 @@ def start(data: Path, tmp_path: Path) -> Iterator[Start]:
 
 def kill(process: ForkServerProcess) -> None:
     assert process.pid is not None
-    os.killpg(process.pid, signal.SIGKILL)
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:  # it has ended, or does not lead a group yet
+        process.kill()
     process.join()
 
 
