@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_map_only
 
 from i2i.errors import InputError
 from i2i.files import replacing
+from i2i.metrics.meanings import MEANINGS
 from i2i.training.clock import LOG, Curve, at_equal_time, curve_of, seconds_taken
 
 if TYPE_CHECKING:
@@ -31,26 +32,6 @@ SAMPLES = "samples"
 PICTURES = "pictures"
 """Folder of a run whose PNG files the report shows, each under its own name."""
 GAP_PX = 4
-METRICS = {
-    "psnr": "nearness to the truth in dB; higher is better",
-    "ssim": "likeness to the truth in structure; 1 is equal",
-    "l1": "mean difference from the truth, as a share of the whole range; lower is better",
-    "gradient": "gradient energy next to the truth's; 1 is as sharp",
-    "lpips": "how different from the truth people would find outputs, as learned from them; lower is better",
-    "sharpness": "Laplacian energy next to the truth's; 1 is as sharp",
-    "lit_recall": "share of the truth's lit pixels that are lit, too",
-    "lit_precision": "share of the lit pixels that are lit in truth, too",
-    "trained_miou": "mean IoU, on real photos, of a segmenter trained on the generated ones; higher is better",
-    "read_miou": "mean IoU that the judge, a segmentation network, reads off the generated photos; higher is better",
-    "read_accuracy": "share of pixels whose class the judge reads right",
-    "frechet": "Fréchet distance of the judge's features from those of real photos; lower is better",
-    "style_colour": "share of the difference in colour between two style photos that their outputs show; 1 is all",
-    "style_miou_change": "largest difference in read_miou between style photos",
-    "swd": "sliced Wasserstein distance of patches from those of real images, in thousandths; lower is better",
-    "variety": "how much samples differ from one another, next to real images; 1 is as much",
-    "class_agreement": "share of samples in which a classifier of real images sees the class that was asked for",
-}
-"""What held-out metrics mean."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,9 +119,9 @@ def print_figures(metrics: dict[str, float], baselines: dict[str, dict[str, floa
 
 
 def _explained(metrics: Iterable[str]) -> list[str]:
-    """What those metrics mean that `METRICS` knows, a sentence each."""
+    """What those metrics mean that `MEANINGS` knows, a sentence each."""
     plain = {name.removesuffix("_b_to_a") for name in metrics}
-    lines = [f"{name}: {meaning}" for name, meaning in METRICS.items() if name in plain]
+    lines = [f"{name}: {meaning}" for name, meaning in MEANINGS.items() if name in plain]
     return [*lines, "…_b_to_a: the same of B → A"] if any(name.endswith("_b_to_a") for name in metrics) else lines
 
 

@@ -1,0 +1,7 @@
+"""Whether a generator is good, better than another one, and safe to ship: figures of sets of images in files."""
+
+from i2i.evaluation.describing import Described, Describer, Describing, Moments
+from i2i.evaluation.findings import Figure, Findings
+from i2i.evaluation.image_sets import Half, ImageSet
+
+__all__ = ["Described", "Describer", "Describing", "Figure", "Findings", "Half", "ImageSet", "Moments"]

@@ -1,0 +1,309 @@
+"""One pass over a set of images: each is read once and described, and what metrics need of all of them is kept.
+
+Threads read and describe images side by side, each by one core, so that nothing depends on how many there are. Several
+processes share the images; torchmetrics brings together what they found.
+"""
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from i2i.download import cache_folder
+from i2i.evaluation.image_sets import ImageSet
+from i2i.files import replacing
+
+AT_ONCE = 16
+"""Images that are described together where they are of one size; always the same ones, whoever describes them."""
+KEPT = 10_000
+"""Rows of descriptors that are kept at most, of images evenly spread over the set; moments are those of all images."""
+
+# Says (what is being done, images done, images in all).
+Progress = Callable[[str, int, int], None]
+
+
+class Describer(Protocol):
+    """What is to be known of images. Called from several threads, so it must not change.
+
+    Attributes:
+        key: identifies what it computes, weights included.
+        rows: the descriptors that it gives, by name, and their dtypes.
+        moments: those of them whose mean and covariance over all images are wanted, and their lengths.
+    """
+
+    key: str
+    rows: Mapping[str, torch.dtype]
+    moments: Mapping[str, int]
+
+    def __call__(self, images: Tensor, indices: Sequence[int]) -> Mapping[str, Tensor]:
+        """Describe images.
+
+        Args:
+            images: (N, C, H, W) float32 in [-1, 1], on the device.
+            indices: their places in the set, of which randomness may depend and on nothing else.
+
+        Returns:
+            By name (N, D), of the dtypes above. A name that these images have nothing for is left out.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moments:
+    """Mean (D,) and unbiased covariance (D, D) of descriptors of all `count` images, float64."""
+
+    count: int
+    mean: Tensor
+    covariance: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Described:
+    """What is known of a set of images.
+
+    Attributes:
+        count: images in the set.
+        rows: by name (n, D), in the order of the images; n ≤ KEPT.
+        indices: by name (n,), which images the rows are of.
+        moments: by name, of all images.
+    """
+
+    count: int
+    rows: Mapping[str, Tensor]
+    indices: Mapping[str, Tensor]
+    moments: Mapping[str, Moments]
+
+
+class Describing:
+    """Describes sets of images, each once.
+
+    Args:
+        device: where describers compute.
+        threads: that read and describe; None: one for each core.
+        progress: is told how far a pass is.
+    """
+
+    def __init__(
+        self,
+        *,
+        device: torch.device | str = "cpu",
+        threads: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.device = torch.device(device)
+        self.threads = threads or _cores()
+        self.progress = progress
+        self._known: dict[tuple[ImageSet, str], Described] = {}
+
+    def of(self, images: ImageSet, describer: Describer, *, what: str, cached: bool = False) -> Described:
+        """What a describer says of images.
+
+        Args:
+            images: the set; it is described once, however often it is asked for.
+            describer: says what.
+            what: the set's name, for the progress.
+            cached: keep it in `i2i.download.cache_folder()` for other evaluations, as suits real images.
+
+        Raises:
+            InputError: an image cannot be read, or the describer cannot take it.
+        """
+        key = (images, describer.key)
+        if key not in self._known:
+            file = _cache_file(images, describer) if cached else None
+            found = None if file is None else _read(file)
+            if found is None:
+                found = self._describe(images, describer, what=what)
+                if file is not None and _rank() == 0:
+                    _write(file, found)
+            self._known[key] = found
+        return self._known[key]
+
+    @torch.no_grad()
+    def _describe(self, images: ImageSet, describer: Describer, *, what: str) -> Described:
+        kept = set(_spread(len(images), KEPT))
+        wanted = list(range(len(images))) if describer.moments else sorted(kept)
+        groups = [wanted[start : start + AT_ONCE] for start in range(0, len(wanted), AT_ONCE)]
+        mine = groups[_rank() :: _world_size()]
+        store = _store(describer)
+        one_at_a_time = Lock() if self.device.type != "cpu" else nullcontext()
+
+        def describe(group: list[int]) -> list[tuple[Sequence[int], Mapping[str, Tensor]]]:
+            found: list[tuple[Sequence[int], Mapping[str, Tensor]]] = []
+            for indices, batch in _by_size(images, group):
+                with one_at_a_time:
+                    descriptors = describer(batch.to(self.device), indices)
+                    found.append((indices, {name: value.cpu() for name, value in descriptors.items()}))
+            return found
+
+        done = 0
+        for group, found in zip(mine, self._in_threads(describe, mine), strict=True):
+            for indices, descriptors in found:
+                store.update(indices, descriptors, kept)
+            done += len(group) * _world_size()
+            if self.progress is not None:
+                self.progress(what, min(done, len(wanted)), len(wanted))
+        with store.sync_context():
+            rows, indices, moments = store.collected()
+        return Described(count=len(images), rows=rows, indices=indices, moments=moments)
+
+    def _in_threads(self, work: Callable[[list[int]], Any], groups: Sequence[list[int]]) -> Iterator[Any]:
+        """The results in order; few are under way at once, so that memory stays bounded."""
+        before = torch.get_num_threads()
+        pool = ThreadPoolExecutor(self.threads, "describe", initializer=torch.set_num_threads, initargs=(1,))
+        try:
+            waiting: deque[Future[Any]] = deque()
+            for group in groups:
+                waiting.append(pool.submit(work, group))
+                if len(waiting) > 2 * self.threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(before)
+
+
+def _by_size(images: ImageSet, group: list[int]) -> Iterator[tuple[list[int], Tensor]]:
+    """The images of a group, those of one size together."""
+    by_size: dict[torch.Size, list[tuple[int, Tensor]]] = {}
+    for index in group:
+        image = images.read(index)
+        by_size.setdefault(image.shape, []).append((index, image))
+    for alike in by_size.values():
+        yield [index for index, _ in alike], torch.stack([image for _, image in alike])
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """At most so many indices, evenly spread."""
+    return list(range(count)) if count <= most else [number * count // most for number in range(most)]
+
+
+def _store(describer: Describer) -> Any:
+    """Collects descriptors; a `torchmetrics.Metric`, which joins what several processes have collected."""
+    from torchmetrics import Metric
+
+    class Store(Metric):
+        full_state_update = False
+
+        def __init__(self) -> None:
+            super().__init__()
+            for name in describer.rows:
+                self.add_state(f"rows_{name}", default=[], dist_reduce_fx=None)
+                self.add_state(f"indices_{name}", default=[], dist_reduce_fx=None)
+            self.add_state("count", default=torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+            for name, length in describer.moments.items():
+                self.add_state(f"sum_{name}", default=torch.zeros(length, dtype=torch.float64), dist_reduce_fx="sum")
+                squares = torch.zeros(length, length, dtype=torch.float64)
+                self.add_state(f"squares_{name}", default=squares, dist_reduce_fx="sum")
+
+        def update(self, indices: Sequence[int], descriptors: Mapping[str, Tensor], kept: set[int]) -> None:
+            self.count += len(indices)
+            places = torch.tensor(indices)
+            chosen = torch.tensor([index in kept for index in indices])
+            for name, values in descriptors.items():
+                getattr(self, f"rows_{name}").append(values[chosen].flatten(1))
+                getattr(self, f"indices_{name}").append(places[chosen])
+                if name in describer.moments:
+                    wide = values.double()
+                    getattr(self, f"sum_{name}").add_(wide.sum(0))
+                    getattr(self, f"squares_{name}").addmm_(wide.T, wide)
+
+        def compute(self) -> Tensor:
+            return self.count
+
+        def collected(self) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Moments]]:
+            rows, indices = {}, {}
+            for name in describer.rows:
+                places = [part for part in getattr(self, f"indices_{name}") if len(part)]
+                parts = [part for part in getattr(self, f"rows_{name}") if len(part)]
+                if parts:
+                    indices[name], order = torch.cat(places).sort()
+                    rows[name] = torch.cat(parts)[order]
+            return rows, indices, {name: self._moments(name) for name in describer.moments}
+
+        def _moments(self, name: str) -> Moments:
+            count = int(self.count)
+            mean = getattr(self, f"sum_{name}") / count
+            outer = getattr(self, f"squares_{name}") - count * torch.outer(mean, mean)
+            return Moments(count=count, mean=mean, covariance=outer / max(count - 1, 1))
+
+        def pack(self) -> None:
+            """One tensor for each list, so that all processes have as many to exchange."""
+            for name, dtype in describer.rows.items():
+                parts, places = getattr(self, f"rows_{name}"), getattr(self, f"indices_{name}")
+                setattr(self, f"rows_{name}", [torch.cat(parts) if parts else torch.zeros(0, 0, dtype=dtype)])
+                setattr(self, f"indices_{name}", [torch.cat(places) if places else torch.zeros(0, dtype=torch.int64)])
+
+        def _sync_dist(self, *arguments: Any, **named: Any) -> None:
+            self.pack()
+            super()._sync_dist(*arguments, **named)
+
+    return Store()
+
+
+def _cache_file(images: ImageSet, describer: Describer) -> Path:
+    key = repr((images.fingerprint, describer.key, KEPT, AT_ONCE, Path(__file__).read_text(encoding="utf-8")))
+    return cache_folder() / "statistics" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors"
+
+
+def _write(file: Path, described: Described) -> None:
+    from safetensors.torch import save_file
+
+    tensors = {"count": torch.tensor(described.count)}
+    for name, rows in described.rows.items():
+        tensors |= {f"rows/{name}": rows.contiguous(), f"indices/{name}": described.indices[name].contiguous()}
+    for name, moments in described.moments.items():
+        tensors |= {f"mean/{name}": moments.mean, f"covariance/{name}": moments.covariance}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as temporary:
+        save_file(tensors, temporary)
+
+
+def _read(file: Path) -> Described | None:
+    """What `_write` wrote; None where there is nothing, or nothing whole."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(file)
+        count = int(tensors["count"])
+    except (OSError, SafetensorError, KeyError):
+        return None
+
+    def under(kind: str) -> dict[str, Tensor]:
+        return {key.removeprefix(kind): value for key, value in tensors.items() if key.startswith(kind)}
+
+    covariances = under("covariance/")
+    return Described(
+        count=count,
+        rows=under("rows/"),
+        indices=under("indices/"),
+        moments={
+            name: Moments(count=count, mean=mean, covariance=covariances[name]) for name, mean in under("mean/").items()
+        },
+    )
+
+
+def _distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def _rank() -> int:
+    return torch.distributed.get_rank() if _distributed() else 0
+
+
+def _world_size() -> int:
+    return torch.distributed.get_world_size() if _distributed() else 1
+
+
+def _cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

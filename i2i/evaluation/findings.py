@@ -1,0 +1,51 @@
+"""What an evaluation has to say: figures with their uncertainty, what is missing, warnings and pictures."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One number.
+
+    Attributes:
+        value: the figure.
+        low, high: ends of its 95 % confidence interval; None where there is none.
+        images: how many images it is over (generated ones, or pairs).
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    images: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What one part of an evaluation found; parts are joined by |.
+
+    Attributes:
+        figures: by the names that `i2i.metrics.meanings.MEANINGS` explains.
+        missing: figures that could not be had, by name: why, and how to get them.
+        warnings: what to know before believing figures, a sentence each.
+        pictures: by title, columns of images (N, C, H, W) in [-1, 1] as `i2i.training.report.write_grid` takes them.
+        details: whatever else belongs into the JSON file, by section.
+    """
+
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    pictures: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def __or__(self, other: "Findings") -> "Findings":
+        return Findings(
+            figures={**self.figures, **other.figures},
+            missing={**self.missing, **other.missing},
+            warnings=tuple(dict.fromkeys([*self.warnings, *other.warnings])),
+            pictures={**self.pictures, **other.pictures},
+            details={**self.details, **other.details},
+        )
