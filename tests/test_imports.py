@@ -18,7 +18,7 @@ layers → generators, discriminators → checkpoints → inference → video �
 layers → data
 layers, losses, metrics, data → methods
 methods, inference → training → cli
-metrics, data, inference → evaluation → training, cli
+metrics, data, video → evaluation → training, cli
 inference, losses, metrics → latents → cli
 data.image_io → checkpoints
 """

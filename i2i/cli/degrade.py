@@ -23,7 +23,7 @@ from i2i.cli.plan import plan_jobs
 from i2i.data.degrade import Degradation, degrade, sharpen
 from i2i.data.image_io import READABLE_SUFFIXES, dtype_range, read_image_file, rescale
 from i2i.errors import InputError
-from i2i.training.report import write_grid
+from i2i.evaluation.pages import write_grid
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,9 +32,9 @@ from i2i.cli.progress import FileProgress, duration
 from i2i.cli.share import find_share
 from i2i.data.image_io import rescale, write_image
 from i2i.errors import InputError
+from i2i.evaluation.pages import write_grid
 from i2i.inference.precision import Precision
 from i2i.inference.sampler import Sampler
-from i2i.training.report import write_grid
 
 OVERVIEW = "overview.png"
 MOST_SHOWN = 100  # images in the overview

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Subset
 
+from i2i.evaluation.pages import write_grid
 from i2i.methods.gan import GAN
 from i2i.methods.shared import describe_sides, describe_variety, relative_variety, side_distance
 from i2i.metrics.classifier import (
@@ -23,7 +24,7 @@ from i2i.metrics.classifier import (
 from i2i.training.drawing_data import DrawingTask, Items
 from i2i.training.loop import Examine
 from i2i.training.progress import StepsBar
-from i2i.training.report import PICTURES, write_grid
+from i2i.training.report import PICTURES
 
 BATCH_SIZE = 50
 CLASSIFIER = ClassifierTraining()

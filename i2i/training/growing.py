@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from i2i.checkpoints.store import load_generator
 from i2i.errors import InputError
+from i2i.evaluation.pages import write_grid
 from i2i.layers.growing import Growing
 from i2i.layers.sides import SMALLEST_PX, sides_up_to
 from i2i.methods.progressive import ProgressiveGAN
@@ -32,7 +33,7 @@ from i2i.training.drawing import (
 from i2i.training.drawing_data import DrawingTask
 from i2i.training.ema import ExponentialMovingAverage
 from i2i.training.loop import Examine
-from i2i.training.report import PICTURES, write_grid
+from i2i.training.report import PICTURES
 
 # Latent vectors of which the picture of all stages shows what each draws.
 STAGE_SAMPLES = 8

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 from i2i.data.palettes import paint_labels
 from i2i.errors import InputError
+from i2i.evaluation.pages import write_grid
 from i2i.methods.shared import describe_sides, side_distance
 from i2i.methods.spade import SemanticSynthesis
 from i2i.metrics import MeanPainter, join_descriptors
@@ -20,7 +21,7 @@ from i2i.metrics.segmenter import Segmenter, SegmenterTraining, cached_segmenter
 from i2i.metrics.semantic import SegmentationJudge, judged
 from i2i.training.loop import Examine
 from i2i.training.progress import StepsBar
-from i2i.training.report import PICTURES, write_grid
+from i2i.training.report import PICTURES
 from i2i.training.semantic import SemanticTask
 
 BATCH_SIZE = 16

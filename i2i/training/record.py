@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from i2i.checkpoints import GeneratorSpec, save_discriminator, save_generator
 from i2i.checkpoints.store import JUDGES
 from i2i.discriminators import DISCRIMINATORS
+from i2i.evaluation.pages import write_grid
 from i2i.files import naming
 from i2i.methods.base import unwrapped
 from i2i.training.clock import LOG, Clock
 from i2i.training.monitor import Alarm
-from i2i.training.report import SAMPLES, RunFacts, model_card, sample_grids, write_grid, write_report
+from i2i.training.report import SAMPLES, RunFacts, model_card, sample_grids, write_report
 from i2i.training.state import truncate_log
 
 

@@ -3,7 +3,6 @@
 All of it is made from the run's folder, so it can be made again at any time.
 """
 
-import base64
 import html
 import io
 import json
@@ -13,14 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
-from torch import Tensor
-from torch.nn import functional as F
 from torch.utils._pytree import tree_map_only
 
 from i2i.errors import InputError
+from i2i.evaluation.pages import PAGE, columns_of, inline, picture
 from i2i.files import replacing
 from i2i.metrics.meanings import MEANINGS
 from i2i.training.clock import LOG, Curve, at_equal_time, curve_of, seconds_taken
@@ -31,7 +26,6 @@ if TYPE_CHECKING:
 SAMPLES = "samples"
 PICTURES = "pictures"
 """Folder of a run whose PNG files the report shows, each under its own name."""
-GAP_PX = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,45 +119,6 @@ def _explained(metrics: Iterable[str]) -> list[str]:
     return [*lines, "…_b_to_a: the same of B → A"] if any(name.endswith("_b_to_a") for name in metrics) else lines
 
 
-def write_grid(path: Path, pictures: dict[str, Tensor], *, across: int | None = None) -> None:
-    """Save pictures as one PNG: those of one image side by side, in the order of the names.
-
-    pictures: (N, C, H, W) in [-1, 1]; names may differ in size and channels.
-    across: how many images share a row; None: as many as keep the whole no wider than about twice its height.
-    """
-    columns = [[_as_rgb(image) for image in batch] for batch in pictures.values()]
-    count = max(len(column) for column in columns)
-    height = max(image.shape[0] for column in columns for image in column) + GAP_PX
-    width = sum(column[0].shape[1] + GAP_PX for column in columns) + GAP_PX
-    if across is None:
-        across = max(1, min(count, round((2 * count * height / width) ** 0.5)))
-    down = -(-count // across)
-    canvas = np.full((down * height + GAP_PX, across * width + GAP_PX, 3), 255, np.uint8)
-    for number in range(count):
-        top = GAP_PX + number // across * height
-        left = GAP_PX + number % across * width
-        for column in columns:
-            if number < len(column):
-                image = column[number]
-                canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
-            left += column[0].shape[1] + GAP_PX
-    names = PngInfo()
-    names.add_text("columns", ", ".join(pictures) + (f"; {across} images in a row" if across > 1 else ""))
-    with replacing(path) as temporary:
-        Image.fromarray(canvas).save(temporary, pnginfo=names)
-
-
-def _as_rgb(image: Tensor) -> np.ndarray:
-    """(C, H, W) in [-1, 1] to (H, W, 3) uint8. Two channels gain an empty third; of many, three are shown."""
-    image = image.detach().float().cpu()
-    if len(image) == 1:
-        image = image.expand(3, -1, -1)
-    elif len(image) == 2:
-        image = F.pad(image, (0, 0, 0, 0, 0, 1), value=-1.0)
-    pixels = ((image[:3].clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return pixels.permute(1, 2, 0).numpy()
-
-
 def sample_grids(out: Path) -> list[Path]:
     """The grids of a run, in the order of their steps, which are their names."""
     return sorted((out / SAMPLES).glob("[0-9]*.png"))
@@ -223,9 +178,9 @@ def write_report(out: Path, facts: RunFacts) -> None:
         "<h2>Held-out metrics</h2>",
         _html_table(metrics, baselines),
         "<h2>Newest samples</h2>",
-        *(f"<p>{_columns(path)}</p>{_picture(path, largest_px=4096)}" for path in grids[-1:]),
+        *(f"<p>{columns_of(path)}</p>{picture(path, largest_px=4096)}" for path in grids[-1:]),
         *(
-            f"<h2>{html.escape(path.stem.capitalize())}</h2><p>{_columns(path)}</p>{_picture(path, largest_px=4096)}"
+            f"<h2>{html.escape(path.stem.capitalize())}</h2><p>{columns_of(path)}</p>{picture(path, largest_px=4096)}"
             for path in sorted((out / PICTURES).glob("*.png"))
         ),
         "<h2>Curves</h2>",
@@ -234,7 +189,7 @@ def write_report(out: Path, facts: RunFacts) -> None:
         "<h2>Samples over time</h2>",
         '<div class="over-time">',
         *(
-            f"<figure>{_picture(path, largest_px=1200)}<figcaption>step {int(path.stem)}</figcaption></figure>"
+            f"<figure>{picture(path, largest_px=1200)}<figcaption>step {int(path.stem)}</figcaption></figure>"
             for path in _spread(grids, 8)
         ),
         "</div>",
@@ -244,23 +199,6 @@ def write_report(out: Path, facts: RunFacts) -> None:
     ]
     with replacing(out / "report.html") as temporary:
         temporary.write_text(PAGE.format(title=html.escape(facts.title), body="\n".join(body)))
-
-
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{title}</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
-table {{ border-collapse: collapse }}
-th, td {{ padding: .3rem .8rem; text-align: right; border-bottom: 1px solid #ddd }}
-th:first-child, td:first-child {{ text-align: left }} img {{ max-width: 100%; height: auto }}
-.over-time {{ display: flex; flex-wrap: wrap; gap: 1rem }} figure {{ margin: 0; flex: 1 1 28rem; max-width: 36rem }}
-.alarm {{ background: #fde8e8; border-left: 4px solid #c00; padding: .5rem 1rem }}
-pre {{ background: #f6f6f6; padding: 1rem; overflow: auto }}
-</style>
-{body}
-</html>
-"""
 
 
 def _html_table(metrics: dict[str, float], baselines: dict[str, dict[str, float]]) -> str:
@@ -273,24 +211,6 @@ def _html_table(metrics: dict[str, float], baselines: dict[str, dict[str, float]
         rows += f"<tr><td>{html.escape(label)}</td>{cells}</tr>"
     meanings = "<br>".join(html.escape(line) for line in _explained(metrics))
     return f"<table><tr><th></th>{head}</tr>{rows}</table><p>{meanings}</p>"
-
-
-def _picture(path: Path, *, largest_px: int) -> str:
-    """A picture as an <img> that needs no other file, scaled down to a largest side."""
-    image = Image.open(path)
-    image.thumbnail((largest_px, largest_px))
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=90)
-    return _inline(buffer.getvalue(), "image/webp", path.stem)
-
-
-def _columns(path: Path) -> str:
-    names = Image.open(path).info["columns"]
-    return f"From left to right: {html.escape(names)}." if ", " in names else ""
-
-
-def _inline(content: bytes, kind: str, text: str) -> str:
-    return f'<img alt="{text}" src="data:{kind};base64,{base64.b64encode(content).decode()}">'
 
 
 def _spread(items: list[Path], count: int) -> list[Path]:
@@ -343,7 +263,7 @@ def _curves(steps: list[dict[str, Any]], measured: list[dict[str, Any]], baselin
             panel.legend(fontsize=8)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
-    return _inline(buffer.getvalue(), "image/png", "curves")
+    return inline(buffer.getvalue(), "image/png", "curves")
 
 
 def _race(out: Path, facts: RunFacts) -> list[str]:
@@ -368,7 +288,7 @@ def _race(out: Path, facts: RunFacts) -> list[str]:
         panel.legend(fontsize=8)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
-    return ["<h2>At equal time</h2>", _inline(buffer.getvalue(), "image/png", "curves over time")]
+    return ["<h2>At equal time</h2>", inline(buffer.getvalue(), "image/png", "curves over time")]
 
 
 def _draw_noisy(panel: Any, points: list[tuple[int, float | None]]) -> None:

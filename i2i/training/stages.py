@@ -16,6 +16,7 @@ from i2i.checkpoints import GeneratorSpec
 from i2i.checkpoints.store import load_generator
 from i2i.discriminators import PatchDiscriminator, UNetDiscriminator, VGGDiscriminator
 from i2i.errors import InputError
+from i2i.evaluation.pages import write_grid
 from i2i.generators import CompactGenerator, RRDBGenerator, SRResNetGenerator
 from i2i.losses.adversarial import Objective, make_objective
 from i2i.methods.base import Batch
@@ -24,7 +25,7 @@ from i2i.training.config import TrainingSettings
 from i2i.training.finetune import check_channels, fingerprints, initial_discriminator, initial_generator
 from i2i.training.loop import Examine, train
 from i2i.training.perceptual import LpipsFigure, Perceptual
-from i2i.training.report import PICTURES, RunFacts, figures_of, print_figures, write_grid
+from i2i.training.report import PICTURES, RunFacts, figures_of, print_figures
 from i2i.training.state import check_folder
 from i2i.training.superres import Bicubic, SuperResolutionTask
 

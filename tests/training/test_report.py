@@ -10,9 +10,10 @@ import torch
 from toy_methods import POINTS, Ring, ToyGAN
 
 from i2i.errors import InputError
+from i2i.evaluation.pages import write_grid
 from i2i.training.config import TrainingSettings
 from i2i.training.loop import train
-from i2i.training.report import PICTURES, RunFacts, _curves, figures_of, print_figures, write_grid
+from i2i.training.report import PICTURES, RunFacts, _curves, figures_of, print_figures
 
 
 def write_run(folder: Path, *, data: str, **metrics: float) -> Path:

@@ -1,0 +1,90 @@
+"""Pages and pictures that people look at: grids of images as PNG files, and HTML pages that need no other file."""
+
+import base64
+import html
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+from torch.nn import functional as F
+
+from i2i.files import replacing
+
+GAP_PX = 4
+
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
+table {{ border-collapse: collapse }}
+th, td {{ padding: .3rem .8rem; text-align: right; border-bottom: 1px solid #ddd }}
+th:first-child, td:first-child {{ text-align: left }} img {{ max-width: 100%; height: auto }}
+.over-time {{ display: flex; flex-wrap: wrap; gap: 1rem }} figure {{ margin: 0; flex: 1 1 28rem; max-width: 36rem }}
+.alarm {{ background: #fde8e8; border-left: 4px solid #c00; padding: .5rem 1rem }}
+pre {{ background: #f6f6f6; padding: 1rem; overflow: auto }}
+</style>
+{body}
+</html>
+"""
+
+
+def write_grid(path: Path, pictures: dict[str, Tensor], *, across: int | None = None) -> None:
+    """Save pictures as one PNG: those of one image side by side, in the order of the names.
+
+    pictures: (N, C, H, W) in [-1, 1]; names may differ in size and channels.
+    across: how many images share a row; None: as many as keep the whole no wider than about twice its height.
+    """
+    columns = [[_as_rgb(image) for image in batch] for batch in pictures.values()]
+    count = max(len(column) for column in columns)
+    height = max(image.shape[0] for column in columns for image in column) + GAP_PX
+    width = sum(column[0].shape[1] + GAP_PX for column in columns) + GAP_PX
+    if across is None:
+        across = max(1, min(count, round((2 * count * height / width) ** 0.5)))
+    down = -(-count // across)
+    canvas = np.full((down * height + GAP_PX, across * width + GAP_PX, 3), 255, np.uint8)
+    for number in range(count):
+        top = GAP_PX + number // across * height
+        left = GAP_PX + number % across * width
+        for column in columns:
+            if number < len(column):
+                image = column[number]
+                canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
+            left += column[0].shape[1] + GAP_PX
+    names = PngInfo()
+    names.add_text("columns", ", ".join(pictures) + (f"; {across} images in a row" if across > 1 else ""))
+    with replacing(path) as temporary:
+        Image.fromarray(canvas).save(temporary, pnginfo=names)
+
+
+def _as_rgb(image: Tensor) -> np.ndarray:
+    """(C, H, W) in [-1, 1] to (H, W, 3) uint8. Two channels gain an empty third; of many, three are shown."""
+    image = image.detach().float().cpu()
+    if len(image) == 1:
+        image = image.expand(3, -1, -1)
+    elif len(image) == 2:
+        image = F.pad(image, (0, 0, 0, 0, 0, 1), value=-1.0)
+    pixels = ((image[:3].clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return pixels.permute(1, 2, 0).numpy()
+
+
+def picture(path: Path, *, largest_px: int) -> str:
+    """A picture as an <img> that needs no other file, scaled down to a largest side."""
+    image = Image.open(path)
+    image.thumbnail((largest_px, largest_px))
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=90)
+    return inline(buffer.getvalue(), "image/webp", path.stem)
+
+
+def columns_of(path: Path) -> str:
+    names = Image.open(path).info["columns"]
+    return f"From left to right: {html.escape(names)}." if ", " in names else ""
+
+
+def inline(content: bytes, kind: str, text: str) -> str:
+    return f'<img alt="{text}" src="data:{kind};base64,{base64.b64encode(content).decode()}">'
