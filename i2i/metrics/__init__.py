@@ -10,7 +10,7 @@ from i2i.metrics.classifier import (
     train_classifier,
 )
 from i2i.metrics.flicker import Flicker, FlickerMeter, occlusions, optical_flow, scene_cut, warp_error
-from i2i.metrics.image import gradient_energy, l1, laplacian_energy, luma, paired_metrics, psnr, ssim
+from i2i.metrics.image import gradient_energy, l1, laplacian_energy, luma, ms_ssim, paired_metrics, psnr, ssim
 from i2i.metrics.judges import ImageNetInput, load_judge
 from i2i.metrics.lit import LIT_LUMA, lit_figures, lit_pixels
 from i2i.metrics.naturalness import niqe
@@ -64,6 +64,7 @@ __all__ = [
     "load_lpips",
     "luma",
     "mean_iou",
+    "ms_ssim",
     "niqe",
     "occlusions",
     "optical_flow",

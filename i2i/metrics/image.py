@@ -1,9 +1,15 @@
 """How near pictures are to the truth, and how much detail they have: (N, C, H, W) in, one number each out."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from i2i.errors import InputError
+
+WINDOW_PX = 11
+MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+# Whole windows at the coarsest scale, too.
+MS_SSIM_SMALLEST_PX = WINDOW_PX * 2 ** (len(MS_SSIM_WEIGHTS) - 1)
 
 
 def l1(output: Tensor, target: Tensor) -> Tensor:
@@ -72,19 +78,47 @@ def ssim(
     prediction, target = _comparable(
         prediction, target, data_range=data_range, crop_border=crop_border, y_channel=y_channel
     )
-    if min(prediction.shape[-2:]) < 11:
+    if min(prediction.shape[-2:]) < WINDOW_PX:
         raise InputError(f"SSIM needs images of at least 11 by 11 pixels, got {tuple(prediction.shape)}")
-    mean_x, mean_y, mean_xx, mean_yy, mean_xy = (
-        _gaussian_mean(image) for image in (prediction, target, prediction**2, target**2, prediction * target)
+    luminance, structure = _similarity(prediction, target, data_range=data_range)
+    return (luminance * structure).mean(dim=(1, 2, 3))
+
+
+def ms_ssim(
+    prediction: Tensor, target: Tensor, *, data_range: float = 1.0, crop_border: int = 0, y_channel: bool = False
+) -> Tensor:
+    """Structural similarity over five scales (Wang, Simoncelli, Bovik 2003, eq. 7), mean over channels.
+
+        l₅^β₅ · Π cs_j^β_j, with β = 0.0448, 0.2856, 0.3001, 0.2363, 0.1333
+
+    Each scale is the mean of 2×2 pixels of the one before, without the last row or column where their number is odd.
+    Its windows and constants are those of `ssim`. Where a scale's structures are opposed (cs_j < 0), the result is 0.
+
+    Args:
+        prediction, target: (N, C, H, W), at least 176×176 within the border, in [0, data_range].
+        data_range, crop_border, y_channel: as for `psnr`.
+
+    Returns:
+        (N,), 1 for equal images.
+
+    Raises:
+        InputError: the shapes differ, a side is shorter than 176, or luma is asked of other than RGB images.
+    """
+    prediction, target = _comparable(
+        prediction, target, data_range=data_range, crop_border=crop_border, y_channel=y_channel
     )
-    variance_x = mean_xx - mean_x**2
-    variance_y = mean_yy - mean_y**2
-    covariance = mean_xy - mean_x * mean_y
-    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    similarity = ((2 * mean_x * mean_y + c1) * (2 * covariance + c2)) / (
-        (mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2)
-    )
-    return similarity.mean(dim=(1, 2, 3))
+    if min(prediction.shape[-2:]) < MS_SSIM_SMALLEST_PX:
+        raise InputError(
+            f"MS-SSIM needs images of at least {MS_SSIM_SMALLEST_PX} by {MS_SSIM_SMALLEST_PX} pixels for its five "
+            f"scales, got {tuple(prediction.shape)}"
+        )
+    product = torch.ones((), dtype=prediction.dtype, device=prediction.device)
+    for scale, weight in enumerate(MS_SSIM_WEIGHTS, start=1):
+        luminance, structure = _similarity(prediction, target, data_range=data_range)
+        at_scale = structure if scale < len(MS_SSIM_WEIGHTS) else luminance * structure
+        product = product * at_scale.mean(dim=(2, 3)).clamp(min=0) ** weight
+        prediction, target = F.avg_pool2d(prediction, 2), F.avg_pool2d(target, 2)
+    return product.mean(dim=1)
 
 
 def luma(images: Tensor, *, data_range: float = 1.0) -> Tensor:
@@ -156,6 +190,19 @@ def paired_metrics(output: Tensor, target: Tensor) -> dict[str, float]:
         "l1": l1(output, target).mean().item() / 2,
         "sharpness": energy.mean().item(),
     }
+
+
+def _similarity(prediction: Tensor, target: Tensor, *, data_range: float) -> tuple[Tensor, Tensor]:
+    """SSIM's two factors in each window (N, C, H - 10, W - 10): of luminance, and of contrast and structure."""
+    mean_x, mean_y, mean_xx, mean_yy, mean_xy = (
+        _gaussian_mean(image) for image in (prediction, target, prediction**2, target**2, prediction * target)
+    )
+    variance_x = mean_xx - mean_x**2
+    variance_y = mean_yy - mean_y**2
+    covariance = mean_xy - mean_x * mean_y
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    return luminance, (2 * covariance + c2) / (variance_x + variance_y + c2)
 
 
 def _gaussian_mean(image: Tensor) -> Tensor:

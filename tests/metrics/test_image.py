@@ -12,7 +12,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from i2i.data.image_io import read_image
 from i2i.errors import InputError
 from i2i.layers.resample import bicubic
-from i2i.metrics import gradient_energy, l1, laplacian_energy, luma, psnr, ssim
+from i2i.metrics import gradient_energy, l1, laplacian_energy, luma, ms_ssim, psnr, ssim
 
 SHAPES = [(2, 3, 40, 51), (1, 1, 11, 11), (3, 5, 16, 12)]
 
@@ -53,6 +53,33 @@ def test_psnr_is_scikit_images(shape: tuple[int, ...], data_range: float):
         for a, b in zip(output, target, strict=True)
     ]
     np.testing.assert_allclose(psnr(output, target, data_range=data_range), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.5])
+@pytest.mark.parametrize("shape", [(2, 3, 176, 208), (1, 1, 256, 192)])
+@pytest.mark.parametrize("data_range", [1.0, 255.0])
+def test_ms_ssim_is_that_of_two_other_libraries(shape: tuple[int, ...], data_range: float, noise: float):
+    from pytorch_msssim import ms_ssim as theirs
+    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as torchmetrics_one
+
+    smooth = torch.nn.functional.interpolate(torch.rand(*shape[:2], 12, 12, dtype=torch.float64), shape[2:])
+    output = (smooth + noise * torch.randn_like(smooth)).clamp(0, 1) * data_range
+    target = smooth * data_range
+    found = ms_ssim(output, target, data_range=data_range)
+    # Theirs holds its windows in float32.
+    expected = theirs(output.float(), target.float(), data_range=data_range, size_average=False)
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+    if shape[1] == 1:  # of several channels it multiplies the means over them
+        other = torchmetrics_one(output, target, data_range=data_range, normalize="relu", reduction="none")
+        np.testing.assert_allclose(found, other, atol=2e-3)
+
+
+def test_ms_ssim_of_an_inverted_image_is_zero_and_an_odd_row_is_left_out():
+    image = torch.rand(1, 3, 176, 177)
+    assert ms_ssim(image, 1 - image).item() == 0.0
+    assert ms_ssim(image, image).item() == pytest.approx(1.0, abs=1e-6)
+    with pytest.raises(InputError, match=r"176 by 176 pixels for its five scales, got \(1, 3, 175, 300\)"):
+        ms_ssim(torch.zeros(1, 3, 175, 300), torch.zeros(1, 3, 175, 300))
 
 
 @pytest.mark.parametrize("data_range", [1.0, 255.0])
