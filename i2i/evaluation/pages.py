@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from torch.nn import functional as F
 
+from i2i.data.provenance import Provenance
 from i2i.files import replacing
 
 GAP_PX = 4
@@ -33,11 +35,14 @@ pre {{ background: #f6f6f6; padding: 1rem; overflow: auto }}
 """
 
 
-def write_grid(path: Path, pictures: dict[str, Tensor], *, across: int | None = None) -> None:
+def write_grid(
+    path: Path, pictures: dict[str, Tensor], *, across: int | None = None, provenance: Provenance | None = None
+) -> None:
     """Save pictures as one PNG: those of one image side by side, in the order of the names.
 
     pictures: (N, C, H, W) in [-1, 1]; names may differ in size and channels.
     across: how many images share a row; None: as many as keep the whole no wider than about twice its height.
+    provenance: how the pictures came about, to be noted in the file.
     """
     columns = [[_as_rgb(image) for image in batch] for batch in pictures.values()]
     count = max(len(column) for column in columns)
@@ -57,8 +62,32 @@ def write_grid(path: Path, pictures: dict[str, Tensor], *, across: int | None = 
             left += column[0].shape[1] + GAP_PX
     names = PngInfo()
     names.add_text("columns", ", ".join(pictures) + (f"; {across} images in a row" if across > 1 else ""))
+    for keyword, text in (provenance.texts if provenance else {}).items():
+        names.add_itxt(keyword, text)
     with replacing(path) as temporary:
         Image.fromarray(canvas).save(temporary, pnginfo=names)
+
+
+def alike(images: Sequence[Tensor], *, largest_px: int = 256) -> Tensor:
+    """Images of any sizes and channels as `write_grid` takes them: scaled down where large, white where they end.
+
+    Args:
+        images: (C, H, W) in [-1, 1] each, at least one.
+        largest_px: the longest side of the result.
+
+    Returns:
+        (N, 3, H, W) on the CPU.
+    """
+    shown = [torch.from_numpy(_as_rgb(image)).permute(2, 0, 1) / 127.5 - 1 for image in images]
+    for place, image in enumerate(shown):
+        scale = largest_px / max(image.shape[1:])
+        if scale < 1:
+            size = [max(1, round(side * scale)) for side in image.shape[1:]]
+            shown[place] = F.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
+    height, width = (max(image.shape[axis] for image in shown) for axis in (1, 2))
+    return torch.stack(
+        [F.pad(image, (0, width - image.shape[2], 0, height - image.shape[1]), value=1.0) for image in shown]
+    )
 
 
 def _as_rgb(image: Tensor) -> np.ndarray:

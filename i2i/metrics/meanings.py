@@ -3,6 +3,7 @@
 MEANINGS = {
     "psnr": "nearness to the truth in dB; higher is better",
     "ssim": "likeness to the truth in structure; 1 is equal",
+    "ms_ssim": "the same over five scales",
     "l1": "mean difference from the truth, as a share of the whole range; lower is better",
     "gradient": "gradient energy next to the truth's; 1 is as sharp",
     "lpips": "how different from the truth people would find outputs, as learned from them; lower is better",
