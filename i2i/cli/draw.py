@@ -9,6 +9,7 @@ i2i draw drawn/ --weights runs/stylegan --truncation 0.7
 Every image is called by its seed, its class where there are classes, and the truncation where one is given:
 `i2i.load(weights)(seed=12, label="star")` draws 000012_star.png again, and with `truncation=0.5` besides it draws
 000012_star_t0.5.png. They are PNG files in the depth of the training images; TIFF where PNG cannot hold them.
+They carry a note that they are synthetic, and by which model, unless --no-provenance is given.
 overview.png shows the first ones side by side. Several processes started by a launcher share the images.
 """
 
@@ -26,11 +27,12 @@ import torch
 import tyro
 
 import i2i
+from i2i.checkpoints.identity import name_model
 from i2i.cli.jobs import INTERRUPTED
 from i2i.cli.plan import check_writable, remove_leftovers
 from i2i.cli.progress import FileProgress, duration
 from i2i.cli.share import find_share
-from i2i.data.image_io import rescale, write_image
+from i2i.data.image_io import Provenance, rescale, write_image
 from i2i.errors import InputError
 from i2i.evaluation.pages import write_grid
 from i2i.inference.precision import Precision
@@ -60,6 +62,7 @@ class Settings:
         device: cpu, cuda, cuda:1, mps …; auto takes an accelerator if there is one.
         precision: of the computation; auto is the fastest that is safe.
         batch_size: how many images go through the network together; as many as make a million pixels unless given.
+        provenance: note in the images that they are synthetic, by which model and version of i2i.
     """
 
     output: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="OUTPUT")]]
@@ -72,6 +75,7 @@ class Settings:
     device: str = "auto"
     precision: Precision = "auto"
     batch_size: int | None = None
+    provenance: bool = True
 
 
 class Drawing(NamedTuple):
@@ -109,6 +113,7 @@ def main(settings: Settings) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     mine = share.of(drawings)
     remove_leftovers(drawing.target for drawing in mine)
+    note = Provenance(kind="drawn", model=name_model(settings.weights)) if settings.provenance else None
     waiting = [drawing for drawing in mine if not (settings.skip_existing and drawing.target.exists())]
     first = drawings[:MOST_SHOWN]
     shown: dict[Drawing, np.ndarray] = {}
@@ -120,14 +125,15 @@ def main(settings: Settings) -> int:
                 images = _draw(sampler, batch, settings)
                 for drawing, image in zip(batch, images, strict=True):
                     progress.begin(str(drawing.target))
-                    write_image(drawing.target, image)
+                    write_image(drawing.target, image, provenance=note)
                     progress.advance()
                     if drawing in first:
                         shown[drawing] = image
         if share.rank == 0:
             others = [drawing for drawing in first if drawing not in shown]
             shown |= zip(others, _draw(sampler, others, settings), strict=True)
-            _write_overview(folder / OVERVIEW, sampler, [shown[drawing] for drawing in first], columns=len(labels))
+            pictures = [shown[drawing] for drawing in first]
+            _write_overview(folder / OVERVIEW, sampler, pictures, columns=len(labels), provenance=note)
     except KeyboardInterrupt:
         print("Interrupted. The same command with --skip-existing goes on.", file=sys.stderr)
         return INTERRUPTED
@@ -159,8 +165,10 @@ def _draw(sampler: Sampler, drawings: Sequence[Drawing], settings: Settings) -> 
     return sampler(seed=seeds, label=labels, truncation=settings.truncation, batch_size=settings.batch_size)
 
 
-def _write_overview(path: Path, sampler: Sampler, images: Sequence[np.ndarray], *, columns: int) -> None:
+def _write_overview(
+    path: Path, sampler: Sampler, images: Sequence[np.ndarray], *, columns: int, provenance: Provenance | None
+) -> None:
     """Show images (H, W, C) side by side, those of a class in a column."""
     shown = rescale(np.stack(images), source=sampler.spec.output.data_range, target=(-1, 1))
     across = columns if 1 < columns <= MOST_COLUMNS else None
-    write_grid(path, {"drawn": torch.from_numpy(shown).movedim(-1, 1)}, across=across)
+    write_grid(path, {"drawn": torch.from_numpy(shown).movedim(-1, 1)}, across=across, provenance=provenance)

@@ -16,7 +16,7 @@ from i2i.checkpoints.store import GeneratorSpec
 from i2i.cli.plan import Job, remove_leftovers
 from i2i.cli.progress import FileProgress, duration
 from i2i.cli.share import Share, find_share
-from i2i.data.image_io import ImageFile, check_format_holds, write_image_file
+from i2i.data.image_io import ImageFile, Provenance, check_format_holds, write_image_file
 from i2i.errors import InputError, RunStopped
 from i2i.inference.engine import Progress, Work
 
@@ -44,10 +44,12 @@ class Steps(Generic[Reading]):
     Attributes:
         read: what a job needs; runs beside the network.
         compute: the result; told a function to call with the share that is done.
+        provenance: what to note in the files of results, if anything.
     """
 
     read: Callable[[Job], Reading]
     compute: Callable[[Job, Reading, Progress], Result]
+    provenance: Provenance | None = None
 
 
 @dataclass(kw_only=True)
@@ -146,7 +148,8 @@ def work_through(jobs: Sequence[Job], steps: Steps[Reading], *, tally: Tally, pr
                 written, writing = writing, None
                 _finish(written, tally)
                 if result is not None:
-                    writing = (job, writer.submit(write_image_file, job.target, result.file))
+                    file, note = result.file, steps.provenance
+                    writing = (job, writer.submit(write_image_file, job.target, file, provenance=note))
                 progress.advance()
         finally:  # when interrupted, too, so that what is there is counted
             _finish(writing, tally)

@@ -10,26 +10,28 @@ i2i translate labels/ photos/ --weights runs/gaugan --style sunset.jpg --instanc
 
 i2i translate street.mp4 night.mp4 --weights runs/day2night
 
-Every result is written whole or not at all, and nothing is overwritten in place. Videos keep every frame's time, audio,
-subtitles, chapters and all else, and go on where they were interrupted. A file that fails does not stop the others; the
-exit code is then 1. Several processes started by a launcher (torchrun, accelerate launch, or anything that sets RANK
-and WORLD_SIZE) share the images, and the parts of each video.
+Every result is written whole or not at all, and nothing is overwritten in place. Images carry a note that they are
+synthetic, and by which model, unless --no-provenance is given; what their sources noted is not passed on. Videos keep
+every frame's time, audio, subtitles, chapters and all else, and go on where they were interrupted. A file that fails
+does not stop the others; the exit code is then 1. Several processes started by a launcher (torchrun, accelerate launch,
+or anything that sets RANK and WORLD_SIZE) share the images, and the parts of each video.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 import tyro
 
 import i2i
+from i2i.checkpoints.identity import name_model
 from i2i.cli.jobs import Result, Steps, check_formats, check_large_result
 from i2i.cli.overrides import parse_overrides
 from i2i.cli.plan import Job, match_by_stem, plan
 from i2i.cli.share import Share
 from i2i.cli.video import VideoSettings, check_videos, refuse, run_all
-from i2i.data.image_io import ImageFile, read_image_file
+from i2i.data.image_io import ImageFile, Provenance, read_image_file
 from i2i.errors import InputError
 from i2i.inference.engine import Progress
 from i2i.inference.loading import expect_translator
@@ -74,6 +76,7 @@ class Settings:
         instance_edges: whether the last channel of the network's label maps is for edges between instances; what the
             weights say unless given.
         first_id: of the first class in label maps; what the weights say unless given.
+        provenance: note in images, where their format can, that they are synthetic, by which model and version of i2i.
         set: name=value for what a weight file cannot tell; `i2i inspect FILE` lists such names.
         video: for videos.
     """
@@ -101,6 +104,7 @@ class Settings:
     dont_care: tyro.conf.DisallowNone[bool | None] = None
     instance_edges: tyro.conf.DisallowNone[bool | None] = None
     first_id: int | None = None
+    provenance: bool = True
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     video: VideoSettings = VideoSettings()  # noqa: RUF009 - frozen
 
@@ -136,7 +140,7 @@ def main(settings: Settings) -> int:
         images,
         videos,
         prepare=lambda share: _prepare(settings, share, images),
-        treat=lambda share: translation(_load(settings, share)),
+        treat=lambda share: replace(translation(_load(settings, share)), provenance=_provenance(settings)),
         settings=settings.video,
         skip_existing=settings.skip_existing,
         done="translated",
@@ -167,7 +171,11 @@ def _prepare(settings: Settings, share: Share, jobs: Sequence[Job]) -> Steps[Rea
         )
         return Result(file, translator.work)
 
-    return Steps(read=read, compute=compute)
+    return Steps(read=read, compute=compute, provenance=_provenance(settings))
+
+
+def _provenance(settings: Settings) -> Provenance | None:
+    return Provenance(kind="translated", model=name_model(settings.weights)) if settings.provenance else None
 
 
 def _load(settings: Settings, share: Share) -> Translator:

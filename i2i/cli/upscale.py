@@ -8,7 +8,8 @@ i2i upscale photos/ results/ --weights RealESRGAN_x4plus --scale 3.5 --colour-fi
 
 i2i upscale -i inputs -o results -n realesr-general-x4v3 -s 2 -dn 0.5
 
-Depth, grey, transparency and colour profile are kept; in videos every frame's time, audio, subtitles, chapters and all
+Depth, grey, transparency and colour profile are kept, and images carry a note that a network enlarged them, and which
+one, unless --no-provenance is given; in videos every frame's time, audio, subtitles, chapters and all
 else. Every result is written whole or not at all, and no source is overwritten. A video that was interrupted goes on
 where it stopped. A file that fails does not stop the others; the exit code is then 1. Several processes started by a
 launcher share the images, and the parts of each video.
@@ -16,7 +17,7 @@ launcher share the images, and the parts of each video.
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -26,12 +27,13 @@ import i2i
 from i2i.checkpoints.blend import blend
 from i2i.checkpoints.catalogue import find_weights
 from i2i.checkpoints.foreign import Checkpoint, open_checkpoint
+from i2i.checkpoints.identity import name_model
 from i2i.cli.jobs import Result, Steps, check_formats, check_large_result
 from i2i.cli.overrides import parse_overrides
 from i2i.cli.plan import Job, plan
 from i2i.cli.share import Share
 from i2i.cli.video import VideoSettings, check_videos, refuse, run_all
-from i2i.data.image_io import ImageFile, read_image_file
+from i2i.data.image_io import ImageFile, Provenance, read_image_file
 from i2i.errors import InputError
 from i2i.inference.engine import SMALLEST_TILE_PX, Progress
 from i2i.inference.precision import Precision
@@ -78,6 +80,7 @@ class Settings:
         input_range: what is black and white in the units of the images: 0 4095.
         tile_pad: without effect: tiles overlap by what the network sees.
         pre_pad: without effect: images are mirrored at their borders.
+        provenance: note in images, where their format can, that they are synthetic, by which model and version of i2i.
         set: name=value for what a weight file cannot tell; `i2i inspect FILE` lists such names.
         video: for videos.
     """
@@ -105,6 +108,7 @@ class Settings:
     input_range: DisallowNone[tuple[float, float] | None] = None
     tile_pad: DisallowNone[int | None] = None
     pre_pad: DisallowNone[int | None] = None
+    provenance: bool = True
     set: UseAppendAction[tuple[str, ...]] = ()
     video: VideoSettings = VideoSettings()  # noqa: RUF009 - frozen
 
@@ -130,7 +134,7 @@ def main(settings: Settings) -> int:
         images,
         videos,
         prepare=lambda share: _prepare(settings, share, images),
-        treat=lambda share: upscaling(_load(settings, share)),
+        treat=lambda share: replace(upscaling(_load(settings, share)), provenance=_provenance(settings)),
         settings=settings.video,
         skip_existing=settings.skip_existing,
         done="upscaled",
@@ -156,7 +160,17 @@ def _prepare(settings: Settings, share: Share, jobs: Sequence[Job]) -> Steps[Ima
         file = upscaler.upscale_file(image, name=name, progress=progress)
         return Result(file, upscaler.work)
 
-    return Steps(read=lambda job: read_image_file(job.source), compute=compute)
+    return Steps(read=lambda job: read_image_file(job.source), compute=compute, provenance=_provenance(settings))
+
+
+def _provenance(settings: Settings) -> Provenance | None:
+    if not settings.provenance:
+        return None
+    model = name_model(settings.weights)
+    if settings.denoise is not None:
+        twin = settings.denoise_weights or _find_twin(settings.weights)
+        model = f"{settings.denoise:g} · {model} + {1 - settings.denoise:g} · {name_model(twin)}"
+    return Provenance(kind="enlarged", model=model)
 
 
 def _load(settings: Settings, share: Share) -> Upscaler:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from PIL import BmpImagePlugin, Image, JpegImagePlugin, WebPImagePlugin
@@ -27,8 +27,9 @@ from i2i.data.pixels import (
     orientation_in,
     upright,
 )
-from i2i.data.png import read_png, read_png_header, write_png
-from i2i.data.tiff import check_one_page, read_tiff, read_tiff_header, write_tiff
+from i2i.data.png import read_png, read_png_header, read_png_provenance, write_png
+from i2i.data.provenance import Provenance, in_exif
+from i2i.data.tiff import check_one_page, read_tiff, read_tiff_header, read_tiff_provenance, write_tiff
 from i2i.errors import InputError
 from i2i.files import replacing
 
@@ -37,11 +38,13 @@ __all__ = [
     "DtypeName",
     "ImageFile",
     "ImageHeader",
+    "Provenance",
     "check_format_holds",
     "dtype_range",
     "read_header",
     "read_image",
     "read_image_file",
+    "read_provenance",
     "rescale",
     "write_image",
     "write_image_file",
@@ -163,23 +166,52 @@ def read_header(path: Path | str) -> ImageHeader:
                     return _pillow_header(image)
 
 
-def write_image_file(path: Path | str, image: ImageFile) -> tuple[str, ...]:
+def read_provenance(path: Path | str) -> Provenance | None:
+    """How a picture came about, where its file says that i2i made it.
+
+    Args:
+        path: the file.
+
+    Returns:
+        What the note says that `write_image_file` leaves in PNG, JPEG, WebP and TIFF; None without such a note, which
+        does not prove that the picture is a photo: programs that save it anew may leave the note out.
+
+    Raises:
+        InputError: the file is missing or no image.
+    """
+    path = Path(path)
+    with _input_errors(path):
+        match _format(path):
+            case "png":
+                return read_png_provenance(path)
+            case "tiff":
+                return read_tiff_provenance(path)
+            case "jpeg" | "webp" as name:
+                with _open_with_pillow(path, name) as image:
+                    return in_exif(image.info.get("exif"))
+            case "bmp" | "npy":
+                return None
+
+
+def write_image_file(path: Path | str, image: ImageFile, *, provenance: Provenance | None = None) -> tuple[str, ...]:
     """Write an image so that the file appears whole or not at all. The folder is made where it is missing.
 
-    | suffix        | dtype                   | channels       | pages | colour profile |                           |
-    |---------------|-------------------------|----------------|-------|----------------|---------------------------|
-    | .png          | uint8, uint16           | 1, 3 (+ alpha) | 1     | yes            | lossless                  |
-    | .tif, .tiff   | uint8, uint16, float32  | any            | any   | yes            | lossless                  |
-    | .npy          | uint8, uint16, float32  | any            | 1     | no             | lossless                  |
-    | .webp         | uint8                   | 3 (+ alpha)    | 1     | yes            | lossless                  |
-    | .bmp          | uint8                   | 1, 3           | 1     | no             | lossless                  |
-    | .jpg, .jpeg   | uint8                   | 1, 3           | 1     | yes            | quality 95, full chroma   |
+    | suffix        | dtype                   | channels       | pages | profile, provenance |                         |
+    |---------------|-------------------------|----------------|-------|---------------------|-------------------------|
+    | .png          | uint8, uint16           | 1, 3 (+ alpha) | 1     | yes                 | lossless                |
+    | .tif, .tiff   | uint8, uint16, float32  | any            | any   | yes                 | lossless                |
+    | .npy          | uint8, uint16, float32  | any            | 1     | no                  | lossless                |
+    | .webp         | uint8                   | 3 (+ alpha)    | 1     | yes                 | lossless                |
+    | .bmp          | uint8                   | 1, 3           | 1     | no                  | lossless                |
+    | .jpg, .jpeg   | uint8                   | 1, 3           | 1     | yes                 | quality 95, full chroma |
 
     A profile of another colour space than the image's (CMYK, or RGB for a grey image) is left out.
 
     Args:
         path: where to; the suffix decides the format.
         image: pages (H, W) or (H, W, C); RGB order. The notes are not written.
+        provenance: how the picture came about, to be noted in the file; None for nothing. Nothing else is noted: what
+            the file of a source said of itself is in no `ImageFile`.
 
     Returns:
         What the file could not keep, in words; mostly nothing.
@@ -197,6 +229,11 @@ def write_image_file(path: Path | str, image: ImageFile) -> tuple[str, ...]:
     check_format_holds(path, image)
     page = image.pages[0]
     profile, notes = _profile_to_write(suffix, image)
+    beside: dict[str, Any] = {"icc_profile": profile}
+    if provenance and suffix in (".bmp", ".npy"):
+        notes += (f"{suffix} cannot hold the note that the image is synthetic",)
+    elif provenance:
+        beside |= {"exif": provenance.exif, "xmp": provenance.xmp.encode()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         match suffix:
@@ -204,14 +241,14 @@ def write_image_file(path: Path | str, image: ImageFile) -> tuple[str, ...]:
                 with temporary.open("wb") as file:
                     np.save(file, page)
             case ".tif" | ".tiff":
-                write_tiff(temporary, image, icc_profile=profile)
+                write_tiff(temporary, image, icc_profile=profile, provenance=provenance)
             case ".png":
-                write_png(temporary, page, icc_profile=profile)
+                write_png(temporary, page, icc_profile=profile, provenance=provenance)
             case ".jpg" | ".jpeg":
-                _to_pillow(page).save(temporary, "JPEG", quality=95, subsampling="4:4:4", icc_profile=profile)
+                _to_pillow(page).save(temporary, "JPEG", quality=95, subsampling="4:4:4", **beside)
             case ".webp":
                 # exact: colours under full transparency are data too
-                _to_pillow(page).save(temporary, "WEBP", lossless=True, exact=True, icc_profile=profile)
+                _to_pillow(page).save(temporary, "WEBP", lossless=True, exact=True, **beside)
             case ".bmp":
                 _to_pillow(page).save(temporary, "BMP")
     return notes
@@ -225,20 +262,21 @@ def check_format_holds(path: Path, image: ImageFile) -> None:
         raise InputError(f"{path}: {error}") from error
 
 
-def write_image(path: Path | str, image: np.ndarray) -> None:
+def write_image(path: Path | str, image: np.ndarray, *, provenance: Provenance | None = None) -> None:
     """Write an array as `write_image_file` does.
 
     Args:
         path: where to; the suffix decides the format.
         image: (H, W) or (H, W, C); RGB order. In PNG and WebP the last of 2 or 4 channels is transparency; in TIFF
             all channels count alike, and `write_image_file` can say otherwise.
+        provenance: how the picture came about, to be noted in the file where it can hold that.
 
     Raises:
         InputError: the format cannot hold such an image.
         OSError: the disk is full or the place may not be written to.
     """
     with_alpha = Path(path).suffix.lower() in (".png", ".webp") and image.ndim == 3 and image.shape[2] in (2, 4)
-    write_image_file(path, ImageFile(pages=(image,), alpha=with_alpha))
+    write_image_file(path, ImageFile(pages=(image,), alpha=with_alpha), provenance=provenance)
 
 
 def dtype_range(dtype: np.dtype | type | str) -> tuple[float, float] | None:

@@ -15,6 +15,7 @@ from typing import BinaryIO
 import numpy as np
 
 from i2i.data.pixels import ImageFile, ImageHeader, check_claim, header_of, orientation_in, upright
+from i2i.data.provenance import Provenance, in_words
 from i2i.errors import InputError
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -22,6 +23,7 @@ _HEADER_END = 33  # the signature, then IHDR's length, kind, 13 bytes and check 
 _CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # by colour type; 3 is a palette, which becomes RGB
 _MOST_DEFLATED = 1032  # bytes that deflate can pack into one
 _LARGEST_PROFILE = 1 << 24  # bytes
+_LONGEST_TEXT = 1 << 16  # bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +73,7 @@ def read_png(path: Path, *, labels: bool = False) -> ImageFile:
     )
 
 
-def write_png(path: Path, image: np.ndarray, *, icc_profile: bytes | None) -> None:
+def write_png(path: Path, image: np.ndarray, *, icc_profile: bytes | None, provenance: Provenance | None) -> None:
     """Write (H, W, C), uint8 or uint16; C of 1, 2 (grey, alpha), 3 or 4 (RGB, alpha)."""
     import imagecodecs
 
@@ -82,9 +84,40 @@ def write_png(path: Path, image: np.ndarray, *, icc_profile: bytes | None) -> No
     with path.open("wb") as file:
         file.write(data[:_HEADER_END])
         if icc_profile:
-            body = b"iCCP" + b"ICC profile\0\0" + zlib.compress(icc_profile)
-            file.write(struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body)))
+            file.write(_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc_profile)))
+        if provenance:
+            for keyword, text in provenance.texts.items():
+                file.write(_text(keyword, text))
         file.write(memoryview(data)[_HEADER_END:])
+
+
+def read_png_provenance(path: Path) -> Provenance | None:
+    """See `i2i.data.image_io.read_provenance`."""
+    with path.open("rb") as file:
+        for kind, length in _walk(file):
+            if kind in (b"tEXt", b"iTXt") and length < _LONGEST_TEXT:
+                found = in_words(_text_in(kind, file.read(length)))
+                if found:
+                    return found
+    return None
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def _text(keyword: str, text: str) -> bytes:
+    """A chunk of text in any letters: the keyword, no compression, no language, no translation, UTF-8."""
+    return _chunk(b"iTXt", keyword.encode("latin-1") + b"\0\0\0\0\0" + text.encode())
+
+
+def _text_in(kind: bytes, data: bytes) -> str:
+    """What a chunk of text says; nothing where it is deflated, as only long ones are."""
+    _, _, text = data.partition(b"\0")
+    if kind == b"tEXt":
+        return text.decode("latin-1")
+    deflated, rest = text[:1] != b"\0", text[2:].split(b"\0", 2)
+    return "" if deflated or len(rest) < 3 else rest[2].decode("utf-8", "replace")
 
 
 def _read_chunks(path: Path) -> _Chunks:
@@ -130,7 +163,7 @@ def _as_grey(path: Path, chunks: _Chunks) -> bytearray:
             if kind in (b"IHDR", b"IDAT", b"IEND"):
                 data = file.read(length)
                 data = header + data[10:] if kind == b"IHDR" else data
-                kept += struct.pack(">I", length) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+                kept += _chunk(kind, data)
     return kept
 
 

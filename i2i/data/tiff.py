@@ -23,6 +23,7 @@ from i2i.data.pixels import (
     header_of,
     upright,
 )
+from i2i.data.provenance import Provenance, in_words
 from i2i.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 _MOST_COMPRESSED = 40_000  # bytes that one can become, in zstd of an even area
 _LARGEST_CLASSIC = 2**32 - 2**25  # bytes; offsets are of 32 bits, and some are needed beside the pixels
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # values of ExtraSamples
+_XMP, _BYTE = 700, 1  # a tag (Adobe, XMP Specification Part 3) and its type
 # tifffile's decoders for these read beyond their memory where data are damaged.
 _THROUGH_LIBTIFF = frozenset({"LZW", "JPEG"})
 _THROUGH_TIFFFILE = frozenset(
@@ -98,10 +100,11 @@ def read_tiff(path: Path, *, labels: bool = False) -> ImageFile:
     return ImageFile(pages=tuple(pages), alpha=alpha, icc_profile=profile, notes=tuple(notes))
 
 
-def write_tiff(path: Path, image: ImageFile, *, icc_profile: bytes | None) -> None:
+def write_tiff(path: Path, image: ImageFile, *, icc_profile: bytes | None, provenance: Provenance | None) -> None:
     """Write pages (H, W, C) of any depth, one IFD each, losslessly compressed; BigTIFF where they need it."""
     import tifffile
 
+    packet = provenance.xmp.encode() if provenance else b""
     size = sum(page.nbytes for page in image.pages)
     with tifffile.TiffWriter(path, bigtiff=size > _LARGEST_CLASSIC) as file:
         for page in image.pages:
@@ -116,8 +119,19 @@ def write_tiff(path: Path, image: ImageFile, *, icc_profile: bytes | None) -> No
                 compression="zlib",
                 predictor=True,
                 iccprofile=icc_profile,
+                software=provenance.software if provenance else None,
+                description=provenance.sentence.encode() if provenance else None,
+                extratags=[(_XMP, _BYTE, len(packet), packet, False)] if provenance else None,
                 metadata=None,  # with it, readers would take the pages for one array
             )
+
+
+def read_tiff_provenance(path: Path) -> Provenance | None:
+    """See `i2i.data.image_io.read_provenance`."""
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        return in_words(file.pages.first.description)
 
 
 def check_one_page(pages: Iterable[object]) -> None:

@@ -361,7 +361,12 @@ class Job:
         if result.settled is not None:
             return SegmentWriter(path, settled=result.settled)
         deep = self._source.format.dtype != np.uint8
-        return SequenceWriter(path, suffix=".tif" if self._options.frames == "tif" else ".png", bits=16 if deep else 8)
+        return SequenceWriter(
+            path,
+            suffix=".tif" if self._options.frames == "tif" else ".png",
+            bits=16 if deep else 8,
+            provenance=self._treatment.provenance,
+        )
 
     def _look(self, image: np.ndarray, result: np.ndarray) -> None:
         """Write the preview, if it is time."""
@@ -369,7 +374,8 @@ class Job:
         if self._preview is not None and now - self._looked >= self._options.preview_every_s:
             self._looked = now
             picture = side_by_side(image, result)
-            write_image(self._preview, picture if picture.dtype == np.uint8 else (picture // 257).astype(np.uint8))
+            shown = picture if picture.dtype == np.uint8 else (picture // 257).astype(np.uint8)
+            write_image(self._preview, shown, provenance=self._treatment.provenance)
 
     def _commit(self, segment: Segment, frames: int, end: _End) -> Record:
         redone = self._treatment.translator.engine.redone
@@ -440,6 +446,8 @@ class Job:
                 "size": f"{settled.format.width} x {settled.format.height}",
                 "colour": repr(tuple(settled.format.colour)),
             }
+        else:
+            identity["provenance"] = repr(self._treatment.provenance)
         return identity
 
 

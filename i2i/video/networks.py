@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from i2i.data.image_io import Provenance
 from i2i.errors import InputError
 from i2i.inference.codec import PHYSICAL
 from i2i.inference.pictures import LUMA, round_to
@@ -33,6 +34,7 @@ class Treatment:
             frame can be computed by themselves; None where they cannot.
         identity: all that results depend on.
         notes: what a person should know, in sentences.
+        provenance: what to note in the files of results that are images, if anything.
     """
 
     translator: Translator
@@ -41,6 +43,7 @@ class Treatment:
     reach_px: int | None
     identity: Identity
     notes: tuple[str, ...] = ()
+    provenance: Provenance | None = None
 
 
 def upscaling(upscaler: Upscaler) -> Treatment:

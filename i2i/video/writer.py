@@ -9,7 +9,7 @@ import av
 import cv2
 import numpy as np
 
-from i2i.data.image_io import write_image
+from i2i.data.image_io import Provenance, write_image
 from i2i.video.encoding import Settled, configure
 from i2i.video.pixels import from_rgb
 
@@ -122,6 +122,7 @@ class SequenceWriter:
         suffix: the images' format.
         bits: 8 or 16, of each value.
         first_number: of the first image.
+        provenance: what to note in each file, if anything.
 
     Attributes:
         frames: written.
@@ -131,7 +132,13 @@ class SequenceWriter:
     """
 
     def __init__(
-        self, folder: Path, *, suffix: Literal[".png", ".tif"], bits: Literal[8, 16], first_number: int = 1
+        self,
+        folder: Path,
+        *,
+        suffix: Literal[".png", ".tif"],
+        bits: Literal[8, 16],
+        first_number: int = 1,
+        provenance: Provenance | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.frames = 0
@@ -139,6 +146,7 @@ class SequenceWriter:
         self._suffix = suffix
         self._bits = bits
         self._first_number = first_number
+        self._provenance = provenance
         self._pool = ThreadPoolExecutor(SIDE_BY_SIDE, "compress")
         self._waiting: deque[Future[None]] = deque()
 
@@ -154,7 +162,7 @@ class SequenceWriter:
         elif image.dtype == np.uint16 and self._bits == 8:
             image = cv2.convertScaleAbs(image, alpha=1 / 257)
         place = self._folder / image_name(self._first_number + self.frames, self._suffix)
-        self._waiting.append(self._pool.submit(write_image, place, image))
+        self._waiting.append(self._pool.submit(write_image, place, image, provenance=self._provenance))
         self.frames += 1
         if len(self._waiting) > SIDE_BY_SIDE:
             self._waiting.popleft().result()

@@ -12,7 +12,7 @@ from i2i.checkpoints.store import GeneratorSpec, ImageSide, save_generator
 from i2i.cli import draw as command
 from i2i.cli import translate, upscale
 from i2i.cli.entry import exit_code, parse
-from i2i.data.image_io import read_image, write_image
+from i2i.data.image_io import Provenance, read_image, write_image
 from i2i.generators import CompactGenerator, DCGANGenerator, MLPGenerator
 
 UINT8 = ImageSide(channels=3, dtype="uint8", data_range=(0, 255))
@@ -160,10 +160,10 @@ def test_processes_share_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     weights, out = save(tmp_path / "weights"), tmp_path / "out"
 
-    def interrupt(path: Path, image: np.ndarray) -> None:
+    def interrupt(path: Path, image: np.ndarray, *, provenance: Provenance) -> None:
         if path.name == "000002.png":
             raise KeyboardInterrupt
-        write_image(path, image)
+        write_image(path, image, provenance=provenance)
 
     monkeypatch.setattr(command, "write_image", interrupt)
     assert draw(out, "--weights", weights) == 130

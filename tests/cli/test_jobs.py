@@ -36,7 +36,7 @@ def test_reading_and_writing_overlap_with_the_network_and_stay_bounded(monkeypat
         assert not any(begun[f"read {later}"].is_set() for later in range(number + 2, count))
         return Result(ImageFile(pages=(np.zeros((1, 1, 3), np.uint8),), notes=(str(number),)), Work())
 
-    def write(path: Path, image: ImageFile) -> tuple[str, ...]:
+    def write(path: Path, image: ImageFile, *, provenance: None) -> tuple[str, ...]:
         begun[f"write {path.stem}"].set()
         written.append((path.stem, *image.notes))
         return ()

@@ -19,7 +19,7 @@ from i2i.cli import jobs
 from i2i.cli import translate as command
 from i2i.cli.entry import exit_code, parse
 from i2i.cli.progress import FileProgress
-from i2i.data.image_io import ImageFile, read_image, write_image
+from i2i.data.image_io import ImageFile, Provenance, read_image, write_image
 from i2i.generators import CompactGenerator, ResNetGenerator
 
 CHILD = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
@@ -472,10 +472,10 @@ def test_a_full_disk_ends_the_job(
     make_many(photos, 9)
     whole = jobs.write_image_file
 
-    def fail_at_third(path: Path, image: ImageFile) -> tuple[str, ...]:
+    def fail_at_third(path: Path, image: ImageFile, *, provenance: Provenance) -> tuple[str, ...]:
         if path.name == "002.png":
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        return whole(path, image)
+        return whole(path, image, provenance=provenance)
 
     monkeypatch.setattr(jobs, "write_image_file", fail_at_third)
     assert translate(photos, out, "--weights", weights) == 1
