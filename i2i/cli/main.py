@@ -18,6 +18,7 @@ COMMANDS = {
     "weights": "list well-known public weights, or download some by name",
     "export": "write a network as ONNX, and check that it computes the same",
     "blend": "mix the weights of two generators, for a result between theirs",
+    "compare": "let people judge, blindly, which of two systems makes the better images",
     "degrade": "show what training for real photos does to images",
 }
 

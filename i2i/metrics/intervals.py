@@ -56,12 +56,17 @@ def around(value: float, replicated: Tensor) -> tuple[float, float]:
     return value - spread, value + spread
 
 
-def wilson(successes: float, trials: int) -> tuple[float, float]:
+def from_error(value: float, error: float) -> tuple[float, float]:
+    """Interval of a figure whose standard error is known: ± 1.96 of them."""
+    return value - _Z * error, value + _Z * error
+
+
+def wilson(successes: float, trials: float) -> tuple[float, float]:
     """Interval of a share (Wilson 1927): within [0, 1], and right for few trials and shares near 0 or 1 too.
 
     Args:
         successes: how many; a tie may count half.
-        trials: of how many, at least 1.
+        trials: of how many, above 0; a fraction where they depend on each other and count for less.
     """
     share = successes / trials
     centre = (share + _Z**2 / (2 * trials)) / (1 + _Z**2 / trials)

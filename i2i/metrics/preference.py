@@ -1,0 +1,127 @@
+"""How often people prefer one of two systems, and how certain that is.
+
+A judgement is 1 where A was preferred, 0 where B was, and 1/2 for no difference.
+"""
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import torch
+from torch import Tensor
+
+from i2i.errors import InputError
+from i2i.metrics.intervals import wilson
+
+FEWEST_RATERS = 5
+"""Fewer people say too little about how people differ, so that the interval holds for these ones only."""
+_Z = NormalDist().inv_cdf(0.975)
+_Z_POWER = NormalDist().inv_cdf(0.8)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preference:
+    """How often A was preferred.
+
+    Attributes:
+        share: of judgements; a tie counts half.
+        low, high: 95 % confidence interval.
+        judgements: how many.
+        effective: as how many independent judgements they count. People who judge the same pair, or one person who
+            judges many, tend to agree, so that this is less.
+        over: what the interval holds for: "pairs" like these (as these people see them), or "pairs and people".
+    """
+
+    share: float
+    low: float
+    high: float
+    judgements: int
+    effective: float
+    over: str
+
+
+def preference(values: Tensor, *, raters: Tensor, pairs: Tensor) -> Preference:
+    """Share and interval.
+
+    One person who judges each pair once: Wilson's interval of all judgements. Otherwise judgements are clustered, by
+    pairs and, from FEWEST_RATERS people on, by people as well: the variance is the sandwich estimate of Cameron,
+    Gelbach and Miller (2011), V = V_pairs + V_people - V_judgements, and Wilson's interval is that of the effective
+    number of judgements, p(1 - p) / V, reduced for the few degrees of freedom (Korn and Graubard 1998).
+
+    Args:
+        values: (N,) judgements.
+        raters: (N,) who judged, as integers.
+        pairs: (N,) what, as integers.
+
+    Raises:
+        InputError: no judgements.
+    """
+    count = len(values)
+    if not count:
+        raise InputError("expected at least one judgement, got none")
+    values = values.double()
+    share = values.mean().item()
+    by_people = len(raters.unique()) >= FEWEST_RATERS
+    if len(pairs.unique()) == count and not by_people:
+        low, high = wilson(values.sum().item(), count)
+        return Preference(share=share, low=low, high=high, judgements=count, effective=count, over="pairs")
+
+    residuals = values - share
+    variance, different = _cluster_variance(residuals, pairs)
+    clusters, over = different, "pairs"
+    if by_people:
+        between_people, people = _cluster_variance(residuals, raters)
+        both = variance + between_people - (residuals**2).sum().item() / count**2
+        variance, clusters = max(variance, between_people, both), min(different, people)
+        over = "pairs and people"
+    # Where all agree, there is no variance to see: each pair then counts once.
+    effective = min(count, share * (1 - share) / variance) if variance > 0 else different
+    effective *= (_Z / _student(clusters - 1)) ** 2
+    effective = max(effective, 1e-6)  # from one pair alone nothing follows for others: the interval is 0 to 1
+    low, high = wilson(share * effective, effective)
+    return Preference(share=share, low=low, high=high, judgements=count, effective=effective, over=over)
+
+
+def sign_test(wins: int, losses: int) -> float:
+    """Exact two-sided p-value of so many wins and losses where both are equally likely; ties are left out.
+
+    The probability, under a binomial distribution with 1/2, of a split that is at least as uneven. 1 without any.
+    """
+    trials = wins + losses
+    tail = sum(math.comb(trials, most) for most in range(max(wins, losses), trials + 1))
+    return min(1.0, 2 * tail / 2**trials)
+
+
+def judgements_needed(found: Preference) -> int | None:
+    """About how many judgements in all would tell a difference as large as the one found, with 80 % certainty.
+
+    If they depend on each other as those at hand do. None where none was found.
+    """
+    difference = abs(found.share - 0.5)
+    if difference < 1e-9:
+        return None
+    independent = (_Z / 2 + _Z_POWER * math.sqrt(found.share * (1 - found.share))) ** 2 / difference**2
+    return math.ceil(independent * found.judgements / found.effective)
+
+
+def _cluster_variance(residuals: Tensor, clusters: Tensor) -> tuple[float, int]:
+    """Of the mean, if residuals depend on each other within clusters only; and how many clusters there are."""
+    _, places = clusters.unique(return_inverse=True)
+    count = int(places.max()) + 1
+    sums = torch.zeros(count, dtype=residuals.dtype).index_add_(0, places, residuals)
+    return (sums**2).sum().item() / len(residuals) ** 2 * count / max(count - 1, 1), count
+
+
+def _student(degrees: int) -> float:
+    """97.5 % quantile of Student's t: the normal one, expanded in 1 / degrees (Abramowitz and Stegun 26.7.5)."""
+    if degrees < 1:
+        return math.inf
+    z = _Z
+    terms = (
+        z,
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return sum(term / degrees**power for power, term in enumerate(terms))
