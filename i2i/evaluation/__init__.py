@@ -3,5 +3,18 @@
 from i2i.evaluation.describing import Described, Describer, Describing, Moments
 from i2i.evaluation.findings import Figure, Findings
 from i2i.evaluation.image_sets import Half, ImageSet
+from i2i.evaluation.sets import FeatureDescriber, SetSettings, set_findings
 
-__all__ = ["Described", "Describer", "Describing", "Figure", "Findings", "Half", "ImageSet", "Moments"]
+__all__ = [
+    "Described",
+    "Describer",
+    "Describing",
+    "FeatureDescriber",
+    "Figure",
+    "Findings",
+    "Half",
+    "ImageSet",
+    "Moments",
+    "SetSettings",
+    "set_findings",
+]

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from i2i.errors import InputError
 from i2i.metrics.semantic import confusion_matrix
-from i2i.metrics.small_networks import cache_path, convolutions, fit, kept, load_network, save_network
+from i2i.metrics.small_networks import cache_path, convolutions, fit, holds_network, kept, load_network, save_network
 
 METADATA_KEY = "i2i.classifier"
 LARGEST_PX = 64  # what images are averaged down to: a class shows in small ones, too
@@ -157,6 +157,11 @@ def cached_classifier(
 def save_classifier(network: Classifier, path: Path) -> None:
     """Write weights and arguments to a .safetensors file."""
     save_network(network, path, metadata_key=METADATA_KEY)
+
+
+def holds_classifier(path: Path) -> bool:
+    """Whether `save_classifier` wrote the file, as far as its header says."""
+    return holds_network(path, metadata_key=METADATA_KEY)
 
 
 def load_classifier(path: Path) -> Classifier:

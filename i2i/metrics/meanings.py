@@ -1,5 +1,9 @@
 """What figures mean, in a few words, for tables and reports."""
 
+from typing import Literal
+
+GoodEnd = Literal["lowest", "highest", "nearest_one"]
+
 MEANINGS = {
     "psnr": "nearness to the truth in dB; higher is better",
     "ssim": "likeness to the truth in structure; 1 is equal",
@@ -17,7 +21,44 @@ MEANINGS = {
     "style_colour": "share of the difference in colour between two style photos that their outputs show; 1 is all",
     "style_miou_change": "largest difference in read_miou between style photos",
     "swd": "sliced Wasserstein distance of patches from those of real images, in thousandths; lower is better",
+    "fid": "Fréchet distance of Inception's features from those of real images (FID); lower is better",
+    "kid": "kernel distance of Inception's features from those of real images (KID); 0 is equal, lower is better",
+    "kernel": "kernel distance of a network's features from those of real images; 0 is equal, lower is better",
+    "inception_score": "classes told clearly and many of them, by a classifier; from 1, higher is better",
+    "precision": "share of generated images that are near real ones; higher is better",
+    "recall": "share of real images that are near generated ones; higher is better",
+    "density": "how many real images generated ones are near to, next to real ones; around 1, higher is better",
+    "coverage": "share of real images that have a generated one near; higher is better",
     "variety": "how much samples differ from one another, next to real images; 1 is as much",
     "class_agreement": "share of samples in which a classifier of real images sees the class that was asked for",
 }
 """By name, for training's held-out metrics and for `i2i evaluate`."""
+
+GOOD_ENDS: dict[GoodEnd, tuple[str, ...]] = {
+    "lowest": ("l1", "lpips", "frechet", "fid", "kernel", "kid", "swd"),
+    "highest": (
+        *("psnr", "ssim", "ms_ssim", "inception_score", "precision", "recall", "density", "coverage"),
+        *("lit_recall", "lit_precision", "trained_miou", "read_miou", "read_accuracy", "class_agreement"),
+    ),
+    "nearest_one": ("gradient", "sharpness", "variety"),
+}
+"""Which values are good: those of figures of these names, and of names that go on with _."""
+
+
+def good_end(figure: str) -> GoodEnd | None:
+    """Which values of a figure are good, that of "precision_dinov2", say; None: it is not known."""
+    for end, names in GOOD_ENDS.items():
+        if any(figure == name or figure.startswith(f"{name}_") for name in names):
+            return end
+    return None
+
+
+def badness(value: float, end: GoodEnd) -> float:
+    """A figure as a number of which lower is better."""
+    match end:
+        case "lowest":
+            return value
+        case "highest":
+            return -value
+        case "nearest_one":
+            return abs(value - 1)

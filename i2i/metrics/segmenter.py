@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from i2i.errors import InputError
-from i2i.metrics.small_networks import cache_path, convolutions, fit, kept, load_network, save_network
+from i2i.metrics.small_networks import cache_path, convolutions, fit, holds_network, kept, load_network, save_network
 
 METADATA_KEY = "i2i.segmenter"
 BYTES_A_PIXEL = 5  # three of colour and two of class
@@ -163,13 +163,7 @@ def save_segmenter(network: Segmenter, path: Path) -> None:
 
 def holds_segmenter(path: Path) -> bool:
     """Whether `save_segmenter` wrote the file, as far as its header says."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            return METADATA_KEY in (file.metadata() or {})
-    except (SafetensorError, OSError):
-        return False
+    return holds_network(path, metadata_key=METADATA_KEY)
 
 
 def load_segmenter(path: Path) -> Segmenter:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from i2i.errors import InputError
+from i2i.metrics.distribution import frechet_distance
 from i2i.metrics.wasserstein import join_descriptors
 
 
@@ -66,36 +67,6 @@ def mean_iou(confusion: Tensor) -> float:
 def pixel_accuracy(confusion: Tensor) -> float:
     """Share of counted pixels whose class was found, from a confusion matrix; NaN where none was counted."""
     return (confusion.diagonal().sum().double() / confusion.sum()).item()
-
-
-def frechet_distance(first: Tensor, second: Tensor) -> float:
-    """Fréchet distance between two sets of features, taken as normal distributions (Heusel et al. 2017, eq. 6).
-
-        ‖m₁ − m₂‖² + tr(C₁ + C₂ − 2 (C₁ C₂)^½)
-
-    It depends on the network that the features come from, and shrinks with the number of images: compare only figures
-    of one network and equally many images.
-
-    Args:
-        first, second: (N, D) and (M, D), at least two rows each; computed in float64. Fewer rows than columns are fine.
-
-    Returns:
-        At least 0, in squared units of the features.
-
-    Raises:
-        InputError: the numbers of features differ, or a set has fewer than two rows.
-    """
-    if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1] or min(len(first), len(second)) < 2:
-        raise InputError(
-            "expected two sets of features (N, D) of at least two images each, "
-            f"got {tuple(first.shape)} and {tuple(second.shape)}"
-        )
-    first_mean, first_root = _mean_and_root(first.double())
-    second_mean, second_root = _mean_and_root(second.double())
-    # With C = RᵀR, (C₁ C₂)^½ has the trace of (R₁ C₂ R₁ᵀ)^½, which is the sum of the singular values of R₁ R₂ᵀ.
-    cross = torch.linalg.svdvals(first_root @ second_root.T).sum()
-    squares = (first_mean - second_mean).square().sum() + first_root.square().sum() + second_root.square().sum()
-    return (squares - 2 * cross).clamp(min=0).item()
 
 
 class SegmentationJudge:
@@ -209,10 +180,3 @@ def judged(
         for batch in DataLoader(data, batch_size=batch_size)
     )
     return join_descriptors([{name: part.cpu() for name, part in parts.items()} for parts in described])
-
-
-def _mean_and_root(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Of features (N, D) the mean (D,) and R (min(N, D), D) with RᵀR their unbiased covariance."""
-    mean = features.mean(0)
-    _, root = torch.linalg.qr((features - mean) / (len(features) - 1) ** 0.5, mode="r")
-    return mean, root

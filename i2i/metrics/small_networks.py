@@ -115,6 +115,17 @@ def save_network(network: nn.Module, path: Path, *, metadata_key: str) -> None:
         save_file(weights, temporary, metadata={metadata_key: json.dumps(network.arguments)})
 
 
+def holds_network(path: Path, *, metadata_key: str) -> bool:
+    """Whether `save_network` wrote the file with that key, as far as its header says."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return metadata_key in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
 def load_network(path: Path, kind: type[Network], *, metadata_key: str) -> Network:
     """Read what `save_network` wrote, in evaluation mode, without gradients.
 
