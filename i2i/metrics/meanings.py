@@ -29,8 +29,16 @@ MEANINGS = {
     "recall": "share of real images that are near generated ones; higher is better",
     "density": "how many real images generated ones are near to, next to real ones; around 1, higher is better",
     "coverage": "share of real images that have a generated one near; higher is better",
+    "swd_0": "its part of the finest details; swd_1 that of details of twice the size, and so on",
+    "swd_low": "its part of the small image that is left",
     "variety": "how much samples differ from one another, next to real images; 1 is as much",
     "class_agreement": "share of samples in which a classifier of real images sees the class that was asked for",
+    "miou": "mean IoU of the classes that the judge, a segmentation network, reads off images; higher is better",
+    "accuracy": "share of pixels whose class the judge reads right",
+    "miou_real": "the same of real images, which is as much as to expect",
+    "accuracy_real": "the same of real images",
+    "flicker": "difference of neighbouring frames once motion is undone, in levels of 255; lower is steadier",
+    "flicker_real": "the same of the real video",
 }
 """By name, for training's held-out metrics and for `i2i evaluate`."""
 

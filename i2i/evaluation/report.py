@@ -1,0 +1,289 @@
+"""What an evaluation leaves: evaluation.json for programs, evaluation.md and evaluation.html for people, pictures.
+
+None of it tells the time or the place where it lies: the same evaluation writes the same bytes.
+"""
+
+import html
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from i2i import __version__
+from i2i.evaluation.findings import Figure, Findings
+from i2i.evaluation.image_sets import ImageSet
+from i2i.evaluation.pages import PAGE, alike, columns_of, picture, write_grid
+from i2i.files import replacing
+from i2i.metrics.meanings import MEANINGS
+
+JSON, MARKDOWN, PAGE_FILE, PICTURES = "evaluation.json", "evaluation.md", "evaluation.html", "pictures"
+SAMPLES = 12
+LARGEST_PX = 2000  # of a picture in the page
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """All that there is to say.
+
+    Attributes:
+        title: what was held against what.
+        sets: what was looked at, by the part it plays ("generated", "real", …): see `about_set`.
+        findings: figures and all else.
+        settings: how it was done, JSON-able.
+    """
+
+    title: str
+    sets: Mapping[str, Mapping[str, Any]]
+    findings: Findings
+    settings: Mapping[str, Any]
+
+
+def about_set(images: ImageSet, *, place: str) -> dict[str, Any]:
+    """What a report says of a set of images; `place` is where they lie or came from, in words."""
+    return {"place": place, "half": images.half, "images": len(images), "fingerprint": images.fingerprint}
+
+
+def sample_findings(generated: ImageSet, real: ImageSet, *, paired: bool, inputs: ImageSet | None = None) -> Findings:
+    """Pictures of some images, evenly spread.
+
+    paired: real images are those that generated ones of the same names should be, and are shown beside these.
+    inputs: what the generated images were made from.
+    """
+    outputs, truths = generated.matched(real)
+    if not paired or not len(outputs):
+        pictures = {
+            "Generated images": {"generated": _some(generated)},
+            "Real images": {"real": _some(real)},
+        }
+        return Findings(pictures=pictures)
+    columns = {"generated": _some(outputs), "real": _some(truths)}
+    if inputs is not None:
+        sources, _ = inputs.matched(outputs)
+        if sources.names == outputs.names:
+            columns = {"input": _some(sources), **columns}
+    return Findings(pictures={"Generated beside real images": columns})
+
+
+def write_evaluation(out: Path, evaluation: Evaluation) -> None:
+    """Write all of it into the folder `out`, which is made if need be. What was there under the names is replaced.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    pictures = out / PICTURES
+    pictures.mkdir(parents=True, exist_ok=True)
+    files: dict[str, Path] = {}
+    for title, columns in evaluation.findings.pictures.items():
+        files[title] = pictures / f"{_slug(title)}.png"
+        write_grid(files[title], dict(columns))
+    _write(out / MARKDOWN, _markdown(evaluation, files))
+    _write(out / PAGE_FILE, _page(evaluation, files))
+    # Last, for programs take it that all is there.
+    _write(out / JSON, json.dumps(as_json(evaluation), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def as_json(evaluation: Evaluation) -> dict[str, Any]:
+    """What evaluation.json holds. JSON has no infinity: such a value is null, and "is" says "infinite"."""
+    findings = evaluation.findings
+    details = dict(findings.details)
+    figures = {
+        name: {
+            "value": _finite(figure.value),
+            **({} if math.isfinite(figure.value) else {"is": "infinite" if math.isinf(figure.value) else "undefined"}),
+            "low": _finite(figure.low),
+            "high": _finite(figure.high),
+            "images": figure.images,
+            "meaning": meaning_of(name),
+        }
+        for name, figure in findings.figures.items()
+    }
+    return {
+        "i2i_version": __version__,
+        "title": evaluation.title,
+        "sets": _finite(evaluation.sets),
+        "figures": figures,
+        "missing": dict(findings.missing),
+        "warnings": list(findings.warnings),
+        "groups": _finite(details.pop("groups", None)),
+        "details": _finite(details),
+        "settings": _finite(evaluation.settings),
+    }
+
+
+def print_evaluation(evaluation: Evaluation) -> None:
+    """Show figures, what is missing and warnings on the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    table = Table(box=None)
+    for heading in ("figure", "value", "95 % interval", ""):
+        table.add_column(heading, justify="right" if heading in ("value", "95 % interval") else "left", overflow="fold")
+    for name, value, interval, _, meaning in _rows(evaluation.findings):
+        table.add_row(*map(Text, (name, value, interval, meaning)))
+    console.print(table)
+    for heading, lines in (("not measured", _missing(evaluation.findings)), ("note", evaluation.findings.warnings)):
+        for line in lines:
+            console.print(Text(f"{heading}: {line}"))
+
+
+def meaning_of(name: str) -> str:
+    """What a figure means, in a few words; for one of a network that is none of ours that of its kind ("frechet")."""
+    while name not in MEANINGS and "_" in name:
+        name = name.rpartition("_")[0]
+    return MEANINGS.get(name, "")
+
+
+def _some(images: ImageSet) -> Any:
+    count = min(len(images), SAMPLES)
+    return alike([images.read(number * len(images) // count) for number in range(count)])
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _slug(title: str) -> str:
+    return re.sub(r"\W+", "-", title.lower()).strip("-")
+
+
+def _finite(value: Any) -> Any:
+    """The value without what JSON does not know: infinity and NaN become null, paths text."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case Path():
+            return str(value)
+        case Mapping():
+            return {str(key): _finite(entry) for key, entry in value.items()}
+        case list() | tuple():
+            return [_finite(entry) for entry in value]
+        case _:
+            return value
+
+
+def _number(value: float | None) -> str:
+    if value is None or math.isnan(value):
+        return "-"
+    return "infinite" if math.isinf(value) else f"{value:.4g}"
+
+
+def _interval(figure: Figure) -> str:
+    return "" if figure.low is None else f"{_number(figure.low)} … {_number(figure.high)}"
+
+
+def _missing(findings: Findings) -> list[str]:
+    """A line for each reason."""
+    names: dict[str, list[str]] = {}
+    for name, why in findings.missing.items():
+        names.setdefault(why, []).append(name)
+    return [f"{', '.join(together)}: {why}" for why, together in names.items()]
+
+
+def _sets(evaluation: Evaluation) -> Iterator[str]:
+    for part, about in evaluation.sets.items():
+        half = f" ({about['half']} halves)" if about.get("half") else ""
+        count = f", {about['images']} images" if "images" in about else ""
+        yield f"{part}: {about['place']}{half}{count}"
+
+
+_HEADINGS = ("figure", "value", "95 % interval", "images", "what it means")
+
+
+def _rows(findings: Findings) -> Iterator[tuple[str, str, str, str, str]]:
+    """A row for each figure, below `_HEADINGS`; what several mean is said once."""
+    said: set[str] = set()
+    for name, figure in findings.figures.items():
+        meaning = meaning_of(name)
+        images = "" if figure.images is None else str(figure.images)
+        yield name, _number(figure.value), _interval(figure), images, "" if meaning in said else meaning
+        said.add(meaning)
+
+
+def _group_table(findings: Findings) -> list[list[str]]:
+    """Headings and rows: groups down, figures across, their gaps last; nothing without groups."""
+    groups = findings.details.get("groups")
+    if not groups:
+        return []
+    names = list(dict.fromkeys(name for about in groups["by_group"].values() for name in about["figures"]))
+    rows = [["group", "images", *names]]
+    for group, about in groups["by_group"].items():
+        figures = [about["figures"].get(name) for name in names]
+        cells = [_number(figure["value"]) + _bracketed(figure) if figure else "" for figure in figures]
+        rows.append([group, str(about["images"]), *cells])
+    gaps = [groups["gaps"].get(name) for name in names]
+    rows.append(["largest gap", "", *(_number(gap["gap"]) if gap else "" for gap in gaps)])
+    overlaps = {True: "yes", False: "no", None: ""}
+    rows.append(["do intervals overlap?", "", *(overlaps[gap["intervals_overlap"]] if gap else "" for gap in gaps)])
+    return rows
+
+
+def _bracketed(figure: Mapping[str, Any]) -> str:
+    return "" if figure["low"] is None else f" ({_number(figure['low'])} … {_number(figure['high'])})"
+
+
+def _markdown(evaluation: Evaluation, files: Mapping[str, Path]) -> str:
+    findings = evaluation.findings
+
+    def table(rows: Sequence[Sequence[str]]) -> list[str]:
+        heading, *rest = (" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows)
+        return [f"| {heading} |", "|" + "---|" * len(rows[0]), *(f"| {row} |" for row in rest), ""]
+
+    def points(lines: Sequence[str]) -> list[str]:
+        return [*(f"- {line}" for line in lines), ""]
+
+    parts = [f"# {evaluation.title}", "", *points(list(_sets(evaluation)))]
+    if findings.warnings:
+        parts += ["## Before you believe it", "", *points(findings.warnings)]
+    parts += ["## Figures", "", *table([_HEADINGS, *_rows(findings)])]
+    if findings.missing:
+        parts += ["## Not measured", "", *points(_missing(findings))]
+    if rows := _group_table(findings):
+        parts += ["## Groups", "", *table(rows)]
+    for title, file in files.items():
+        parts += [f"## {title}", "", columns_of(file), "", f"![{title}]({PICTURES}/{file.name})", ""]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join([*parts, f"Made with i2i {__version__}.", ""]))
+
+
+def _page(evaluation: Evaluation, files: Mapping[str, Path]) -> str:
+    findings = evaluation.findings
+
+    def text(content: str) -> str:
+        return html.escape(content, quote=True)
+
+    def table(rows: Sequence[Sequence[str]], *, words: tuple[int, ...] = ()) -> str:
+        """`words`: columns of words, which begin at the left."""
+
+        def line(cells: Sequence[str], tag: str) -> str:
+            marked = (
+                f'<{tag} style="text-align: left">{text(cell)}</{tag}>'
+                if place in words
+                else f"<{tag}>{text(cell)}</{tag}>"
+                for place, cell in enumerate(cells)
+            )
+            return f"<tr>{''.join(marked)}</tr>"
+
+        heading, *rest = rows
+        body = "\n".join(line(row, "td") for row in rest)
+        return f'<div style="overflow-x: auto"><table>\n{line(heading, "th")}\n{body}\n</table></div>'
+
+    def points(lines: Sequence[str]) -> str:
+        return "<ul>" + "\n".join(f"<li>{text(line)}</li>" for line in lines) + "</ul>"
+
+    parts = [f"<h1>{text(evaluation.title)}</h1>", points(list(_sets(evaluation)))]
+    parts += [f'<p class="alarm">{text(warning)}</p>' for warning in findings.warnings]
+    parts += ["<h2>Figures</h2>", table([_HEADINGS, *_rows(findings)], words=(0, 4))]
+    if findings.missing:
+        parts += ["<h2>Not measured</h2>", points(_missing(findings))]
+    if rows := _group_table(findings):
+        parts += ["<h2>Groups</h2>", table(rows)]
+    for title, file in files.items():
+        parts += [f"<h2>{text(title)}</h2>", f"<p>{columns_of(file)}</p>", picture(file, largest_px=LARGEST_PX)]
+    settings = json.dumps(_finite(evaluation.settings), indent=2, ensure_ascii=False)
+    parts += ["<h2>Settings</h2>", f"<pre>{text(settings)}</pre>", f"<p>Made with i2i {__version__}.</p>"]
+    return PAGE.format(title=text(evaluation.title), body="\n".join(parts))
