@@ -9,6 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from i2i.cli.main import COMMANDS
+
 import i2i
 from i2i.cli import main as module
 from i2i.cli.entry import exit_code
@@ -46,7 +48,7 @@ def test_version() -> None:
     [
         ((), 1, "usage: i2i COMMAND"),
         (("insepct",), 2, "i2i has no command 'insepct'; did you mean inspect?"),
-        (("frobnicate",), 2, "there are translate, upscale, draw, inspect, weights, export, blend, degrade"),
+        (("frobnicate",), 2, f"there are {', '.join(COMMANDS)}"),
         (("inspect", "no.pth"), 2, "no.pth: there is no such file or folder"),
     ],
 )
