@@ -59,7 +59,6 @@ class Settings:
             save_every_steps=5000,
             log_every_steps=100,
             best_metric="psnr",
-            best_is="highest",
         )
     )
 
@@ -81,7 +80,6 @@ STREETS = replace(
         save_every_steps=500,
         log_every_steps=10,
         best_metric="psnr",
-        best_is="highest",
         workers=0,
         threads=2,
     ),

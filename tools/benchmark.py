@@ -170,7 +170,7 @@ def i2i_step(work: TrainingWork, accelerator: Accelerator, *, ema_decay: float) 
     """`Trainer.step` and, as in training, the monitor's look at it."""
     trainer = work.trainer(accelerator, batches=cycle(work.batches()), ema_decay=ema_decay)
     settings = trainer.settings
-    monitor = Monitor(max_skipped_steps=settings.max_skipped_steps, best_is=settings.best_is)
+    monitor = Monitor(max_skipped_steps=settings.max_skipped_steps, best_is=settings.best_end)
     numbers = count()
 
     def step() -> None:

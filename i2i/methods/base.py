@@ -55,6 +55,27 @@ class Losses:
         return below.float().mean() / (2 * len(fake))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What generators made of held-out items beside real images, for metrics that suit any method.
+
+    generated: (N, C, H, W) in [-1, 1].
+    real: (N, C, H, W) likewise, as the generated ones should look; the same ones at each validation.
+    truth: what each generated image ought to be, of its shape; None: nobody knows.
+    """
+
+    generated: Tensor
+    real: Tensor
+    truth: Tensor | None = None
+
+
+HeldOut = Mapping[str, "float | Tensor | Comparison"]
+"""What `Method.validate` gives."""
+
+COMPARED = "compared"
+"""The name of a `Comparison`, and how those begin whose figures are told from others by how their names end."""
+
+
 class Method:
     """A training objective: the contract between `i2i.methods` and the training loop.
 
@@ -122,10 +143,12 @@ class Method:
         """Named pictures (N, C, H, W) in [-1, 1] for a person to look at, one column each."""
         raise NotImplementedError
 
-    def validate(self, batch: Batch) -> Mapping[str, float | Tensor]:
+    def validate(self, batch: Batch) -> HeldOut:
         """Held-out metrics, each a number that is the mean over the batch's items.
 
-        A tensor is no metric: those of all batches are joined along their first dimension for `distances`.
+        A tensor is no metric: those of all batches are joined along their first dimension for `distances`. Nor is a
+        `Comparison`: of its images the loop takes whatever metrics it was asked for, FID, say. It is called
+        `COMPARED`; "compared_b_to_a" gets figures whose names end in "_b_to_a".
         """
         return {}
 

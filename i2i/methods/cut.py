@@ -5,7 +5,7 @@
 No second generator brings the translation back, which is why it takes about half of CycleGAN's memory.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from i2i.errors import InputError
 from i2i.losses.adversarial import AdversarialLoss, LeastSquares
 from i2i.losses.contrastive import PatchProjector, draw_positions, features_at, mirrored_positions, patch_nce
 from i2i.losses.penalties import NO_PENALTIES, Penalties
-from i2i.methods.base import Batch, Losses, Method, Outputs, in_full_precision
+from i2i.methods.base import COMPARED, Batch, Comparison, HeldOut, Losses, Method, Outputs, in_full_precision
 from i2i.methods.shared import can_join, describe_sides, side_distance
 from i2i.metrics import paired_metrics
 
@@ -147,11 +147,12 @@ class CUT(Method):
             return {**pictures, "B in truth": batch["truth_b"]}
         return {**pictures, "B": batch["b"]}
 
-    def validate(self, batch: Batch) -> Mapping[str, float | Tensor]:
+    def validate(self, batch: Batch) -> HeldOut:
         """`figures` where the truth is known, and descriptors for `distances`."""
-        fake = self.generators["generator"](batch["a"])
-        figures = self.figures(fake, batch["truth_b"]) if "truth_b" in batch else {}
-        return {**figures, **describe_sides("b", fake=fake, real=batch["b"])}
+        fake, real, truth = self.generators["generator"](batch["a"]), batch["b"], batch.get("truth_b")
+        figures = {} if truth is None else self.figures(fake, truth)
+        compared = Comparison(generated=fake, real=real, truth=truth)
+        return {**figures, **describe_sides("b", fake=fake, real=real), COMPARED: compared}
 
     def distances(self, descriptors: dict[str, Tensor]) -> dict[str, float]:
         """How far the translations are from the images of B, as sets."""

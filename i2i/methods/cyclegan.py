@@ -5,7 +5,7 @@
 Two generators, G: A → B and F: B → A, whose round trips must lead back: ‖F(G(a)) − a‖₁ + ‖G(F(b)) − b‖₁ (eq. 2).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from i2i.errors import InputError
 from i2i.layers.resample import gaussian_blur
 from i2i.losses.adversarial import AdversarialLoss, LeastSquares
 from i2i.losses.penalties import NO_PENALTIES, Penalties
-from i2i.methods.base import Batch, Losses, Method, Outputs, in_full_precision
+from i2i.methods.base import COMPARED, Batch, Comparison, HeldOut, Losses, Method, Outputs, in_full_precision
 from i2i.methods.pool import Pool
 from i2i.methods.shared import can_join, describe_sides, side_distance
 from i2i.metrics import paired_metrics
@@ -145,15 +145,16 @@ class CycleGAN(Method):
                 pictures[f"truth of {a} → {b}"] = truth
         return pictures
 
-    def validate(self, batch: Batch) -> Mapping[str, float | Tensor]:
+    def validate(self, batch: Batch) -> HeldOut:
         """`figures` where the truth is known, and what `distances` needs; those of B → A end in "_b_to_a"."""
-        measured: dict[str, float | Tensor] = {}
+        measured: dict[str, float | Tensor | Comparison] = {}
         for name, source, target in DIRECTIONS:
-            fake = self.generators[name](batch[source])
-            if f"truth_{target}" in batch:
-                figures = self.figures[name](fake, batch[f"truth_{target}"])
+            fake, truth = self.generators[name](batch[source]), batch.get(f"truth_{target}")
+            if truth is not None:
+                figures = self.figures[name](fake, truth)
                 measured |= {metric + _ending(name): value for metric, value in figures.items()}
             measured |= describe_sides(target, fake=fake, real=batch[target])
+            measured[COMPARED + _ending(name)] = Comparison(generated=fake, real=batch[target], truth=truth)
         return measured
 
     def distances(self, descriptors: dict[str, Tensor]) -> dict[str, float]:

@@ -6,7 +6,7 @@ arXiv:1802.05637).
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -17,7 +17,17 @@ from i2i.layers.classes import check_classes
 from i2i.losses.adversarial import AdversarialLoss, NonSaturating
 from i2i.losses.feature_matching import mean_feature_matching
 from i2i.losses.penalties import NO_PENALTIES, Penalties
-from i2i.methods.base import Batch, Losses, Method, Outputs, in_full_precision, with_features
+from i2i.methods.base import (
+    COMPARED,
+    Batch,
+    Comparison,
+    HeldOut,
+    Losses,
+    Method,
+    Outputs,
+    in_full_precision,
+    with_features,
+)
 from i2i.methods.shared import (
     can_join,
     describe_sides,
@@ -173,13 +183,14 @@ class GAN(Method):
         shown = {names[label]: self.sample(latents, label.expand(len(latents))) for label in ids}
         return {**shown, "real": real}
 
-    def validate(self, batch: Batch) -> Mapping[str, float | Tensor]:
+    def validate(self, batch: Batch) -> HeldOut:
         """What `distances` needs: as many samples as real ones, of their classes. Points are not measured."""
         real = batch["real"]
         if real.ndim == 2:
             return {}
         fake = self.sample(self._latents(real), batch.get("label"))
-        return describe_sides("sample", fake=fake, real=real) | describe_variety(fake=fake, real=real)
+        described = describe_sides("sample", fake=fake, real=real) | describe_variety(fake=fake, real=real)
+        return {**described, COMPARED: Comparison(generated=fake, real=real)}
 
     def distances(self, descriptors: dict[str, Tensor]) -> dict[str, float]:
         """How far samples are from real images as sets, and how they vary next to them."""

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from i2i.losses.adversarial import AdversarialLoss, NonSaturating
 from i2i.losses.penalties import NO_PENALTIES, Penalties
-from i2i.methods.base import Batch, Losses, Method, Outputs, in_full_precision
+from i2i.methods.base import COMPARED, Batch, Comparison, HeldOut, Losses, Method, Outputs, in_full_precision
 from i2i.metrics import paired_metrics
 
 
@@ -72,9 +72,10 @@ class Pix2Pix(Method):
         output = self.generators["generator"](batch["input"])
         return {"input": batch["input"], "output": output, "truth": batch["target"]}
 
-    def validate(self, batch: Batch) -> dict[str, float]:
+    def validate(self, batch: Batch) -> HeldOut:
         """Mean over the batch of `paired_metrics`."""
-        return paired_metrics(self.generators["generator"](batch["input"]), batch["target"])
+        output, target = self.generators["generator"](batch["input"]), batch["target"]
+        return {**paired_metrics(output, target), COMPARED: Comparison(generated=output, real=target, truth=target)}
 
     def _pairs(self, batch: Batch, image: Tensor) -> Tensor:
         """What the discriminator sees of an output or a target."""

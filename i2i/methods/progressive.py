@@ -1,7 +1,7 @@
 """One stage of a progressively grown GAN (Karras et al. 2018, arXiv:1710.10196, section 2 and appendix A.1)."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -14,7 +14,7 @@ from i2i.layers.growing import Growing
 from i2i.layers.sides import SMALLEST_PX
 from i2i.losses.adversarial import AdversarialLoss
 from i2i.losses.penalties import NO_PENALTIES, Penalties
-from i2i.methods.base import Batch, Losses, Outputs, StandIn, unwrapped
+from i2i.methods.base import Batch, HeldOut, Losses, Outputs, StandIn, unwrapped
 from i2i.methods.gan import GAN
 
 
@@ -111,7 +111,7 @@ class ProgressiveGAN(GAN):
         with self._enlarged(batch["real"].shape[-1]):
             return super().preview(batch)
 
-    def validate(self, batch: Batch) -> Mapping[str, float | Tensor]:
+    def validate(self, batch: Batch) -> HeldOut:
         with self._enlarged(batch["real"].shape[-1]):
             return super().validate(batch)
 

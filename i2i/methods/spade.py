@@ -7,7 +7,6 @@ an image becomes a latent vector whose distribution is held near N(0, 1), so tha
 from photos. pix2pixHD (Wang et al. 2018, arXiv:1711.11585) is the same with another generator and LSGAN.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,17 @@ from i2i.layers.labels import one_hot
 from i2i.losses.adversarial import AdversarialLoss, Hinge, over_scales
 from i2i.losses.feature_matching import feature_matching
 from i2i.losses.penalties import NO_PENALTIES, Penalties
-from i2i.methods.base import Batch, Losses, Method, Outputs, in_full_precision, unwrapped
+from i2i.methods.base import (
+    COMPARED,
+    Batch,
+    Comparison,
+    HeldOut,
+    Losses,
+    Method,
+    Outputs,
+    in_full_precision,
+    unwrapped,
+)
 from i2i.methods.shared import describe_sides, side_distance
 from i2i.metrics.semantic import SegmentationJudge
 
@@ -137,11 +146,15 @@ class SemanticSynthesis(Method):
             "real": batch["image"],
         }
 
-    def validate(self, batch: Batch) -> Mapping[str, Tensor]:
-        """What `distances` needs, of images in drawn styles and of the real ones."""
+    def validate(self, batch: Batch) -> HeldOut:
+        """What `distances` needs, of images in drawn styles and of the real ones.
+
+        In other styles than a photo's, images are far from that photo however good they are.
+        """
         labels, real = batch["labels"], batch["image"]
         fake = self.paint(labels, styles=self.draw_styles(len(labels)))
-        measured = describe_sides("image", fake=fake, real=real)
+        compared = Comparison(generated=fake, real=real, truth=real)
+        measured: dict[str, Tensor | Comparison] = {**describe_sides("image", fake=fake, real=real), COMPARED: compared}
         if self.judge is not None:
             for kind, images in (("fake", fake), ("real", real)):
                 described = self.judge.describe(images, labels)

@@ -9,7 +9,7 @@ of a method (penalties, feature matching, DiffAugment).
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from i2i.errors import InputError
 from i2i.losses.orthogonal import orthogonal_penalty, orthogonal_weights
-from i2i.methods.base import Batch, Losses, Method, Outputs, StandIn, unwrapped
+from i2i.methods.base import Batch, HeldOut, Losses, Method, Outputs, StandIn, unwrapped
 from i2i.methods.pool import Pool
 
 
@@ -84,7 +84,7 @@ class Stabiliser(Method):
     def preview(self, batch: Batch) -> dict[str, Tensor]:
         return self.method.preview(batch)
 
-    def validate(self, batch: Batch) -> Mapping[str, float | Tensor]:
+    def validate(self, batch: Batch) -> HeldOut:
         return self.method.validate(batch)
 
     def distances(self, descriptors: dict[str, Tensor]) -> dict[str, float]:

@@ -21,7 +21,7 @@ from i2i.errors import InputError
 from i2i.layers.resample import bicubic
 from i2i.losses.adversarial import AdversarialLoss, NonSaturating
 from i2i.losses.penalties import NO_PENALTIES, Penalties
-from i2i.methods.base import Batch, Losses, Method, Outputs, in_full_precision
+from i2i.methods.base import COMPARED, Batch, Comparison, HeldOut, Losses, Method, Outputs, in_full_precision
 from i2i.methods.shared import describe_sides, side_distance
 from i2i.metrics import gradient_energy, psnr, ssim
 
@@ -157,7 +157,7 @@ class SuperResolution(Method):
         }
         return {name: (2 * picture - 1).clamp(-1, 1) for name, picture in pictures.items()}
 
-    def validate(self, batch: Batch) -> dict[str, float | Tensor]:
+    def validate(self, batch: Batch) -> HeldOut:
         """Mean over the batch of `restoration_figures`, and patches for `distances`."""
         output, target = self.generators["generator"](batch["input"]).clamp(0, 1), batch["target"]
         figures: dict[str, float | Tensor] = {**restoration_figures(output, target, scale=self.scale)}
@@ -169,7 +169,9 @@ class SuperResolution(Method):
             describe_sides("target", fake=fake[None], real=real[None], seed=zlib.crc32(real.cpu().numpy().tobytes()))
             for fake, real in zip(wide["fake"], wide["real"], strict=True)
         ]
-        return {**figures, **{level: torch.cat([one[level] for one in described]) for level in described[0]}}
+        patches = {level: torch.cat([one[level] for one in described]) for level in described[0]}
+        compared = Comparison(generated=wide["fake"], real=wide["real"], truth=wide["real"])
+        return {**figures, **patches, COMPARED: compared}
 
     def distances(self, descriptors: dict[str, Tensor]) -> dict[str, float]:
         """The sliced Wasserstein distance between patches of the outputs and of the targets."""

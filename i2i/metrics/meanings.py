@@ -43,8 +43,9 @@ MEANINGS = {
 """By name, for training's held-out metrics and for `i2i evaluate`."""
 
 GOOD_ENDS: dict[GoodEnd, tuple[str, ...]] = {
-    "lowest": ("l1", "lpips", "frechet", "fid", "kernel", "kid", "swd"),
+    "lowest": ("l1", "lpips", "frechet", "fid", "kernel", "kid", "swd", "flicker"),
     "highest": (
+        *("miou", "accuracy", "trained_accuracy"),
         *("psnr", "ssim", "ms_ssim", "inception_score", "precision", "recall", "density", "coverage"),
         *("lit_recall", "lit_precision", "trained_miou", "read_miou", "read_accuracy", "class_agreement"),
     ),

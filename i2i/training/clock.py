@@ -31,23 +31,42 @@ class Clock:
         self.path = out / CLOCK
         self.before = self.spent_s = spent_s
         self.begun = time.perf_counter()
+        self.measuring_s = 0.0
 
     def start(self, step: int) -> None:
         """Count on from `step`, dropping notes of later ones; -1: from the start."""
         truncate_log(self.path, step)
         self.before = max([self.spent_s, *_seconds(self.path).values()])
+        self.measuring_s = measuring_taken(self.path.parent)
         self.begun = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """That the run has taken by now, its earlier stages included."""
+        return self.before + time.perf_counter() - self.begun
+
+    @property
+    def measuring_share(self) -> float:
+        """How much of the run's own time went into measuring by the chosen metrics."""
+        return self.measuring_s / max(self.seconds - self.spent_s, 1e-9)
 
     def note(self, step: int) -> None:
         """Write down that `step` is done by now."""
-        seconds = self.before + time.perf_counter() - self.begun
+        note = {"step": step, "seconds": round(self.seconds, 3)}
+        if self.measuring_s:
+            note["measuring_s"] = round(self.measuring_s, 3)
         with naming(self.path), self.path.open("a") as file:
-            file.write(json.dumps({"step": step, "seconds": round(seconds, 3)}) + "\n")
+            file.write(json.dumps(note) + "\n")
 
 
 def seconds_taken(run: Path) -> float:
     """All seconds of a run, those of its earlier stages included; 0 where none are known."""
     return max(_seconds(run / CLOCK).values(), default=0.0)
+
+
+def measuring_taken(run: Path) -> float:
+    """Those of a run's own seconds in which it was measured by the metrics that its settings chose."""
+    return max((note.get("measuring_s", 0.0) for note in _lines(run / CLOCK)), default=0.0)
 
 
 def curve_of(run: Path) -> Curve:

@@ -3,13 +3,33 @@
 import importlib.util
 import math
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Literal, get_args
 
 from i2i.errors import InputError
+from i2i.metrics.meanings import GoodEnd, good_end
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Schedule = Literal["constant", "linear", "cosine"]
 Tracker = Literal["tensorboard", "wandb"]
+Metric = Literal[
+    "fid",
+    "kid",
+    "inception_score",
+    "precision",
+    "recall",
+    "density",
+    "coverage",
+    "swd",
+    "variety",
+    "psnr",
+    "ssim",
+    "ms_ssim",
+    "l1",
+    "lpips",
+    "sharpness",
+]
+FROM_FEATURES: tuple[Metric, ...] = ("fid", "kid", "inception_score", "precision", "recall", "density", "coverage")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +63,21 @@ class TrainingSettings:
         save_every_steps: resumable state each so many steps.
         log_every_steps: losses each so many steps.
         keep_states: how many of the newest states stay on disk.
-        best_metric: held-out metric by which <out>/best is chosen; None: no best is kept.
-        best_is: which end of that metric is good.
+        metrics: what else to measure held-out images by than what the method measures of itself: as sets, from
+            features (fid, kid, inception_score, precision, recall, density, coverage) or without (swd, variety); and
+            where there is a truth, in pairs (psnr, ssim, ms_ssim, l1, lpips, sharpness).
+        features: the network that looks at images for those from features: inception, dinov2, any timm model, a file
+            with a segmenter or classifier that i2i saved; or pixels, which needs no weights.
+        feature_weights: file with that network's weights; None: fetched once.
+        lpips_weights: two files for lpips, AlexNet's as torchvision has it and the authors' alex.pth; None: fetched
+            once.
+        measure_every_steps: `metrics` each so many steps, a multiple of validate_every_steps, and at the end; None:
+            whenever held-out images are looked at.
+        best_metric: held-out metric by which <out>/best is chosen, measured by the method or one of `metrics`; None: no
+            best is kept.
+        best_is: which end of that metric is good; None: the one that is known to be, or else the lowest.
+        early_stop_after: so many measurements of best_metric in a row that are not better than the best one end the
+            run; None: it takes all its steps.
         max_skipped_steps: so many skipped steps in a row end the run.
         workers: processes that load data, per training process.
         device: "auto" takes an accelerator where there is one.
@@ -75,8 +108,14 @@ class TrainingSettings:
     save_every_steps: int = 1000
     log_every_steps: int = 1
     keep_states: int = 2
+    metrics: tuple[Metric, ...] = ()
+    features: str = "inception"
+    feature_weights: Path | None = None
+    lpips_weights: tuple[Path, Path] | None = None
+    measure_every_steps: int | None = None
     best_metric: str | None = None
-    best_is: Literal["lowest", "highest"] = "lowest"
+    best_is: GoodEnd | None = None
+    early_stop_after: int | None = None
     max_skipped_steps: int = 10
     workers: int = 2
     device: Literal["auto", "cpu"] = "auto"
@@ -89,7 +128,9 @@ class TrainingSettings:
             "log_every_steps keep_states max_skipped_steps"
         )
         wrong = [name for name in at_least_one.split() if getattr(self, name) < 1]
-        wrong += [] if self.threads is None or self.threads >= 1 else ["threads"]
+        for name in ("threads", "measure_every_steps", "early_stop_after"):
+            value = getattr(self, name)
+            wrong += [] if value is None or value >= 1 else [name]
         wrong += [name for name in ("seed", "workers", "warmup_steps") if getattr(self, name) < 0]
         positive = ["generator_learning_rate", "discriminator_learning_rate"]
         positive += [] if self.clip_norm is None else ["clip_norm"]
@@ -104,9 +145,50 @@ class TrainingSettings:
                 "workers and warm-up at least 0), learning rates and the clipping norm above 0, --decay-from "
                 "in [0, 1], --ema-decay and both --adam-betas in [0, 1)."
             )
+        if self.measure_every_steps is not None and self.measure_every_steps % self.validate_every_steps:
+            raise InputError(
+                f"--measure-every-steps {self.measure_every_steps} must be a multiple of --validate-every-steps, which "
+                f"is {self.validate_every_steps}."
+            )
+        if self.feature_weights is not None and not set(self.metrics) & set(FROM_FEATURES):
+            raise InputError(
+                f"--feature-weights {self.feature_weights} is for --metrics from features: give one of "
+                f"{', '.join(FROM_FEATURES)}, too."
+            )
+        if self.lpips_weights is not None and "lpips" not in self.metrics:
+            raise InputError("--lpips-weights is for --metrics lpips. Give that, too.")
+        if self.early_stop_after is not None and self.best_metric is None:
+            raise InputError("--early-stop-after needs to know what is to become better: give --best-metric, too.")
+        if {good_end(self.best_metric or ""), self.best_is} == {"lowest", "highest"}:
+            raise InputError(
+                f"--best-is {self.best_is} would keep the worst by --best-metric {self.best_metric}, of which the "
+                f"{good_end(self.best_metric or '')} is best. Leave --best-is out."
+            )
         for tracker in self.trackers:
             if importlib.util.find_spec(tracker) is None:
                 raise InputError(f"--trackers {tracker} needs a package that is not installed: pip install {tracker}")
+
+    def check_best_metric(self, *own: str) -> None:
+        """See that the best can be chosen by what is measured, as far as that is known before training.
+
+        own: figures of the method.
+
+        Raises:
+            InputError: it is chosen by something else.
+        """
+        # Figures from features are named after the network that they come from.
+        measured = tuple(f"{name}_" for name in (*self.metrics, "frechet", "kernel")) if self.metrics else ()
+        name = self.best_metric
+        if name is not None and name not in (*own, *self.metrics) and not name.startswith(measured):
+            addition = f"; or --metrics {name}, too" if name in get_args(Metric) else ""
+            raise InputError(
+                f"--best-metric {name} is not one to choose by: give {' or '.join([*own, *self.metrics])}{addition}."
+            )
+
+    @property
+    def best_end(self) -> GoodEnd:
+        """Which end of `best_metric` is good."""
+        return self.best_is or good_end(self.best_metric or "") or "lowest"
 
 
 # A run may go on with other values of these: they change where and how long it runs and what its report shows, not what
@@ -124,6 +206,13 @@ FREE_ON_RESUME = frozenset(
         "keep_states",
         "max_skipped_steps",
         "preview_images",
+        "metrics",
+        "features",
+        "feature_weights",
+        "lpips_weights",
+        "measure_every_steps",
+        "best_is",
+        "early_stop_after",
         "compare",
         "data",
         "a_dir",

@@ -181,8 +181,7 @@ def plan_drawing(settings: DrawingSettings, *, task: DrawingTask, title: str, ga
         InputError: something cannot be used.
     """
     training, stabilisers = settings.training, settings.stabilisers
-    if training.best_metric not in (None, "swd", "variety"):
-        raise InputError(f"--best-metric {training.best_metric} is not one to choose by: give swd or variety.")
+    training.check_best_metric("swd", "variety")
     torch.manual_seed(training.seed)
     generator, discriminator = settings.networks.make(task)
     if training.checkpointing:

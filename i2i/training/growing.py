@@ -169,7 +169,13 @@ def check_stages_of(settings: GrowingSettings) -> None:
 
 def _settings_of_stages(settings: GrowingSettings) -> list[GrowingSettings]:
     """For each stage, the settings as they are for it."""
-    early = replace(settings.training, steps=settings.growth.stage_steps, schedule="constant", best_metric=None)
+    early = replace(
+        settings.training,
+        steps=settings.growth.stage_steps,
+        schedule="constant",
+        best_metric=None,
+        early_stop_after=None,
+    )
     return [
         *(replace(settings, training=early, out=settings.out / f"{px:03d}px") for px in settings.sizes_px[:-1]),
         settings,

@@ -10,14 +10,14 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import chain
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -32,13 +32,14 @@ from i2i.data.sampler import DrawSampler, derived_seed, worker_init
 from i2i.errors import InputError, RunStopped
 from i2i.layers.norm import set_inference_mode
 from i2i.layers.recompute import check_stages, keep_activations, recompute_activations
-from i2i.methods.base import Batch, Losses, Method, Outputs
-from i2i.training.config import TrainingSettings, learning_rate_factor
+from i2i.methods.base import Batch, Comparison, Losses, Method, Outputs
+from i2i.training.config import Metric, TrainingSettings, learning_rate_factor
 from i2i.training.ema import ExponentialMovingAverage
+from i2i.training.measures import Measures, load_measures
 from i2i.training.monitor import Alarm, Monitor
-from i2i.training.progress import Progress
+from i2i.training.progress import Progress, duration
 from i2i.training.record import Record
-from i2i.training.report import RunFacts, held_against, write_report
+from i2i.training.report import RunFacts, held_against, recorded, write_report
 from i2i.training.state import State, check_run, load_state, open_run, save_state
 
 # How long processes wait for the first one, which checks data, measures baselines and examines generators.
@@ -115,9 +116,12 @@ def train(
     if settings.checkpointing:
         for generator in method.generators.values():
             check_stages(generator)
-    facts = replace(facts, settings={**facts.settings, "training": asdict(settings)})
+    facts = replace(facts, settings={**facts.settings, "training": recorded(settings)})
     accelerator = make_accelerator(settings, out)
     is_main, processes = accelerator.is_main_process, accelerator.num_processes
+    measures = load_measures(settings, accelerator)
+    remarks = measures.remarks(len(validation_data))  # type: ignore[arg-type]
+    facts = replace(facts, about="\n".join(filter(None, [facts.about, *remarks])))
 
     # Whose folder is it, and how far did the run get?
     if is_main:
@@ -153,30 +157,65 @@ def train(
     trainer = Trainer(
         method=method, settings=settings, accelerator=accelerator, batches=batches, stage=stage, average=average
     )
-    monitor = Monitor(max_skipped_steps=settings.max_skipped_steps, best_is=settings.best_is)
+    monitor = Monitor(max_skipped_steps=settings.max_skipped_steps, best_is=settings.best_end)
     record = Record(out, facts=facts, accelerator=accelerator)
     if state is not None:
         trainer.load_state_dict(state.shared["trainer"], state.processes[accelerator.process_index])
         monitor.load_state_dict(state.shared["monitor"])
         record.load_state_dict(state.shared["record"])
+    best_figure = measures.names.get(settings.best_metric, settings.best_metric)  # type: ignore[call-overload]
+    if best_figure is not None:
+        if start:
+            _check_known(best_figure, [*record.own_figures, *measures.names.values()], settings)
+        if record.choose_by(best_figure):
+            monitor.first_metric = monitor.last_metric = None
+    # A run that has stopped early goes on only if it may take longer to become better.
+    if settings.early_stop_after is None or record.no_better < settings.early_stop_after:
+        record.stopped = None
+    end = start if record.stopped else settings.steps
     record.open(start if state is not None else -1)
 
-    def validate(step: int) -> None:
+    def validate(step: int) -> bool:
+        """Take held-out figures and pictures; whether the run ends here."""
+        due = settings.measure_every_steps is None or step % settings.measure_every_steps == 0
         with trainer.evaluating(specs):
-            metrics = _validate(method, validation_data, settings, accelerator)
-            if examine is not None and step == settings.steps and is_main:
+
+            def measured(by: Measures | None) -> dict[str, float]:
+                own, chosen = _validate(method, validation_data, settings, accelerator, measures=by)
+                record.own_figures = list(own)
+                return {**own, **{name: value for name, value in chosen.items() if name not in own}}
+
+            metrics = measured(measures if due or step == settings.steps else None)
+            if step == 0 and best_figure is not None:
+                _check_known(best_figure, metrics, settings)
+            better = False
+            if best_figure in metrics:
+                monitor.validated(metrics[best_figure])
+                better = step > 0 and record.is_best(step, metrics[best_figure], settings.best_end)
+            # The first process decides, lest they round differently.
+            patient = settings.early_stop_after is None or record.no_better < settings.early_stop_after
+            stops = step < settings.steps and not _gather(patient, accelerator)[0]
+            if stops and not due:
+                metrics = measured(measures)
+            if examine is not None and (stops or step == settings.steps) and is_main:
                 metrics = {**metrics, **examine(progress.say)}
-            record.metrics(step, metrics)
+            seconds = measures.taken()
+            record.metrics(step, metrics, best=better, measuring_s=seconds)
+            if stops:
+                record.stop(step, _why_stopped(record, step, settings))
             torch.manual_seed(settings.seed)
             pictures = method.preview(preview_batch)
-            if settings.best_metric is not None:
-                value = _chosen(metrics, settings.best_metric)
-                monitor.validated(value)
-                if step > 0 and record.is_best(value, settings.best_is):
-                    record.export("best", method.generators, method.discriminators, specs, step)
+            if better:
+                record.export("best", method.generators, method.discriminators, specs, step)
         record.pictures(step, pictures)
         if metrics:
-            progress.say(f"step {step}: " + "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
+            share = record.clock.measuring_share
+            cost = f"  (measured in {duration(seconds)}; measuring took {share:.0%} of the time so far)"
+            figures = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+            progress.say(f"step {step}: {figures}{cost if seconds else ''}")
+        if record.stopped:
+            progress.say(record.stopped)
+        return stops
 
     def save(step: int) -> None:
         # The generators come first: a run that is killed before the state is there does this step again.
@@ -200,10 +239,15 @@ def train(
         interruptions = stack.enter_context(_interruptions(tell=is_main))
         progress = stack.enter_context(Progress(start=start, total=settings.steps, show=is_main))
         where = f"{processes} processes on {accelerator.device.type}" if processes > 1 else str(accelerator.device)
-        progress.say(f"{out}: {'goes on' if start else 'starts'} at step {start} of {settings.steps} ({where})")
+        if record.stopped:
+            progress.say(f"{out}: {record.stopped} With a larger --early-stop-after, or without it, the run goes on.")
+        else:
+            progress.say(f"{out}: {'goes on' if start else 'starts'} at step {start} of {settings.steps} ({where})")
+        for remark in remarks:
+            progress.say(remark)
         if start == 0:
             validate(0)
-        for step in range(start, settings.steps):
+        for step in range(start, end):
             result = trainer.step(step, stop=bool(interruptions))
             done = step + 1
             due = result.skipped or done % settings.log_every_steps == 0
@@ -226,16 +270,18 @@ def train(
 
             at_end = done == settings.steps
             if at_end or done % settings.validate_every_steps == 0:
-                validate(done)
+                at_end = validate(done) or at_end
             if at_end or result.stop or done % settings.save_every_steps == 0:
                 save(done)
             if result.stop and not at_end:
                 progress.say(f"Interrupted, and saved {out} at step {done}. The same command goes on from there.")
                 raise SystemExit(130)
+            if at_end:
+                break
 
-        if start < settings.steps:
+        if start < end:
             progress.summarise()
-        if monitor.skipped_steps >= settings.steps:
+        if monitor.skipped_steps >= progress.done:
             raise RunStopped("Losses or gradients were not finite at any step, so nothing was learned.")
 
     asked_to_end = any(_gather(bool(interruptions), accelerator))
@@ -633,28 +679,32 @@ def check_start(*, settings: TrainingSettings, out: Path, facts: RunFacts) -> No
     """Refuse now what `train` would refuse with the same arguments, for recipes that prepare at length before it.
 
     Raises:
-        InputError: `out` holds something else or another run, or settings that cannot be used on this machine.
+        InputError: `out` holds something else or another run, or settings that cannot be used on this machine, such as
+            metrics whose weights cannot be had.
     """
     accelerator = make_accelerator(settings, out)
     if accelerator.is_main_process:
         check_run(out, _identity(facts, settings, accelerator))
+    load_measures(settings, accelerator)
 
 
 def _identity(facts: RunFacts, settings: TrainingSettings, accelerator: Accelerator) -> dict[str, Any]:
     """What a run that goes on must have in common with the one that began."""
     return {
-        "settings": {**facts.settings, "training": asdict(settings)},
+        "settings": {**facts.settings, "training": recorded(settings)},
         "data fingerprint": facts.fingerprint,
         "processes": accelerator.num_processes,
     }
 
 
-def _validate(method: Method, data: Dataset, settings: TrainingSettings, accelerator: Accelerator) -> dict[str, float]:
-    """Held-out metrics, over all items; the processes share the work."""
+def _validate(
+    method: Method, data: Dataset, settings: TrainingSettings, accelerator: Accelerator, *, measures: Measures | None
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Held-out figures over all items, the method's own and those of `measures`; the processes share the work."""
     torch.manual_seed(settings.seed + accelerator.process_index)  # what is drawn differs from process to process
-    share = Subset(data, range(accelerator.process_index, len(data), accelerator.num_processes))  # type: ignore
+    share = range(accelerator.process_index, len(data), accelerator.num_processes)  # type: ignore[arg-type]
     loader = DataLoader(
-        share,
+        Subset(_Numbered(data), share),
         batch_size=settings.batch_size,
         num_workers=settings.workers,
         worker_init_fn=worker_init,
@@ -662,27 +712,46 @@ def _validate(method: Method, data: Dataset, settings: TrainingSettings, acceler
     )
     sums: dict[str, float] = {}
     descriptors: dict[str, list[Tensor]] = {}
-    for cpu_batch in chain.from_iterable(_plain_errors(loader)):
+    for indices, cpu_batch in chain.from_iterable(_plain_errors(loader)):
         method.check(cpu_batch)
-        batch = to_device(cpu_batch, accelerator.device, settings)
-        count = len(next(iter(batch.values())))
-        for name, value in method.validate(batch).items():
+        found = method.validate(to_device(cpu_batch, accelerator.device, settings))
+        for name, value in found.items():
             if isinstance(value, Tensor):
                 descriptors.setdefault(name, []).append(value.cpu())
-            else:
-                sums[name] = sums.get(name, 0.0) + value * count
+            elif not isinstance(value, Comparison):
+                sums[name] = sums.get(name, 0.0) + value * len(indices)
+        if measures:
+            measures.add(found, indices)
     gathered = _gather((sums, descriptors), accelerator)
     sums_of_all, tensors_of_all = zip(*gathered, strict=True)
     means = {name: sum(sums.get(name, 0.0) for sums in sums_of_all) / len(data) for name in sums_of_all[0]}  # type: ignore
     names = dict.fromkeys(name for own in tensors_of_all for name in own)
     joined = {name: torch.cat([t for own in tensors_of_all for t in own.get(name, [])]) for name in names}
-    return {**means, **method.distances(joined)}
+    chosen = measures.figures(lambda value: _gather(value, accelerator)) if measures else {}
+    return {**means, **method.distances(joined)}, chosen
 
 
-def _chosen(metrics: dict[str, float], name: str) -> float:
-    if name not in metrics:
-        raise InputError(f"best_metric is {name!r}, but this method measures {', '.join(metrics) or 'nothing'}.")
-    return metrics[name]
+def _check_known(figure: str, measured: Iterable[str], settings: TrainingSettings) -> None:
+    """See that the best can be chosen by a figure.
+
+    Raises:
+        InputError: it is not measured.
+    """
+    if figure not in measured:
+        name = settings.best_metric
+        addition = f" Give --metrics {name}, too." if name in get_args(Metric) and name not in settings.metrics else ""
+        raise InputError(
+            f"best_metric is {name!r}, but this method measures {', '.join(measured) or 'nothing'}.{addition}"
+        )
+
+
+def _why_stopped(record: Record, step: int, settings: TrainingSettings) -> str:
+    best = f"than at step {record.best_step}, whose networks are in best/" if record.best is not None else "than ever"
+    times = "the last time" if record.no_better == 1 else f"the last {record.no_better} times"
+    return (
+        f"Stopped early, at step {step} of {settings.steps}: {settings.best_metric} was not better {times} that it "
+        f"was measured {best}."
+    )
 
 
 def _gather(value: Any, accelerator: Accelerator) -> list[Any]:
@@ -690,15 +759,27 @@ def _gather(value: Any, accelerator: Accelerator) -> list[Any]:
     return gather_object([value]) if accelerator.num_processes > 1 else [value]
 
 
-def _collate_alike(items: list[Batch]) -> list[Batch]:
-    """Batches of the items that are of one size, the larger they are the smaller."""
-    groups: dict[tuple[torch.Size, ...], list[Batch]] = {}
-    for item in items:
-        groups.setdefault(tuple(value.shape for value in item.values()), []).append(item)
+class _Numbered(Dataset[tuple[int, Batch]]):
+    """Items with their indices."""
+
+    def __init__(self, data: Dataset) -> None:
+        self.data = data
+
+    def __getitem__(self, index: int) -> tuple[int, Batch]:
+        return index, self.data[index]
+
+
+def _collate_alike(items: list[tuple[int, Batch]]) -> list[tuple[list[int], Batch]]:
+    """Batches of the items that are of one size, the larger they are the smaller, each with its items' indices."""
+    groups: dict[tuple[torch.Size, ...], list[tuple[int, Batch]]] = {}
+    for index, item in items:
+        groups.setdefault(tuple(value.shape for value in item.values()), []).append((index, item))
     batches = []
     for group in groups.values():
-        count = max(1, LARGEST_HELD_OUT_BATCH // max(1, sum(value.numel() for value in group[0].values())))
-        batches += [default_collate(group[first : first + count]) for first in range(0, len(group), count)]
+        count = max(1, LARGEST_HELD_OUT_BATCH // max(1, sum(value.numel() for value in group[0][1].values())))
+        for first in range(0, len(group), count):
+            alike = group[first : first + count]
+            batches.append(([index for index, _ in alike], default_collate([item for _, item in alike])))
     return batches
 
 

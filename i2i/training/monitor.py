@@ -7,13 +7,14 @@ one image. A condition is reported once when it begins and may be reported again
 
 import statistics
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from i2i.errors import RunStopped
+from i2i.metrics.meanings import GoodEnd, badness
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,7 @@ class Monitor:
     COLLAPSED = 0.05  # outputs' variety next to the data's
     IMPROVED = 0.05  # share by which the held-out metric must have moved for samples to count as better
 
-    def __init__(self, *, max_skipped_steps: int, best_is: Literal["lowest", "highest"]) -> None:
+    def __init__(self, *, max_skipped_steps: int, best_is: GoodEnd) -> None:
         self.max_skipped_steps = max_skipped_steps
         self.best_is = best_is
         self.skipped_steps = 0
@@ -139,10 +140,8 @@ class Monitor:
     def _no_better(self) -> bool:
         if self.first_metric is None or self.last_metric is None:
             return False
-        gain = self.first_metric - self.last_metric
-        if self.best_is == "highest":
-            gain = -gain
-        return gain < self.IMPROVED * abs(self.first_metric)
+        first, last = (badness(value, self.best_is) for value in (self.first_metric, self.last_metric))
+        return first - last < self.IMPROVED * abs(first)
 
     def _note_variety(self, tensors: dict[str, Tensor]) -> None:
         for name, value in tensors.items():

@@ -67,13 +67,13 @@ class Progress:
         if self.show and self.bar.disable and (now - self.printed >= self.every_s or self.done == self.total):
             self.printed = now
             left_s = (now - self.begun) / (self.done - self.start) * (self.total - self.done)
-            self._print(f"step {self.done}/{self.total}  {self._text()}  {_duration(left_s)} left")
+            self._print(f"step {self.done}/{self.total}  {self._text()}  {duration(left_s)} left")
 
     def summarise(self) -> None:
         """Tell how fast it went, evaluation and saving included."""
         seconds = time.perf_counter() - self.begun
         self.say(
-            f"{self.done - self.start} steps in {_duration(seconds)}: {self.images_per_s:.3g} images/s, "
+            f"{self.done - self.start} steps in {duration(seconds)}: {self.images_per_s:.3g} images/s, "
             f"{self.waiting_share:.1%} of the time waiting for data"
         )
 
@@ -105,5 +105,8 @@ class StepsBar:
             self.bar.stop()
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """In words that suit its length."""
+    if seconds < 1:
+        return f"{seconds:.1g} s"
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"

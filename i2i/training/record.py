@@ -4,7 +4,7 @@ import json
 import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from i2i.discriminators import DISCRIMINATORS
 from i2i.evaluation.pages import write_grid
 from i2i.files import naming
 from i2i.methods.base import unwrapped
+from i2i.metrics.meanings import GoodEnd, badness
 from i2i.training.clock import LOG, Clock
 from i2i.training.monitor import Alarm
 from i2i.training.report import SAMPLES, RunFacts, model_card, sample_grids, write_report
@@ -33,7 +34,16 @@ class Record:
         self.accelerator = accelerator
         self.is_main = accelerator.is_main_process
         self.last_metrics: dict[str, float] = {}
+        # Of these, the method's own.
+        self.own_figures: list[str] = []
+        # What the best was chosen by, how good it was, and when.
+        self.best_figure: str | None = None
         self.best: float | None = None
+        self.best_step = 0
+        # Measurements of what the best is chosen by, since then.
+        self.no_better = 0
+        # Why the run has ended before its last step.
+        self.stopped: str | None = None
         self.clock = Clock(out, spent_s=facts.spent_s)
         # Since the last line, each one's latest.
         self.losses: dict[str, float | None] = {}
@@ -69,10 +79,21 @@ class Record:
         self.alarms.append(alarm)
         self._write({"step": alarm.step, "alarm": alarm.text})
 
-    def metrics(self, step: int, metrics: dict[str, float]) -> None:
+    def metrics(self, step: int, metrics: dict[str, float], *, best: bool = False, measuring_s: float = 0.0) -> None:
+        """Write held-out figures down.
+
+        best: they are the best so far.
+        measuring_s: how long it took to measure what the settings chose.
+        """
         self.last_metrics = metrics
-        self._write({"step": step, "metrics": metrics})
+        self._write({"step": step, "metrics": metrics} | ({"best": True} if best else {}))
+        self.clock.measuring_s += measuring_s
         self.time(step)
+
+    def stop(self, step: int, why: str) -> None:
+        """The run ends with this step, though it was to have more."""
+        self.stopped = why
+        self._write({"step": step, "stopped": why})
 
     def time(self, step: int) -> None:
         """Note how long it took to get to `step`."""
@@ -86,12 +107,20 @@ class Record:
             self.flush()
             write_report(self.out, self.facts)
 
-    def is_best(self, value: float, best_is: Literal["lowest", "highest"]) -> bool:
-        """Whether the metric is better than ever before; remembers it."""
-        sign = 1 if best_is == "lowest" else -1
-        if not math.isnan(value) and (self.best is None or sign * value < sign * self.best):
-            self.best = value
+    def choose_by(self, figure: str) -> bool:
+        """Choose the best by this figure; whether it was chosen by another one, which says nothing about it."""
+        changed = self.best_figure not in (None, figure)
+        if changed:
+            self.best, self.best_step, self.no_better = None, 0, 0
+        self.best_figure = figure
+        return changed
+
+    def is_best(self, step: int, value: float, best_is: GoodEnd) -> bool:
+        """Whether the metric is better than ever before; remembers it, and counts how often in a row it is not."""
+        if not math.isnan(value) and (self.best is None or badness(value, best_is) < badness(self.best, best_is)):
+            self.best, self.best_step, self.no_better = value, step, 0
             return True
+        self.no_better += 1
         return False
 
     def export(
@@ -141,7 +170,12 @@ class Record:
         alarms = [asdict(alarm) for alarm in self.alarms]
         return {
             "last_metrics": self.last_metrics,
+            "own_figures": self.own_figures,
+            "best_figure": self.best_figure,
             "best": self.best,
+            "best_step": self.best_step,
+            "no_better": self.no_better,
+            "stopped": self.stopped,
             "alarms": alarms,
             "losses": self.losses,
             "figures": self.figures,
@@ -149,6 +183,10 @@ class Record:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.last_metrics, self.best = state["last_metrics"], state["best"]
+        # States of before metrics could be chosen have none of these.
+        self.own_figures = state.get("own_figures", list(self.last_metrics))
+        self.best_figure, self.best_step = state.get("best_figure"), state.get("best_step", 0)
+        self.no_better, self.stopped = state.get("no_better", 0), state.get("stopped")
         self.losses, self.figures = state["losses"], state["figures"]
         self.alarms = [Alarm(**alarm) for alarm in state["alarms"]]
 

@@ -16,9 +16,10 @@ from torch.utils._pytree import tree_map_only
 
 from i2i.errors import InputError
 from i2i.evaluation.pages import PAGE, columns_of, inline, picture
+from i2i.evaluation.report import meaning_of
 from i2i.files import replacing
-from i2i.metrics.meanings import MEANINGS
-from i2i.training.clock import LOG, Curve, at_equal_time, curve_of, seconds_taken
+from i2i.training.clock import LOG, Curve, at_equal_time, curve_of, measuring_taken, seconds_taken
+from i2i.training.progress import duration
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -113,9 +114,9 @@ def print_figures(metrics: dict[str, float], baselines: dict[str, dict[str, floa
 
 
 def _explained(metrics: Iterable[str]) -> list[str]:
-    """What those metrics mean that `MEANINGS` knows, a sentence each."""
-    plain = {name.removesuffix("_b_to_a") for name in metrics}
-    lines = [f"{name}: {meaning}" for name, meaning in MEANINGS.items() if name in plain]
+    """What those metrics mean of which it is known, a sentence each."""
+    plain = dict.fromkeys(name.removesuffix("_b_to_a") for name in metrics)
+    lines = [f"{name}: {meaning}" for name in plain if (meaning := meaning_of(name))]
     return [*lines, "…_b_to_a: the same of B → A"] if any(name.endswith("_b_to_a") for name in metrics) else lines
 
 
@@ -174,9 +175,11 @@ def write_report(out: Path, facts: RunFacts) -> None:
         f"<h1>{html.escape(facts.title)}</h1>",
         f"<p>{html.escape(facts.about)}</p>",
         f"<p>{last} steps, {skipped} of them skipped.</p>",
+        *(f"<p>{html.escape(line['stopped'])}</p>" for line in lines[-1:] if "stopped" in line),
         *(f'<p class="alarm">Step {a["step"]}: {html.escape(a["alarm"])}</p>' for a in alarms),
         "<h2>Held-out metrics</h2>",
         _html_table(metrics, baselines),
+        *(f"<p>{html.escape(line)}</p>" for line in _measured(out, facts, measured)),
         "<h2>Newest samples</h2>",
         *(f"<p>{columns_of(path)}</p>{picture(path, largest_px=4096)}" for path in grids[-1:]),
         *(
@@ -213,6 +216,21 @@ def _html_table(metrics: dict[str, float], baselines: dict[str, dict[str, float]
     return f"<table><tr><th></th>{head}</tr>{rows}</table><p>{meanings}</p>"
 
 
+def _measured(out: Path, facts: RunFacts, measured: list[dict[str, Any]]) -> list[str]:
+    """Which step was best, and what measuring it cost."""
+    chosen = facts.settings.get("training", {})
+    lines = [
+        f"Best by {chosen.get('best_metric')} are the networks of step {line['step']}, in best/."
+        for line in [line for line in measured if line.get("best")][-1:]
+    ]
+    seconds = measuring_taken(out)
+    if seconds:
+        share = seconds / max(seconds_taken(out) - facts.spent_s, 1e-9)
+        names = ", ".join(chosen.get("metrics", ()))
+        lines.append(f"Measuring {names} took {duration(seconds)} in all, {share:.0%} of the time.")
+    return lines
+
+
 def _spread(items: list[Path], count: int) -> list[Path]:
     """At most `count` items, evenly spread, the first and the last among them."""
     if len(items) <= count:
@@ -227,8 +245,12 @@ def _curves(steps: list[dict[str, Any]], measured: list[dict[str, Any]], baselin
     losses = list(dict.fromkeys(name for line in steps for name in line["losses"]))
     figures = list(dict.fromkeys(name for line in steps for name in line.get("figures", {})))
     has_accuracy = any(line["accuracy"] is not None for line in steps)
+    points: dict[str, list[tuple[int, float]]] = {}
+    for line in measured:
+        for name, value in line["metrics"].items():
+            points.setdefault(name, []).append((line["step"], value))
     # Figures that are taken at the end alone make no curve.
-    metrics = [name for name in measured[-1]["metrics"] if name in measured[0]["metrics"]] if measured else []
+    metrics = [name for name in points if len(points[name]) > 1 or points[name][0][0] == measured[0]["step"]]
     titles = [f"loss: {name}" for name in losses] + figures
     titles += ["discriminator accuracy"] * has_accuracy + [f"held-out: {name}" for name in metrics]
     if not titles:
@@ -254,8 +276,7 @@ def _curves(steps: list[dict[str, Any]], measured: list[dict[str, Any]], baselin
         panel.legend(fontsize=8)
     for name in metrics:
         panel = next(remaining)
-        values = [line["metrics"][name] for line in measured]
-        panel.plot([line["step"] for line in measured], values, marker="o", markersize=3)
+        panel.plot(*zip(*points[name], strict=True), marker="o", markersize=3)
         for number, (label, known) in enumerate(baselines.items()):
             if name in known:
                 panel.axhline(known[name], color=f"C{number + 1}", linestyle="--", label=label)

@@ -410,12 +410,9 @@ def train_two_stages(
 
 
 def _check_metric(training: TrainingSettings, figure: LpipsFigure) -> None:
-    known = ["psnr", "ssim", "gradient", "swd"] + ["lpips"] * (figure.lpips != "off")
-    if training.best_metric not in (None, *known):
-        raise InputError(
-            f"--best-metric {training.best_metric} is none of the figures that are taken: {', '.join(known)}"
-            + (" (and lpips, with --lpips alex)." if figure.lpips == "off" else ".")
-        )
+    if training.best_metric == "lpips" and figure.lpips == "off" and "lpips" not in training.metrics:
+        raise InputError("--best-metric lpips needs LPIPS to be measured: give --lpips alex, too.")
+    training.check_best_metric("psnr", "ssim", "gradient", "swd", "lpips")
 
 
 def pictures_of(networks: Mapping[str, nn.Module], batch: Batch, *, scale: int) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ import errno
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,12 @@ import torch
 
 from i2i.errors import InputError
 from i2i.files import naming, remove_leftovers, replacing
-from i2i.training.config import FREE_ON_RESUME
+from i2i.training.config import FREE_ON_RESUME, TrainingSettings
+
+# What a run had that began before there was such a setting.
+DEFAULTS = {
+    "settings": {"training": {f.name: f.default for f in fields(TrainingSettings) if f.default is not MISSING}},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +60,7 @@ def check_run(out: Path, identity: dict[str, Any]) -> None:
     """See that `out` holds nothing, or the run that `identity` describes.
 
     identity: JSON-able; a nested dictionary's keys are compared one by one, except those that a resumed
-        run may change.
+        run may change. A setting of the loop that the run's record lacks is taken to have been as it is by default.
 
     Raises:
         InputError: the folder holds something else, or a run with other settings (which are listed) that has
@@ -63,7 +68,9 @@ def check_run(out: Path, identity: dict[str, Any]) -> None:
     """
     record = out / "run.json"
     if record.exists() and _saved(out):
-        differences = _differences(json.loads(record.read_text()), json.loads(json.dumps(identity)))
+        differences = _differences(
+            json.loads(record.read_text()), json.loads(json.dumps(identity)), defaults=json.loads(json.dumps(DEFAULTS))
+        )
         if differences:
             raise InputError(
                 f"{out} belongs to a run with other settings:\n"
@@ -93,14 +100,16 @@ def _counts(path: Path) -> bool:
     return not (path / "run.json").exists() and (not path.is_dir() or _holds_files(path))
 
 
-def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+def _differences(old: dict[str, Any], new: dict[str, Any], *, defaults: dict[str, Any], prefix: str = "") -> list[str]:
     lines = []
     for key in sorted(old.keys() | new.keys()):
-        before, now = old.get(key), new.get(key)
+        default = defaults.get(key)
+        before, now = old.get(key, default), new.get(key)
         if before == now or key in FREE_ON_RESUME:
             continue
         if isinstance(before, dict) and isinstance(now, dict):
-            lines += _differences(before, now, f"{prefix}{key}.")
+            known = default if isinstance(default, dict) else {}
+            lines += _differences(before, now, defaults=known, prefix=f"{prefix}{key}.")
         else:
             lines.append(f"{prefix}{key}: was {before}, now {now}")
     return lines

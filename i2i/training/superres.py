@@ -120,7 +120,7 @@ class SuperResolutionTask:
             for name, value in found.items():
                 if isinstance(value, Tensor):
                     described.setdefault(name, []).append(value.cpu())
-                else:
+                elif isinstance(value, float):
                     sums[name] = sums.get(name, 0.0) + value / count
         return sums | method.distances({name: torch.cat(parts) for name, parts in described.items()})
 

@@ -262,7 +262,8 @@ def test_preview_and_held_out_figures() -> None:
     method, batch = make(dtype=torch.float32), make_batch(32, torch.float32)
     fake = method.generators["generator"](batch["a"])
     assert list(method.preview(batch)) == ["A", "A → B", "B"]
-    assert set(method.validate(batch)) == {f"{kind}_b/{level}" for kind in ("fake", "real") for level in ("0", "low")}
+    described = {f"{kind}_b/{level}" for kind in ("fake", "real") for level in ("0", "low")}
+    assert set(method.validate(batch)) == {*described, "compared"}
 
     batch["truth_b"] = torch.rand(2, 3, 32, 32) * 2 - 1
     pictures = method.preview(batch)

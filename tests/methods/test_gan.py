@@ -220,7 +220,8 @@ def test_held_out_figures_tell_collapse_and_distance() -> None:
     for images, collapsed in ((real, False), (real, True), (0.5 * real, False)):
         method = GAN(generator=Repeating(images, collapsed=collapsed), discriminator=judge)
         batches = [method.validate({"real": part}) for part in real.split(40)]
-        joined = {name: torch.cat([torch.as_tensor(b[name]) for b in batches]) for name in batches[0]}
+        tensors = [name for name, value in batches[0].items() if isinstance(value, Tensor)]
+        joined = {name: torch.cat([torch.as_tensor(b[name]) for b in batches]) for name in tensors}
         figures = method.distances(joined)
         if collapsed:
             assert figures["variety"] == 0 and figures["swd"] > 10

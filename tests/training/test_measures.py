@@ -1,0 +1,321 @@
+"""Metrics that are asked for are those of the images that the generator in the folder makes, whoever computes them."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from conftest import TwoProcesses
+from prdc import compute_prdc
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from torch import Tensor
+from torch.utils.data import Dataset
+from toy_jobs import Pictures, train_pictures
+from toy_methods import train_toy
+
+from i2i.checkpoints import GeneratorSpec, ImageSide, load_generator
+from i2i.data.unpaired import HeldOutPairs
+from i2i.discriminators import PatchDiscriminator
+from i2i.errors import InputError
+from i2i.generators import ResNetGenerator
+from i2i.methods.base import COMPARED, Comparison
+from i2i.methods.cyclegan import CycleGAN
+from i2i.methods.pix2pix import Pix2Pix
+from i2i.metrics.classifier import Classifier, save_classifier
+from i2i.training.config import TrainingSettings
+from i2i.training.loop import RunResult, check_start, train
+from i2i.training.measures import Measures
+from i2i.training.report import RunFacts
+
+IMAGE = ImageSide(channels=3, dtype="float32", data_range=(-1, 1))
+FACTS = RunFacts(title="toy", about="Toys.", settings={}, fingerprint="toys")
+
+
+class Coloured(Dataset[dict[str, Tensor]]):
+    """Pictures of 24 px, and the same with their colours changed."""
+
+    def __init__(self, length: int = 12) -> None:
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, draw: Any) -> dict[str, Tensor]:
+        index = getattr(draw, "index", draw)
+        random = torch.Generator().manual_seed(index)
+        picture = torch.rand(3, 24, 24, generator=random) * torch.rand(3, 1, 1, generator=random) * 2 - 1
+        return {"input": picture, "target": 0.8 * picture.flip(0)}
+
+
+def settings_for(**changes: Any) -> TrainingSettings:
+    plain: dict[str, Any] = {
+        "steps": 4,
+        "schedule": "constant",
+        "generator_learning_rate": 2e-2,
+        "validate_every_steps": 2,
+        "features": "pixels",
+        "workers": 0,
+        "device": "cpu",
+    }
+    return TrainingSettings(**(plain | changes))
+
+
+def train_colours(out: Path, **changes: Any) -> RunResult:
+    torch.manual_seed(0)
+    return train(
+        method=Pix2Pix(
+            generator=ResNetGenerator(in_channels=3, out_channels=3, width=4, blocks=1, norm="instance"),
+            discriminator=PatchDiscriminator(in_channels=6, width=2, layers=1, norm="instance"),
+        ),
+        training_data=Coloured(),
+        validation_data=Coloured(),
+        specs={"generator": GeneratorSpec(input=IMAGE, output=IMAGE)},
+        settings=settings_for(**changes),
+        out=out,
+        facts=FACTS,
+    )
+
+
+def images_of(generator: Path) -> tuple[Tensor, Tensor]:
+    """What a generator in a folder makes of the held-out pictures, and the truth."""
+    items = [Coloured()[index] for index in range(len(Coloured()))]
+    network = load_generator(generator)[0].eval()
+    with torch.no_grad():
+        outputs = torch.cat([network(item["input"][None]) for item in items])
+    return outputs.clamp(-1, 1), torch.stack([item["target"] for item in items])
+
+
+def frechet(first: np.ndarray, second: np.ndarray) -> float:
+    """By the formula as it is written, with a root of the covariances' product."""
+    root = scipy.linalg.sqrtm(np.cov(first.T) @ np.cov(second.T)).real
+    shift = first.mean(0) - second.mean(0)
+    return float(shift @ shift + np.trace(np.cov(first.T) + np.cov(second.T) - 2 * root))
+
+
+def kernel(first: np.ndarray, second: np.ndarray) -> float:
+    def mean(x: np.ndarray, y: np.ndarray, *, same: bool) -> float:
+        values = (x @ y.T / x.shape[1] + 1) ** 3
+        return float(values[~np.eye(len(x), dtype=bool)].mean() if same else values.mean())
+
+    return mean(first, first, same=True) + mean(second, second, same=True) - 2 * mean(first, second, same=False)
+
+
+def pixels(images: Tensor) -> np.ndarray:
+    return torch.nn.functional.adaptive_avg_pool2d(images.double(), 16).flatten(1).numpy()
+
+
+def logged(out: Path) -> dict[int, dict[str, float]]:
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return {line["step"]: line["metrics"] for line in lines if "metrics" in line}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("measured") / "run"
+    train_colours(
+        out,
+        metrics=("fid", "kid", "precision", "recall", "density", "coverage", "psnr", "ssim", "variety"),
+        best_metric="fid",
+    )
+    return out
+
+
+def test_figures_are_those_of_the_exported_generator(run: Path) -> None:
+    outputs, truths = images_of(run / "generator")
+    fake, real = pixels(outputs), pixels(truths)
+    (*_, metrics) = logged(run).values()
+    assert metrics["frechet_pixels"] == pytest.approx(frechet(fake, real), rel=1e-3)
+    assert metrics["kernel_pixels"] == pytest.approx(kernel(fake, real), rel=1e-4, abs=1e-6)
+    for name, value in compute_prdc(real, fake, nearest_k=5).items():
+        assert metrics[f"{name}_pixels"] == pytest.approx(value)
+    pairs = [(output.numpy(), truth.numpy()) for output, truth in zip(outputs, truths, strict=True)]
+    psnr = np.mean([peak_signal_noise_ratio(truth, output, data_range=2) for output, truth in pairs])
+    assert metrics["psnr"] == pytest.approx(psnr, rel=1e-5)
+    windows = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "channel_axis": 0}
+    ssim = [structural_similarity(truth, output, data_range=2, **windows) for output, truth in pairs]
+    assert 0 < metrics["ssim"] < 1 and len(ssim) == 12
+
+
+def test_the_best_is_chosen_by_a_metric_that_was_asked_for(run: Path) -> None:
+    """By its option's name, though pixels are not what FID is taken of."""
+    figures = {step: metrics["frechet_pixels"] for step, metrics in logged(run).items() if step > 0}
+    best = min(figures, key=lambda step: figures[step])
+    assert f"for {best} steps" in (run / "best" / "generator" / "README.md").read_text()
+    outputs, truths = images_of(run / "best" / "generator")
+    assert figures[best] == pytest.approx(frechet(pixels(outputs), pixels(truths)), rel=1e-3)
+    assert f"Best by fid are the networks of step {best}" in (run / "report.html").read_text()
+
+
+def test_a_classifier_gives_features_and_a_score(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    classifier = Classifier(classes=4, width=4).eval()
+    classifier.head.weight.data.mul_(600)  # sure of something
+    judge = tmp_path / "My judge.safetensors"
+    save_classifier(classifier, judge)
+    train_colours(tmp_path / "run", metrics=("inception_score", "fid"), features=str(judge), steps=1)
+    outputs, truths = images_of(tmp_path / "run" / "generator")
+    with torch.no_grad():
+        fake, real = (classifier.features(images).double().numpy() for images in (outputs, truths))
+        shares = classifier(outputs).double().softmax(1)
+    score = (shares * (shares / shares.mean(0)).log()).sum(1).mean().exp().item()
+    metrics = logged(tmp_path / "run")[1]
+    assert metrics["inception_score_my_judge"] - 1 == pytest.approx(score - 1, rel=1e-3) and score > 1.001
+    assert metrics["frechet_my_judge"] == pytest.approx(frechet(fake, real), rel=1e-2)
+
+
+def test_measured_on_a_schedule_and_at_the_end(tmp_path: Path) -> None:
+    """And the best is chosen among the steps at which it was measured."""
+    out = tmp_path / "run"
+    train_colours(out, metrics=("fid",), best_metric="fid", steps=7, measure_every_steps=4)
+    figures = logged(out)
+    assert [step for step, metrics in figures.items() if "frechet_pixels" in metrics] == [0, 4, 7]
+    assert [step for step, metrics in figures.items() if "l1" in metrics] == [0, 2, 4, 6, 7]
+    card = (out / "best" / "generator" / "README.md").read_text()
+    assert any(f"for {step} steps" in card for step in (4, 7)) and "frechet_pixels" in card
+
+
+def test_what_it_cost_is_shown_and_not_logged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for out in (first, second):
+        train_colours(out, metrics=("kid", "swd"), measure_every_steps=4)
+    printed = capsys.readouterr().out
+    costly = [line for line in printed.splitlines() if "measured in" in line]
+    assert [line.partition(":")[0] for line in costly] == ["step 0", "step 4"] * 2
+    assert all("kernel_pixels" in line and "of the time so far" in line for line in costly)
+    assert "are over 12 held-out images" in printed
+    assert (first / "log.jsonl").read_bytes() == (second / "log.jsonl").read_bytes()
+    notes = [json.loads(line) for line in (first / "clock.jsonl").read_text().splitlines()]
+    assert 0 < notes[0]["measuring_s"] < notes[-1]["measuring_s"] < notes[-1]["seconds"]
+    report = (first / "report.html").read_text()
+    assert "Measuring kid, swd took" in report and "are over 12 held-out images" in report
+
+
+def test_asking_changes_nothing_else(tmp_path: Path) -> None:
+    train_colours(tmp_path / "plain")
+    train_colours(tmp_path / "measured", metrics=("fid", "swd", "variety"))
+    weights = Path("generator") / "generator.safetensors"
+    assert (tmp_path / "plain" / weights).read_bytes() == (tmp_path / "measured" / weights).read_bytes()
+    for step, metrics in logged(tmp_path / "plain").items():
+        assert logged(tmp_path / "measured")[step].items() > metrics.items()
+
+
+def test_real_images_are_described_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    described: list[int] = []
+    original = Measures._of_set
+    monkeypatch.setattr(
+        Measures,
+        "_of_set",
+        lambda self, images, indices: (described.append(len(images)), original(self, images, indices))[1],
+    )
+    train_colours(tmp_path / "run", metrics=("fid",))
+    assert sum(described) == 12 + 3 * 12  # real ones, and those of steps 0, 2 and 4
+
+
+def test_both_directions_are_measured_and_pairs_where_there_is_a_truth(tmp_path: Path) -> None:
+    def run(out: Path, held_out: Dataset, **changes: Any) -> dict[str, float]:
+        torch.manual_seed(0)
+        a_to_b, b_to_a = (ResNetGenerator(in_channels=3, out_channels=3, width=2, blocks=1) for _ in range(2))
+        a, b = (PatchDiscriminator(in_channels=3, width=2, layers=1) for _ in range(2))
+        sides = {name: GeneratorSpec(input=IMAGE, output=IMAGE) for name in ("a_to_b", "b_to_a")}
+        return train(
+            method=CycleGAN(a_to_b=a_to_b, b_to_a=b_to_a, discriminator_a=a, discriminator_b=b),
+            training_data=Sides(),
+            validation_data=held_out,
+            specs=sides,
+            settings=settings_for(steps=1, **changes),
+            out=out,
+            facts=FACTS,
+        ).metrics
+
+    found = run(tmp_path / "pairs", HeldOutPairs(pairs=Coloured()), metrics=("kid", "l1"))
+    assert {"kernel_pixels", "kernel_pixels_b_to_a", "l1", "l1_b_to_a"} <= found.keys()
+    with pytest.raises(InputError, match="--metrics l1 compares with the truth"):
+        run(tmp_path / "none", Sides(), metrics=("l1",))
+
+
+class Sides(Dataset[dict[str, Tensor]]):
+    """Pictures of two sides that have nothing to do with each other."""
+
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, draw: Any) -> dict[str, Tensor]:
+        index = getattr(draw, "index", draw)
+        return {"a": Coloured()[index]["input"], "b": Coloured(24)[23 - index]["target"]}
+
+
+def test_two_processes_measure_what_one_does(two_processes: TwoProcesses, tmp_path: Path) -> None:
+    """Before the first step, when they have the same weights."""
+    train_pictures(tmp_path / "alone", Pictures(), steps=1)
+    alone, together = logged(tmp_path / "alone")[0], logged(two_processes.folder / "whole")[0]
+    assert {"frechet_pixels", "kernel_pixels", "coverage_pixels", "swd", "psnr"} <= together.keys()
+    assert together == pytest.approx(alone, rel=1e-4)
+    first, second = (found["metrics"] for found in two_processes.found)
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        (
+            {"metrics": ("fid",), "features": "inception", "feature_weights": Path("none.pth")},
+            "none.pth.*--features pix",
+        ),
+        ({"metrics": ("kid",), "features": "vit_tiny_patch16_224", "feature_weights": Path("none.pth")}, "none.pth"),
+        ({"metrics": ("kid",), "features": "none.safetensors"}, "none.safetensors does not exist"),
+        ({"metrics": ("kid",), "features": "inceptoin"}, "inceptoin is no network that describes images"),
+        (
+            {"metrics": ("lpips",), "lpips_weights": (Path("none.pth"), Path("none.pth"))},
+            "lpips cannot be had.*none.pth",
+        ),
+        ({"metrics": ("inception_score",)}, "needs a network that tells classes apart"),
+    ],
+)
+def test_what_cannot_be_had_is_said_before_training(tmp_path: Path, changes: dict, complaint: str) -> None:
+    starts: list[Callable[[], object]] = [
+        lambda: train_colours(tmp_path / "run", **changes),
+        lambda: check_start(settings=settings_for(**changes), out=tmp_path / "run", facts=FACTS),
+    ]
+    for start in starts:
+        with pytest.raises(InputError, match=complaint):
+            start()
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_method_without_images_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="hands out no held-out images"):
+        train_toy("plain", tmp_path / "run", metrics=("fid",), features="pixels")
+
+
+def test_dropping_what_the_best_is_chosen_by_is_refused(tmp_path: Path, run: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    with pytest.raises(InputError, match=r"best_metric is 'fid'.*Give --metrics fid, too"):
+        train_colours(copy, metrics=("kid",), best_metric="fid", steps=6)
+
+
+def test_metrics_may_change_as_a_run_goes_on(tmp_path: Path, run: Path) -> None:
+    """What is best by the features of another network begins anew."""
+    copy = shutil.copytree(run, tmp_path / "run")
+    torch.manual_seed(3)
+    save_classifier(Classifier(classes=4, width=4), tmp_path / "judge.safetensors")
+    train_colours(copy, metrics=("fid",), features=str(tmp_path / "judge.safetensors"), best_metric="fid", steps=6)
+    figures = logged(copy)
+    assert "frechet_pixels" in figures[4] and "frechet_judge" in figures[6]
+    assert "for 6 steps" in (copy / "best" / "generator" / "README.md").read_text()
+
+
+def test_grey_images_are_shown_to_networks_that_know_colours_only(tmp_path: Path) -> None:
+    save_classifier(Classifier(classes=4, width=4), tmp_path / "judge.safetensors")
+    settings = settings_for(metrics=("fid",), features=str(tmp_path / "judge.safetensors"))
+    figures = []
+    images = torch.rand(8, 1, 24, 24, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    for shown in (images, images.repeat(1, 3, 1, 1)):
+        measures = Measures(settings, device=torch.device("cpu"))
+        measures.add({COMPARED: Comparison(generated=shown, real=shown.flip(3) / 2)}, range(8))
+        figures.append(measures.figures(lambda value: [value]))
+    assert figures[0] == figures[1] and figures[0]["frechet_judge"] > 0
