@@ -7,9 +7,7 @@ i2i/metrics/flicker.py): root mean square, in levels of 255. Blur lowers it as w
 """
 
 import sys
-from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -24,8 +22,8 @@ from tyro.conf import Positional, arg
 from i2i.cli.entry import exit_code, parse
 from i2i.data.image_io import write_image
 from i2i.errors import InputError
+from i2i.evaluation.clips import side_by_side
 from i2i.metrics import Flicker, FlickerMeter, gradient_energy
-from i2i.video import VideoFile
 
 FRAME_PX = 4  # of the picture
 GAP_PX = 8
@@ -76,19 +74,10 @@ class Row:
 
 def main(work: Comparison) -> None:
     """Measure the videos side by side, frame by frame."""
-    with ExitStack() as stack:
-        videos = [stack.enter_context(closing(VideoFile(path))) for path in (work.source, *work.results)]
-        counts = [len(video.timeline) for video in videos]
-        for video, count in zip(videos, counts, strict=True):
-            if count != counts[0]:
-                raise InputError(
-                    f"{work.source} has {counts[0]} frames, {video.name} {count}; "
-                    "expected videos that show the same frames"
-                )
-        count = min(counts[0], work.frames or counts[0])
+    with side_by_side([work.source, *work.results], count=work.frames) as (videos, frames):
+        count = min(len(videos[0].timeline), work.frames or len(videos[0].timeline))
         rows = [Row("bicubic"), *(Row(video.name) for video in videos[1:])]
-        frames = zip(*(video.read(video.timeline[0]) for video in videos), strict=False)
-        for source, *results in track(islice(frames, count), total=count, disable=not sys.stdout.isatty()):
+        for source, *results in track(frames, total=count, disable=not sys.stdout.isatty()):
             height, width = results[0].image.shape[:2]
             bicubic = cv2.resize(source.image, (width, height), interpolation=cv2.INTER_CUBIC)
             for row, image in zip(rows, (bicubic, *(result.image for result in results)), strict=True):

@@ -89,7 +89,7 @@ class Settings:
         inputs_half: the same of inputs.
         data_range: what is black and white in images of floats: 0 1.
         pairs: whether images are compared with those of the same name; auto: where there are any.
-        pairing: how.
+        pairing: how such pairs, or the frames of videos, are compared.
         features: networks in whose features the two sets are compared: inception, dinov2, any name of timm, a
             segmenter or classifier of i2i's as a file, or pixels; none: only what needs no weights.
         feature_weights: a file with the weights of each, in the same order; fetched once unless given.

@@ -14,7 +14,7 @@ from i2i.data.folders import to_tensor
 from i2i.errors import InputError
 from i2i.evaluation.findings import Figure, Findings
 from i2i.evaluation.pages import alike
-from i2i.evaluation.pairs import NAMES, UNMEASURED, PairMeter, PairSettings
+from i2i.evaluation.pairs import NAMES, PairMeter, PairSettings, mean_findings
 from i2i.metrics.flicker import SMALLEST_PX, FlickerMeter
 from i2i.video import ImageSequence, VideoFile, find_sequence
 from i2i.video.frames import Frame, Source
@@ -79,25 +79,16 @@ def clip_findings(
             for source in sources
             if source.damage.repeated
         ]
-    figures, missing = {}, dict(meter.missing)
-    for name, column in zip(NAMES, torch.stack(values).T, strict=True):
-        finite = column[column.isfinite()]
-        if len(finite):
-            figures[name] = Figure(value=finite.mean().item(), images=len(finite))
-        elif column.isinf().any():
-            figures[name] = Figure(value=torch.inf, images=len(column))
-        else:
-            missing.setdefault(name, UNMEASURED.get(name, ""))
-    equal = int(torch.stack(values)[:, NAMES.index("psnr")].isinf().sum())
-    if equal:
-        notes.append(f"{equal} of {len(values)} frames are equal to the last bit; psnr is the mean over the others")
+    by_name = dict(zip(NAMES, torch.stack(values).T, strict=True))
+    figures, missing = {}, {}
     steady, real_steady = flicker.result(), real_flicker.result()
     if steady.pairs and steady.outside == steady.outside:
         figures["flicker"] = Figure(value=255 * steady.outside, images=steady.pairs)
         figures["flicker_real"] = Figure(value=255 * real_steady.outside, images=real_steady.pairs)
     else:
         missing["flicker"] = f"it needs two neighbouring frames of one scene, of at least {SMALLEST_PX} px"
-    return Findings(
+    means = mean_findings(by_name, missing=meter.missing, what="frames", replicates=None)
+    return means | Findings(
         figures=figures,
         missing=missing,
         warnings=tuple(notes),
@@ -105,10 +96,9 @@ def clip_findings(
         details={
             "frames": {
                 "count": len(values),
-                "equal": equal,
                 "cuts": steady.cuts,
                 "occluded": steady.occluded,
-                **{name: column.tolist() for name, column in zip(NAMES, torch.stack(values).T, strict=True)},
+                **{name: column.tolist() for name, column in by_name.items() if not column.isnan().all()},
             }
         },
     )

@@ -185,19 +185,8 @@ def pair_findings(
         InputError: there are no pairs, or the sizes of one differ.
     """
     pairs = compare_pairs(generated, real, settings=settings, describing=describing)
-    figures, missing, warnings = {}, dict(pairs.missing), []
-    for name, values in pairs.values.items():
-        measured = int((~values.isnan()).sum())
-        if measured:
-            figures[name] = mean_figure(values, replicates=replicates, seed=seed)
-        elif name not in missing:
-            missing[name] = UNMEASURED[name]
-        if 0 < measured < len(values):
-            warnings.append(f"{name} is over {measured} of {len(values)} pairs: {UNMEASURED[name]}")
-    equal = int(pairs.values["psnr"].isinf().sum())
-    if equal:
-        rest = "" if equal == len(pairs.generated) else "; psnr, infinite for these, is the mean over the others"
-        warnings.append(f"{equal} of {len(pairs.generated)} pairs are equal to the last bit{rest}")
+    means = mean_findings(pairs.values, missing=pairs.missing, what="pairs", replicates=replicates, seed=seed)
+    warnings = []
     if pairs.found < len(generated):
         warnings.append(
             f"{len(generated) - pairs.found} of {len(generated)} generated images have no real image of the same name; "
@@ -209,24 +198,54 @@ def pair_findings(
         image: {name: value for name, values in pairs.values.items() if (value := values[place].item()) == value}
         for place, image in enumerate(pairs.generated.names)
     }
-    return Findings(
-        figures=figures,
-        missing=missing,
+    equal = int(pairs.values["psnr"].isinf().sum())
+    return means | Findings(
         warnings=tuple(warnings),
         pictures=_pictures(pairs),
         details={"pairs": {"count": pairs.found, "equal": equal, "images": images}},
     )
 
 
-def mean_figure(values: Tensor, *, replicates: int = REPLICATES, seed: int = 0) -> Figure:
+def mean_findings(
+    values: Mapping[str, Tensor], *, missing: Mapping[str, str], what: str, replicates: int | None, seed: int = 0
+) -> Findings:
+    """The means of what a `PairMeter` has measured, and what is to be said of pairs that do not count.
+
+    Args:
+        values: by name (N,); NaN for what `UNMEASURED` explains.
+        missing: what is missing anyway, by name: why.
+        what: what was measured, "pairs" or "frames".
+        replicates, seed: of the samples that intervals come from; None: no intervals.
+    """
+    figures, missing, warnings = {}, dict(missing), []
+    for name, column in values.items():
+        count, measured = len(column), int((~column.isnan()).sum())
+        if measured:
+            figures[name] = mean_figure(column, replicates=replicates, seed=seed)
+        elif name not in missing:
+            missing[name] = UNMEASURED[name]
+        if 0 < measured < count:
+            warnings.append(f"{name} is over {measured} of {count} {what}: {UNMEASURED[name]}")
+    equal, count = int(values["psnr"].isinf().sum()), len(values["psnr"])
+    if equal:
+        rest = "" if equal == count else "; psnr, infinite for these, is the mean over the others"
+        warnings.append(f"{equal} of {count} {what} are equal to the last bit{rest}")
+    return Findings(figures=figures, missing=missing, warnings=tuple(warnings))
+
+
+def mean_figure(values: Tensor, *, replicates: int | None, seed: int = 0) -> Figure:
     """The mean of those values that are finite, with its interval if there are two; infinite where none is.
 
-    values: (N,), of which one at least is not NaN.
+    Args:
+        values: (N,), of which one at least is not NaN.
+        replicates, seed: of the samples that the interval comes from; None: no interval.
     """
     finite = values[values.isfinite()]
     if not len(finite):
         return Figure(value=torch.inf, images=int(values.isinf().sum()))
-    low, high = bootstrap_mean(finite, replicates=replicates, seed=seed) if len(finite) > 1 else (None, None)
+    if replicates is None or len(finite) == 1:
+        return Figure(value=finite.mean().item(), images=len(finite))
+    low, high = bootstrap_mean(finite, replicates=replicates, seed=seed)
     return Figure(value=finite.mean().item(), low=low, high=high, images=len(finite))
 
 
@@ -279,13 +298,18 @@ def _pictures(pairs: Pairs) -> dict[str, dict[str, Tensor]]:
     by = next(name for name in ("lpips", "ssim", "psnr") if not pairs.values[name].isnan().any())
     worst_first = pairs.values[by].argsort(stable=True, descending=by == "lpips").tolist()
     count = len(worst_first)
-    if count < 3 * SHOWN:
-        return {f"Pairs, the worst first (by {by})": _columns(pairs, worst_first)}
     middle = (count - SHOWN) // 2
+    shown = {
+        "Worst": worst_first[:SHOWN],
+        "Median": worst_first[middle : middle + SHOWN],
+        "Best": worst_first[: -SHOWN - 1 : -1],
+    }
+    if count < 3 * SHOWN:
+        shown = {"All": worst_first}
+    names = pairs.generated.names
     return {
-        f"Worst pairs (by {by})": _columns(pairs, worst_first[:SHOWN]),
-        f"Median pairs (by {by})": _columns(pairs, worst_first[middle : middle + SHOWN]),
-        f"Best pairs (by {by})": _columns(pairs, worst_first[: -SHOWN - 1 : -1]),
+        f"{which} pairs by {by}: {', '.join(names[place] for place in places)}": _columns(pairs, places)
+        for which, places in shown.items()
     }
 
 

@@ -149,7 +149,8 @@ def _write(path: Path, text: str) -> None:
 
 
 def _slug(title: str) -> str:
-    return re.sub(r"\W+", "-", title.lower()).strip("-")
+    """A file name from what stands before the names of images."""
+    return re.sub(r"\W+", "-", title.partition(":")[0].lower()).strip("-")
 
 
 def _finite(value: Any) -> Any:
@@ -260,12 +261,8 @@ def _page(evaluation: Evaluation, files: Mapping[str, Path]) -> str:
         """`words`: columns of words, which begin at the left."""
 
         def line(cells: Sequence[str], tag: str) -> str:
-            marked = (
-                f'<{tag} style="text-align: left">{text(cell)}</{tag}>'
-                if place in words
-                else f"<{tag}>{text(cell)}</{tag}>"
-                for place, cell in enumerate(cells)
-            )
+            styles = ("text-align: left" if place in words else "white-space: nowrap" for place in range(len(cells)))
+            marked = (f'<{tag} style="{style}">{text(cell)}</{tag}>' for style, cell in zip(styles, cells, strict=True))
             return f"<tr>{''.join(marked)}</tr>"
 
         heading, *rest = rows

@@ -1,0 +1,107 @@
+"""Figures of videos against the same figures of their frames, and flicker of known size."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from i2i.data.image_io import write_image
+from i2i.errors import InputError
+from i2i.evaluation.clips import clip_findings
+from i2i.evaluation.pairs import PairSettings
+from i2i.metrics import FlickerMeter
+
+SETTINGS = PairSettings(lpips="off")
+FRAMES = 6
+
+
+def write(path: Path, images: list[np.ndarray]) -> Path:
+    """Without loss, as RGB."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("ffv1", rate=Fraction(25))
+        stream.height, stream.width = images[0].shape[:2]
+        stream.pix_fmt = "bgr0"
+        for image in images:
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="bgr0")))
+        out.mux(stream.encode())
+    return path
+
+
+@pytest.fixture
+def clips() -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """A picture that moves by a pixel a frame; the same with noise of 8 levels."""
+    random = np.random.default_rng(0)
+    picture = np.kron(random.integers(40, 216, (12, 16, 3)), np.ones((6, 6, 1))).astype(np.uint8)
+    real = [np.ascontiguousarray(picture[:64, shift : shift + 80]) for shift in range(FRAMES)]
+    made = [np.clip(np.rint(frame + random.normal(0, 8, frame.shape)), 0, 255).astype(np.uint8) for frame in real]
+    return made, real
+
+
+def test_they_are_the_means_over_frames(clips: tuple[list[np.ndarray], list[np.ndarray]], tmp_path: Path) -> None:
+    made, real = clips
+    seen: list[tuple[int, int]] = []
+    found = clip_findings(
+        write(tmp_path / "made.mkv", made),
+        write(tmp_path / "real.mkv", real),
+        settings=SETTINGS,
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    psnr = [peak_signal_noise_ratio(b, a) for a, b in zip(made, real, strict=True)]
+    settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    ssim = [structural_similarity(a, b, channel_axis=2, **settings) for a, b in zip(made, real, strict=True)]
+    assert found.figures["psnr"].value == pytest.approx(np.mean(psnr), rel=1e-5)
+    assert found.figures["ssim"].value == pytest.approx(np.mean(ssim), rel=1e-4)
+    assert found.details["frames"]["psnr"] == pytest.approx(psnr, rel=1e-5)
+    assert found.figures["psnr"].low is None and found.figures["psnr"].images == FRAMES
+    assert "176 px" in found.missing["ms_ssim"]
+    assert seen[-1] == (FRAMES, FRAMES)
+    assert found.pictures["Frames"]["generated"].shape == (FRAMES, 3, 64, 80)
+
+
+def test_flicker_is_measured_along_the_real_motion(
+    clips: tuple[list[np.ndarray], list[np.ndarray]], tmp_path: Path
+) -> None:
+    """Independent noise of 8 levels in each frame differs by 8 √2 between two."""
+    made, real = clips
+    found = clip_findings(write(tmp_path / "made.mkv", made), write(tmp_path / "real.mkv", real), settings=SETTINGS)
+    meter = FlickerMeter()
+    for frame, reference in zip(made, real, strict=True):
+        meter.add(frame, reference=reference)
+    assert found.figures["flicker"].value == pytest.approx(255 * meter.result().outside, rel=1e-9)
+    assert found.figures["flicker"].value == pytest.approx(8 * 2**0.5, rel=0.15)
+    assert found.figures["flicker_real"].value < 4
+    assert found.figures["flicker"].images == FRAMES - 1
+
+
+def test_folders_of_frames_are_videos_too(clips: tuple[list[np.ndarray], list[np.ndarray]], tmp_path: Path) -> None:
+    made, real = clips
+    for number, frame in enumerate(made, start=7):
+        write_image(tmp_path / "made" / f"frame{number}.png", frame)
+    video = clip_findings(write(tmp_path / "made.mkv", made), write(tmp_path / "real.mkv", real), settings=SETTINGS)
+    folder = clip_findings(tmp_path / "made", tmp_path / "real.mkv", settings=SETTINGS)
+    assert folder.figures == video.figures
+
+
+def test_equal_and_single_frames(clips: tuple[list[np.ndarray], list[np.ndarray]], tmp_path: Path) -> None:
+    _, real = clips
+    path = write(tmp_path / "real.mkv", real)
+    found = clip_findings(path, path, settings=SETTINGS)
+    assert found.figures["psnr"].value == float("inf")
+    assert f"{FRAMES} of {FRAMES} frames are equal" in found.warnings[0]
+    still = write(tmp_path / "still.mkv", real[:1])
+    found = clip_findings(still, still, settings=SETTINGS)
+    assert "two neighbouring frames" in found.missing["flicker"]
+
+
+def test_videos_that_do_not_match_are_refused(clips: tuple[list[np.ndarray], list[np.ndarray]], tmp_path: Path) -> None:
+    _, real = clips
+    path = write(tmp_path / "real.mkv", real)
+    with pytest.raises(InputError, match=r"short.mkv has 4 frames, .*real.mkv 6; expected videos that show the same"):
+        clip_findings(write(tmp_path / "short.mkv", real[:4]), path, settings=SETTINGS)
+    with pytest.raises(InputError, match=r"small.mkv has 80 x 32 px, .*real.mkv 80 x 64; expected videos of one size"):
+        clip_findings(write(tmp_path / "small.mkv", [frame[:32] for frame in real]), path, settings=SETTINGS)
+    with pytest.raises(InputError, match="no such file"):
+        clip_findings(tmp_path / "none.mkv", path, settings=SETTINGS)
