@@ -40,10 +40,10 @@ class Settings:
         repeats: pairs that are shown twice, to see how consistent people are; a tenth, at most ten, unless given.
         ties: whether people may answer "no difference".
         pixelated: enlarge small images without smoothing.
-        half_a: which half of A's files is meant, where two images lie side by side.
-        half_b: the same for B's.
-        half_inputs: the same for the inputs.
-        half_truth: the same for the truth.
+        a_half: which half of A's files is meant, where two images lie side by side.
+        b_half: the same for B's.
+        inputs_half: the same for the inputs.
+        truth_half: the same for the truth.
         data_range: what is black and white in float images, in their own units: 0 1.
         seed: decides which pairs are chosen.
     """
@@ -58,10 +58,10 @@ class Settings:
     repeats: int | None = None
     ties: bool = True
     pixelated: bool = False
-    half_a: Half | None = None
-    half_b: Half | None = None
-    half_inputs: Half | None = None
-    half_truth: Half | None = None
+    a_half: Half | None = None
+    b_half: Half | None = None
+    inputs_half: Half | None = None
+    truth_half: Half | None = None
     data_range: tuple[float, float] | None = None
     seed: int = 0
 
@@ -92,14 +92,14 @@ def _write(settings: Settings) -> None:
 
     references = {}
     if settings.inputs is not None:
-        references["Input"] = find(settings.inputs, settings.half_inputs)
+        references["Input"] = find(settings.inputs, settings.inputs_half)
     if settings.truth is not None:
-        references["Truth"] = find(settings.truth, settings.half_truth)
+        references["Truth"] = find(settings.truth, settings.truth_half)
     folder = settings.out.expanduser()
     study, notes = write_study(
         folder,
-        find(settings.places[0], settings.half_a),
-        find(settings.places[1], settings.half_b),
+        find(settings.places[0], settings.a_half),
+        find(settings.places[1], settings.b_half),
         question=settings.question,
         references=references,
         count=settings.count,

@@ -21,6 +21,7 @@ COMMANDS = {
     "export": "write a network as ONNX, and check that it computes the same",
     "blend": "mix the weights of two generators, for a result between theirs",
     "compare": "let people judge, blindly, which of two systems makes the better images",
+    "drift": "say whether images that come in are still such as a model was made for",
     "degrade": "show what training for real photos does to images",
 }
 

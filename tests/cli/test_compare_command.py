@@ -23,7 +23,7 @@ def study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
         for number in range(10):
             image = np.full((20, 40, 3), 20 * number + len(folder), np.uint8)
             write_image(tmp_path / folder / f"{number}.png", image)
-    arguments = ["--inputs", tmp_path / "pairs", "--half-inputs", "left", "--half-a", "left", "--half-b", "right"]
+    arguments = ["--inputs", tmp_path / "pairs", "--inputs-half", "left", "--a-half", "left", "--b-half", "right"]
     assert compare(tmp_path / "a", tmp_path / "b", "--out", tmp_path / "study", *arguments) == 0
     assert "10 pairs of a (A) and b (B)" in capsys.readouterr().out
     return tmp_path / "study"
