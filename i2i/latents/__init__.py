@@ -1,6 +1,6 @@
 """Tools for the spaces that generators draw from: walks, sweeps, mixtures, projection, directions, anomalies."""
 
-from i2i.latents.anomaly import Anomalies, AnomalyScorer, auroc, histogram
+from i2i.latents.anomaly import Anomalies, AnomalyScorer, histogram
 from i2i.latents.directions import (
     Direction,
     DirectionSweep,
@@ -15,6 +15,7 @@ from i2i.latents.paths import Interpolation, interpolation, slerp
 from i2i.latents.projection import Descent, Projection, project
 from i2i.latents.space import LatentSpace
 from i2i.latents.truncation import TruncationSweep, truncation_sweep
+from i2i.metrics.ranking import auroc
 
 __all__ = [
     "Anomalies",

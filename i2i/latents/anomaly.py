@@ -261,37 +261,6 @@ class _Normal:
         return whitened.norm(dim=0).float()
 
 
-def auroc(scores: Tensor | Sequence[float], anomalous: Tensor | Sequence[bool]) -> float:
-    """Area under the ROC curve: the chance that an anomalous image scores higher than a normal one, ties half.
-
-    From the ranks (Mann & Whitney 1947), equal scores sharing their mean rank.
-
-    Args:
-        scores: (N,), higher is less normal.
-        anomalous: (N,), which of them are.
-
-    Returns:
-        From 0 to 1; 0.5 is chance.
-
-    Raises:
-        InputError: other lengths, scores that are NaN, or only one kind of images.
-    """
-    values = torch.as_tensor(scores, dtype=torch.float64)
-    positive = torch.as_tensor(anomalous).bool()
-    if values.shape != positive.shape or values.ndim != 1:
-        raise InputError(f"expected as many scores as labels, got {tuple(values.shape)} and {tuple(positive.shape)}")
-    if values.isnan().any():
-        raise InputError("scores: expected numbers, got NaN among them")
-    count = int(positive.sum())
-    others = len(positive) - count
-    if not count or not others:
-        raise InputError(f"expected normal and anomalous images, got {others} and {count}")
-    _, group, sizes = values.unique(return_inverse=True, return_counts=True)
-    mean_rank = sizes.cumsum(0) - (sizes - 1) / 2
-    rank_sum = float(mean_rank[group][positive].sum())
-    return (rank_sum - count * (count + 1) / 2) / (count * others)
-
-
 def histogram(groups: dict[str, Tensor], *, threshold: float | None = None) -> np.ndarray:
     """Scores of several sets of images by their names, as curves over one axis: (H', W', 3) uint8."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -37,6 +37,12 @@ MEANINGS = {
     "accuracy": "share of pixels whose class the judge reads right",
     "miou_real": "the same of real images, which is as much as to expect",
     "accuracy_real": "the same of real images",
+    "copies": "share of generated images that copy a training image; 0 is none",
+    "nearest_ratio": "how near training images are, next to real ones not trained on; 1 is as near, less is nearer",
+    "membership_auroc": "how well generated images tell what was trained on; 0.5 is not at all",
+    "trained_accuracy": "accuracy on real images of a classifier trained on the generated ones; higher is better",
+    "real_accuracy": "the same, trained on as many real images, which is as much as to expect",
+    "real_miou": "mean IoU on real photos of a segmenter trained on as many real ones, which is as much as to expect",
     "flicker": "difference of neighbouring frames once motion is undone, in levels of 255; lower is steadier",
     "flicker_real": "the same of the real video",
 }

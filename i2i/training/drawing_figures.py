@@ -21,6 +21,7 @@ from i2i.metrics.classifier import (
     class_agreement,
     class_confusion,
 )
+from i2i.metrics.neighbours import nearest_neighbours
 from i2i.training.drawing_data import DrawingTask, Items
 from i2i.training.loop import Examine
 from i2i.training.progress import StepsBar
@@ -127,7 +128,7 @@ class Examiner:
         labels = torch.arange(SAMPLES_SHOWN) % max(1, len(self.task.classes))
         samples = self._samples(gan, labels)
         known = torch.cat([_small(batch["real"]) for batch in DataLoader(searched, batch_size=BATCH_SIZE)])
-        nearest = torch.cdist(_small(samples), known).argmin(dim=1)
+        nearest = nearest_neighbours(_small(samples), known).indices[:, 0]
         images = torch.stack([searched[int(place)]["real"] for place in nearest])
         (self.out / PICTURES).mkdir(exist_ok=True)
         write_grid(self.out / PICTURES / "nearest.png", {"sample": samples, "nearest training image": images})

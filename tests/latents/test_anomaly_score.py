@@ -154,40 +154,6 @@ def test_pictures_say_of_what_kind_they_are(fitted: AnomalyScorer) -> None:
         found.picture(0)
 
 
-def brute_force(scores: np.ndarray, truth: np.ndarray) -> float:
-    pairs = [(float(a > b) + 0.5 * float(a == b)) for a in scores[truth] for b in scores[~truth]]
-    return sum(pairs) / len(pairs)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_auroc_is_the_share_of_pairs_in_the_right_order(seed: int) -> None:
-    random = np.random.default_rng(seed)
-    scores = random.integers(0, 12, 70).astype(float) if seed % 2 else random.normal(size=70)  # with ties or not
-    truth = random.random(70) < 0.3
-    assert auroc(torch.from_numpy(scores), torch.from_numpy(truth)) == pytest.approx(brute_force(scores, truth))
-    assert auroc(scores.tolist(), truth.tolist()) + auroc((-scores).tolist(), truth.tolist()) == pytest.approx(1)
-
-
-def test_auroc_at_its_ends() -> None:
-    assert auroc([0.0, 1, 2], [False, True, True]) == 1
-    assert auroc([2.0, 1, 0], [False, True, True]) == 0
-    assert auroc([1.0, 1, 1], [False, True, True]) == 0.5
-    assert auroc([-float("inf"), float("inf")], [False, True]) == 1
-
-
-@pytest.mark.parametrize(
-    ("scores", "truth", "message"),
-    [
-        ([1.0, 2.0], [True, True], "expected normal and anomalous images, got 0 and 2"),
-        ([1.0], [True, False], r"as many scores as labels, got \(1,\) and \(2,\)"),
-        ([1.0, float("nan")], [True, False], "got NaN"),
-    ],
-)
-def test_no_auroc(scores: Any, truth: Any, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        auroc(scores, truth)
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [
