@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from i2i.download import cache_folder
+from i2i.errors import InputError
 from i2i.evaluation.image_sets import ImageSet
 from i2i.files import replacing
 
@@ -132,7 +133,7 @@ class Describing:
         wanted = list(range(len(images))) if describer.moments else sorted(kept)
         groups = [wanted[start : start + AT_ONCE] for start in range(0, len(wanted), AT_ONCE)]
         mine = groups[_rank() :: _world_size()]
-        store = _store(describer)
+        store = _store(describer, most=sum(index in kept for group in mine for index in group), what=what)
         one_at_a_time = Lock() if self.device.type != "cpu" else nullcontext()
 
         def describe(group: list[int]) -> list[tuple[Sequence[int], Mapping[str, Tensor]]]:
@@ -150,8 +151,7 @@ class Describing:
             done += len(group) * _world_size()
             if self.progress is not None:
                 self.progress(what, min(done, len(wanted)), len(wanted))
-        with store.sync_context():
-            rows, indices, moments = store.collected()
+        rows, indices, moments = store.collected()
         return Described(count=len(images), rows=rows, indices=indices, moments=moments)
 
     def _in_threads(self, work: Callable[[list[int]], Any], groups: Sequence[list[int]]) -> Iterator[Any]:
@@ -186,8 +186,41 @@ def _spread(count: int, most: int) -> list[int]:
     return list(range(count)) if count <= most else [number * count // most for number in range(most)]
 
 
-def _store(describer: Describer) -> Any:
-    """Collects descriptors; a `torchmetrics.Metric`, which joins what several processes have collected."""
+class _Rows:
+    """Descriptors of one name, in one piece of memory: many small pieces among the images' large ones would keep that
+    memory from being used again."""
+
+    def __init__(self, *, most: int, dtype: torch.dtype, what: str) -> None:
+        self.what = what
+        self.count = 0
+        self._rows = torch.empty(0, 0, dtype=dtype)
+        self._indices = torch.empty(most, dtype=torch.int64)
+
+    def add(self, indices: Tensor, values: Tensor) -> None:
+        values = values.flatten(1)
+        if not self.count:
+            self._rows = torch.empty(len(self._indices), values.shape[1], dtype=self._rows.dtype)
+        if values.shape[1] != self._rows.shape[1]:
+            raise InputError(
+                f"the {self.what} differ in their numbers of channels, or in what describes them; expected images of "
+                "one kind in a set"
+            )
+        end = self.count + len(indices)
+        self._rows[self.count : end] = values
+        self._indices[self.count : end] = indices
+        self.count = end
+
+    @property
+    def rows(self) -> Tensor:
+        return self._rows[: self.count]
+
+    @property
+    def indices(self) -> Tensor:
+        return self._indices[: self.count]
+
+
+def _store(describer: Describer, *, most: int, what: str) -> Any:
+    """Collects descriptors of at most so many images: a `torchmetrics.Metric`, which joins what processes found."""
     from torchmetrics import Metric
 
     class Store(Metric):
@@ -195,6 +228,7 @@ def _store(describer: Describer) -> Any:
 
         def __init__(self) -> None:
             super().__init__()
+            self.found = {name: _Rows(most=most, dtype=dtype, what=what) for name, dtype in describer.rows.items()}
             for name in describer.rows:
                 self.add_state(f"rows_{name}", default=[], dist_reduce_fx=None)
                 self.add_state(f"indices_{name}", default=[], dist_reduce_fx=None)
@@ -209,8 +243,8 @@ def _store(describer: Describer) -> Any:
             places = torch.tensor(indices)
             chosen = torch.tensor([index in kept for index in indices])
             for name, values in descriptors.items():
-                getattr(self, f"rows_{name}").append(values[chosen].flatten(1))
-                getattr(self, f"indices_{name}").append(places[chosen])
+                if chosen.any():
+                    self.found[name].add(places[chosen], values[chosen])
                 if name in describer.moments:
                     wide = values.double()
                     getattr(self, f"sum_{name}").add_(wide.sum(0))
@@ -220,14 +254,20 @@ def _store(describer: Describer) -> Any:
             return self.count
 
         def collected(self) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Moments]]:
+            """Rows, indices and moments of what all processes have found."""
+            for name, found in self.found.items():
+                # One tensor for each list, so that all processes have as many to exchange.
+                setattr(self, f"rows_{name}", [found.rows])
+                setattr(self, f"indices_{name}", [found.indices])
             rows, indices = {}, {}
-            for name in describer.rows:
-                places = [part for part in getattr(self, f"indices_{name}") if len(part)]
-                parts = [part for part in getattr(self, f"rows_{name}") if len(part)]
-                if parts:
-                    indices[name], order = torch.cat(places).sort()
-                    rows[name] = torch.cat(parts)[order]
-            return rows, indices, {name: self._moments(name) for name in describer.moments}
+            with self.sync_context():
+                for name in describer.rows:
+                    places = [part for part in getattr(self, f"indices_{name}") if len(part)]
+                    parts = [part for part in getattr(self, f"rows_{name}") if len(part)]
+                    if parts:
+                        indices[name], rows[name] = _in_order(places, parts)
+                moments = {name: self._moments(name) for name in describer.moments}
+            return rows, indices, moments
 
         def _moments(self, name: str) -> Moments:
             count = int(self.count)
@@ -235,18 +275,15 @@ def _store(describer: Describer) -> Any:
             outer = getattr(self, f"squares_{name}") - count * torch.outer(mean, mean)
             return Moments(count=count, mean=mean, covariance=outer / max(count - 1, 1))
 
-        def pack(self) -> None:
-            """One tensor for each list, so that all processes have as many to exchange."""
-            for name, dtype in describer.rows.items():
-                parts, places = getattr(self, f"rows_{name}"), getattr(self, f"indices_{name}")
-                setattr(self, f"rows_{name}", [torch.cat(parts) if parts else torch.zeros(0, 0, dtype=dtype)])
-                setattr(self, f"indices_{name}", [torch.cat(places) if places else torch.zeros(0, dtype=torch.int64)])
-
-        def _sync_dist(self, *arguments: Any, **named: Any) -> None:
-            self.pack()
-            super()._sync_dist(*arguments, **named)
-
     return Store()
+
+
+def _in_order(places: list[Tensor], parts: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Indices and rows of several processes, sorted by index."""
+    indices, order = torch.cat(places).sort()
+    if len(parts) == 1 and bool((order == torch.arange(len(order))).all()):
+        return indices, parts[0]  # without a copy
+    return indices, torch.cat(parts)[order]
 
 
 def _cache_file(images: ImageSet, describer: Describer) -> Path:

@@ -21,6 +21,7 @@ SMALLEST_IMAGE_PX = 16
 SMALLEST_DEVIATION = 1e-4
 # Few enough to keep a pass small (8 MB for each set), enough to be quick.
 PROJECTED_AT_ONCE = 1 << 21
+BINS = 4096
 
 
 def patch_descriptors(
@@ -100,17 +101,17 @@ def sliced_wasserstein(
 
 
 def sliced_wasserstein_influences(
-    real: dict[str, Tensor], fake: dict[str, Tensor], *, projections: int = 64, seed: int = 0
+    real: dict[str, Tensor], fake: dict[str, Tensor], *, projections: int = 512, seed: int = 0
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """How much each image moves the distance of each level: its derivative by the image's share of its set.
 
     Their variance over the images of a set, divided by their number and summed over both sets, is that of the level's
     figure (the infinitesimal jackknife; Efron 1982, chapter 6). Patches of one image go together, as they are alike.
+    Sets of one distribution vary about 1.4 times less than that.
 
     Args:
         real, fake: as for `sliced_wasserstein`.
-        projections: random directions; fewer do than for the distance itself.
-        seed: decides them.
+        projections, seed: as for the figures in question. Fewer directions tell more of chance, and less of the images.
 
     Returns:
         Under "swd_0", …, "swd_low": (N,) of the real images and (M,) of the fake ones, with means of 0.
@@ -159,6 +160,8 @@ def wasserstein_1(first: Tensor, second: Tensor) -> Tensor:
         (P,), exact for different n and m too.
     """
     n, m = first.shape[1], second.shape[1]
+    if n == m:
+        return (_sorted(first) - _sorted(second)).abs().mean(1)
     # The quantile functions step at multiples of 1/n and 1/m. In units of 1/nm, these are integers.
     steps = torch.cat([torch.arange(n + 1) * m, torch.arange(m + 1) * n]).unique()
     starts, shares = steps[:-1], steps.diff().to(first.dtype) / (n * m)
@@ -166,20 +169,28 @@ def wasserstein_1(first: Tensor, second: Tensor) -> Tensor:
 
 
 def potentials(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """The derivative of `wasserstein_1` by the share of each number: (P, n) and (P, m) float, each with a mean of 0.
+    """The derivative of `wasserstein_1` by the share that each number has of its set.
 
-    W₁ = ∫ |F − G| is linear in more of F at x to first order: by ∫ sign(F − G) (1[t ≥ x] − F) dt.
+    W₁ = ∫ |F − G| is, to first order, linear in more of F at x: by ∫ sign(F(t) − G(t)) (1[t ≥ x] − F(t)) dt. Computed
+    on a grid of BINS from the smallest to the largest number.
+
+    Args:
+        first, second: (P, n) and (P, m), as for `wasserstein_1`.
+
+    Returns:
+        (P, n) and (P, m), each row with a mean of 0.
     """
-    n, m = first.shape[1], second.shape[1]
-    values, order = torch.cat([first, second], dim=1).sort(dim=1)
-    # F − G after each value, in units of 1/nm.
-    higher = torch.where(order < n, m, -n).cumsum(1)
-    steps = higher[:, :-1].sign() * values.diff(dim=1)
-    # ∫ from x to the largest value, but for a constant.
-    beyond = torch.cat([torch.zeros_like(values[:, :1]), -steps.cumsum(1)], dim=1)
-    found = torch.empty_like(beyond).scatter_(1, order, beyond)
-    of_first, of_second = found[:, :n], -found[:, n:]
-    return of_first - of_first.mean(1, keepdim=True), of_second - of_second.mean(1, keepdim=True)
+    low = torch.minimum(first.amin(1), second.amin(1))[:, None]
+    width = (torch.maximum(first.amax(1), second.amax(1))[:, None] - low).clamp(min=1e-12) / BINS
+    bins = [((values - low) / width).long().clamp(max=BINS - 1) for values in (first, second)]
+    densities = [
+        torch.zeros(len(low), BINS).scatter_add_(1, places, torch.ones(places.shape)) / places.shape[1]
+        for places in bins
+    ]
+    higher = (densities[0] - densities[1]).cumsum(1).sign()
+    beyond = -width * higher.cumsum(1)
+    of_first, of_second = (beyond.gather(1, places) for places in bins)
+    return of_first - of_first.mean(1, keepdim=True), of_second.mean(1, keepdim=True) - of_second
 
 
 def _patch_distance(real: Tensor, fake: Tensor, *, projections: int, seed: int) -> float:
