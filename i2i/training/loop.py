@@ -746,12 +746,12 @@ def _check_known(figure: str, measured: Iterable[str], settings: TrainingSetting
 
 
 def _why_stopped(record: Record, step: int, settings: TrainingSettings) -> str:
-    best = f"than at step {record.best_step}, whose networks are in best/" if record.best is not None else "than ever"
-    times = "the last time" if record.no_better == 1 else f"the last {record.no_better} times"
-    return (
-        f"Stopped early, at step {step} of {settings.steps}: {settings.best_metric} was not better {times} that it "
-        f"was measured {best}."
-    )
+    last = "the last measurement" if record.no_better == 1 else f"none of the last {record.no_better} measurements"
+    verb = "was not" if record.no_better == 1 else "was"
+    result = f"{verb} better than that of step {record.best_step}, whose networks are in best/"
+    if record.best is None:
+        result = f"{verb} a number"
+    return f"Stopped early, at step {step} of {settings.steps}: {last} of {settings.best_metric} {result}."
 
 
 def _gather(value: Any, accelerator: Accelerator) -> list[Any]:

@@ -388,6 +388,7 @@ def train_two_stages(
                 generator_learning_rate=first_stage.psnr_learning_rate,
                 best_metric="psnr",
                 best_is="highest",
+                early_stop_after=None,  # which speaks of another metric
             ),
             out=out / "psnr",
         )
@@ -412,7 +413,7 @@ def train_two_stages(
 def _check_metric(training: TrainingSettings, figure: LpipsFigure) -> None:
     if training.best_metric == "lpips" and figure.lpips == "off" and "lpips" not in training.metrics:
         raise InputError("--best-metric lpips needs LPIPS to be measured: give --lpips alex, too.")
-    training.check_best_metric("psnr", "ssim", "gradient", "swd", "lpips")
+    training.check_best_metric("psnr", "ssim", "gradient", "swd", *(["lpips"] if figure.lpips != "off" else []))
 
 
 def pictures_of(networks: Mapping[str, nn.Module], batch: Batch, *, scale: int) -> dict[str, Tensor]:

@@ -1,10 +1,12 @@
 """Settings that cannot be used are refused by the name of their option."""
 
 import importlib.util
+from pathlib import Path
 
 import pytest
 
 from i2i.errors import InputError
+from i2i.metrics.meanings import MEANINGS, GoodEnd, good_end
 from i2i.training.config import TrainingSettings
 
 
@@ -23,12 +25,67 @@ from i2i.training.config import TrainingSettings
         {"decay_from": 3.0},
         {"adam_betas": (2.0, 3.0)},
         {"threads": 0},
+        {"measure_every_steps": 0},
+        {"early_stop_after": 0},
     ],
 )
 def test_wrong_values_are_named(wrong: dict) -> None:
     (name,) = wrong
     with pytest.raises(InputError, match=f"--{name.replace('_', '-')} "):
         TrainingSettings(**({"steps": 1} | wrong))
+
+
+@pytest.mark.parametrize(
+    ("together", "complaint"),
+    [
+        ({"early_stop_after": 3}, "--best-metric, too"),
+        (
+            {"measure_every_steps": 30, "validate_every_steps": 20},
+            "30 must be a multiple of --validate-every-steps.*20",
+        ),
+        ({"best_metric": "psnr", "best_is": "lowest"}, "--best-is lowest would keep the worst by --best-metric psnr"),
+        ({"best_metric": "frechet_dinov2", "best_is": "highest"}, "of which the lowest is best"),
+        ({"feature_weights": Path("w.pth"), "metrics": ("swd",)}, "--feature-weights w.pth is for --metrics from feat"),
+        ({"lpips_weights": (Path("a"), Path("b"))}, "--lpips-weights is for --metrics lpips"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(together: dict, complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint):
+        TrainingSettings(**({"steps": 100} | together))
+
+
+@pytest.mark.parametrize(
+    ("figure", "given", "end"),
+    [
+        ("l1", None, "lowest"),
+        ("psnr", None, "highest"),
+        ("recall_dinov2", None, "highest"),
+        ("fid_b_to_a", None, "lowest"),
+        ("variety", None, "nearest_one"),
+        ("variety", "highest", "highest"),
+        ("of mine", None, "lowest"),
+        ("of mine", "highest", "highest"),
+        (None, None, "lowest"),
+    ],
+)
+def test_the_good_end_is_known(figure: str | None, given: GoodEnd | None, end: GoodEnd) -> None:
+    assert TrainingSettings(steps=1, best_metric=figure, best_is=given).best_end == end
+
+
+def test_good_ends_are_what_meanings_say() -> None:
+    words = {"higher is better": "highest", "lower is better": "lowest", "1 is as sharp": "nearest_one"}
+    said = {name: end for name, text in MEANINGS.items() for word, end in words.items() if word in text}
+    assert len(said) > 10
+    assert {name: good_end(name) for name in said} == said
+
+
+def test_what_the_best_is_chosen_by_is_checked_early() -> None:
+    TrainingSettings(steps=1).check_best_metric()
+    TrainingSettings(steps=1, best_metric="swd").check_best_metric("swd")
+    for figure in ("fid", "frechet_dinov2"):
+        TrainingSettings(steps=1, best_metric=figure, metrics=("fid",)).check_best_metric("swd")
+    with pytest.raises(InputError, match="recall is not one to choose by: give swd or fid; or --metrics recall, too"):
+        TrainingSettings(steps=1, best_metric="recall", metrics=("fid",)).check_best_metric("swd")
 
 
 def test_values_at_the_borders_are_taken() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.linalg
+import scipy.ndimage
 import torch
 from conftest import TwoProcesses
 from prdc import compute_prdc
@@ -119,7 +120,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("measured") / "run"
     train_colours(
         out,
-        metrics=("fid", "kid", "precision", "recall", "density", "coverage", "psnr", "ssim", "variety"),
+        metrics=("fid", "kid", "precision", "recall", "density", "coverage", "variety"),
         best_metric="fid",
     )
     return out
@@ -133,12 +134,33 @@ def test_figures_are_those_of_the_exported_generator(run: Path) -> None:
     assert metrics["kernel_pixels"] == pytest.approx(kernel(fake, real), rel=1e-4, abs=1e-6)
     for name, value in compute_prdc(real, fake, nearest_k=5).items():
         assert metrics[f"{name}_pixels"] == pytest.approx(value)
-    pairs = [(output.numpy(), truth.numpy()) for output, truth in zip(outputs, truths, strict=True)]
-    psnr = np.mean([peak_signal_noise_ratio(truth, output, data_range=2) for output, truth in pairs])
-    assert metrics["psnr"] == pytest.approx(psnr, rel=1e-5)
+    distances = [np.linalg.norm(images[:, None] - images, axis=2) for images in (fake, real)]
+    assert 0.5 < metrics["variety"] / (distances[0].mean() / distances[1].mean()) < 2
+
+
+def test_pairs_are_measured_as_scikit_image_does() -> None:
+    random = torch.Generator().manual_seed(0)
+    truth = torch.rand(5, 3, 20, 30, generator=random) * 2 - 1
+    output = truth + 0.2 * torch.randn(5, 3, 20, 30, generator=random)  # some of it beyond white
+    measures = Measures(settings_for(metrics=("sharpness", "l1", "psnr", "ssim")), device=torch.device("cpu"))
+    for indices in ([3, 1], [4, 0, 2]):
+        compared = Comparison(generated=output[indices], real=truth[indices], truth=truth[indices])
+        measures.add({"l1": 7.0, COMPARED: compared}, indices)
+    figures = measures.figures(lambda value: [value])
+    shares = [((image.clamp(-1, 1) + 1) / 2).double().numpy() for image in (output, truth)]
+    pairs = list(zip(*shares, strict=True))
     windows = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "channel_axis": 0}
-    ssim = [structural_similarity(truth, output, data_range=2, **windows) for output, truth in pairs]
-    assert 0 < metrics["ssim"] < 1 and len(ssim) == 12
+    expected = {
+        "sharpness": np.mean([sharpness(one) / sharpness(other) for one, other in pairs]),
+        "l1": np.abs(shares[0] - shares[1]).mean(),
+        "psnr": np.mean([peak_signal_noise_ratio(other, one, data_range=1) for one, other in pairs]),
+        "ssim": np.mean([structural_similarity(other, one, data_range=1, **windows) for one, other in pairs]),
+    }
+    assert list(figures) == list(expected) and figures == pytest.approx(expected, rel=1e-4)
+
+
+def sharpness(image: np.ndarray) -> float:
+    return float(np.square(scipy.ndimage.laplace(image.mean(0))[1:-1, 1:-1]).mean())
 
 
 def test_the_best_is_chosen_by_a_metric_that_was_asked_for(run: Path) -> None:
