@@ -34,7 +34,7 @@ from i2i.metrics.ranking import auroc, auroc_error
 LARGEST_COPY_RATIO = 0.5
 SURROUNDING = 50
 # Real images reach down to their 5 % quantile; copies lie so many times as far below the median, in logarithms.
-REACH_TIMES = 3.0
+REACH_TIMES = 4.0
 # Added to distances, so that the noise of equal images is no difference.
 NOISE = 0.02
 # Candidates are looked at in detail, each cut as fits best.
