@@ -11,7 +11,7 @@ network it is.
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -21,6 +21,20 @@ import torch
 from torch import Tensor, nn
 
 from i2i import __version__
+from i2i.checkpoints.card import (
+    INTENDED_USE,
+    LIMITS,
+    NOTICE,
+    USE,
+    Card,
+    bullets,
+    data_section,
+    parse_card,
+    render_card,
+    section,
+    updated,
+    written_anew,
+)
 from i2i.discriminators import DISCRIMINATORS
 from i2i.errors import InputError
 from i2i.files import replacing
@@ -163,8 +177,8 @@ def save_generator(folder: str | Path, *, network: nn.Module, spec: GeneratorSpe
         folder: made where it does not exist; an older generator in it is replaced.
         network: a generator whose class is in `i2i.generators.GENERATORS`, on any device, not wrapped.
         spec: what the network expects and returns.
-        card: text of the model card in Markdown: data, training, figures. The header and an example of
-            use are added.
+        card: text of the model card in Markdown: data, training, figures. The header, an example of use and what
+            every card should say are added. What a person wrote into the card that lies there is kept.
 
     Raises:
         InputError: the network's class is in no list, it has another number of classes than `spec` names, or a file
@@ -189,7 +203,8 @@ def save_generator(folder: str | Path, *, network: nn.Module, spec: GeneratorSpe
     }
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
 
-    _write(folder / CARD, _model_card(network, name=name, spec=spec, text=card).encode())
+    new = new_card(network, spec=spec, text=card)
+    _write(folder / CARD, render_card(written_anew(read_card(folder), new)).encode())
     _write(folder / CONFIG, (json.dumps(config, indent=2, allow_nan=False) + "\n").encode())
     _write(folder / WEIGHTS, safetensors.torch.save(tensors, metadata={"format": "pt"}))
 
@@ -456,8 +471,34 @@ def _differences(*, expected: dict[str, Tensor], found: dict[str, Tensor]) -> li
     return missing + misshapen + left_over
 
 
-def _model_card(network: nn.Module, *, name: str, spec: GeneratorSpec, text: str) -> str:
-    """Model card whose YAML header the Hub reads: https://huggingface.co/docs/hub/model-cards."""
+def read_card(folder: Path) -> Card:
+    """The model card of a generator's folder; an empty one where there is none."""
+    try:
+        return parse_card((folder / CARD).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return Card(header="", sections=())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{folder / CARD} cannot be read ({error}); put it right, or remove it") from error
+
+
+def write_card(folder: Path, card: Card) -> None:
+    """Write the model card of a generator's folder.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    _write(folder / CARD, render_card(card).encode())
+
+
+def new_card(network: nn.Module, *, spec: GeneratorSpec, text: str) -> Card:
+    """The card of a generator.
+
+    Args:
+        network: the generator.
+        spec: what it expects and returns.
+        text: sections in Markdown, to which those are added that every card should have.
+    """
+    name = next(name for name, kind in GENERATORS.items() if type(network) is kind)
     task, usage = "image-to-image", _TRANSLATE
     if spec.input is None:
         task, usage = "unconditional-image-generation", _DRAW
@@ -469,22 +510,54 @@ def _model_card(network: nn.Module, *, name: str, spec: GeneratorSpec, text: str
         usage = _PAINT if getattr(network, "style_encoder", None) is None else _PAINT_IN_STYLES
     # For images of classes the Hub has no pipeline.
     pipeline = "" if task.startswith("class") else f"pipeline_tag: {task}\n"
-    return f"""---
+    header = f"""\
 library_name: i2i
 {pipeline}tags:
 - {task}
 - {name}
-# license: name the licence of your weights here before sharing them
----
+# license: name the licence of your weights here before sharing them, or let `i2i card --licence` do it"""
+    given = tuple(replace(part, ours=True) for part in parse_card(text).sections)
+    card = Card(header=header, sections=given)
+    missing = (
+        section(INTENDED_USE, NO_INTENDED_USE),
+        section(LIMITS, bullets(usual_limits(network, spec))),
+        data_section(),
+        section(NOTICE, _NOTICE),
+        section(USE, f"```python\n{usage}\n```"),
+    )
+    names = {part.name for part in given}
+    return updated(card, [part for part in missing if part.name not in names])[0]
 
-{text.strip()}
 
-## Use
+def usual_limits(network: nn.Module, spec: GeneratorSpec) -> list[str]:
+    """What holds for every generator of this kind, a sentence or two each."""
+    if getattr(network, "restores", False):
+        made_up = (
+            "Detail that an image does not hold is made up, after the training data. Results are no evidence of what "
+            "was there: not of faces, writing, number plates or medical findings."
+        )
+    elif spec.input is None:
+        made_up = "What it draws is made up, after the training data, and may come close to some of them."
+    else:
+        made_up = (
+            "What an input does not show is made up, after the training data. Results are no measurement and no "
+            "evidence of what was there."
+        )
+    return [
+        made_up,
+        "It has the gaps and leanings of its training data: what is rare or missing there it makes worse, or not at "
+        "all.",
+        "Nothing is known about it beyond the figures in this card, and these hold for data such as they were "
+        "measured on.",
+    ]
 
-```python
-{usage}
-```
-"""
+
+NO_INTENDED_USE = "Not stated by those who trained it."
+
+_NOTICE = """\
+Say so wherever you show it. Images that `i2i translate`, `i2i upscale`, `i2i draw` and `i2i evaluate` write carry a
+note that they are synthetic and by which model, as text in the file and as IPTC's DigitalSourceType, unless
+`--no-provenance` is given. Arrays and tensors that `i2i.load(...)` returns carry none."""
 
 
 _TRANSLATE = """\

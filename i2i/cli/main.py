@@ -18,6 +18,7 @@ COMMANDS = {
     "inspect": "say what a weight file holds, and how that is known",
     "weights": "list well-known public weights, or download some by name",
     "profile": "measure what a generator costs: latency, memory, parameters, operations",
+    "card": "fill a generator's model card: what was measured, data, use, limits",
     "export": "write a network as ONNX, and check that it computes the same",
     "blend": "mix the weights of two generators, for a result between theirs",
     "compare": "let people judge, blindly, which of two systems makes the better images",

@@ -14,6 +14,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch.utils._pytree import tree_map_only
 
+from i2i import __version__
+from i2i.checkpoints.card import (
+    HELD_OUT,
+    SETTINGS,
+    Card,
+    Section,
+    bullets,
+    data_section,
+    render_card,
+    section,
+)
 from i2i.errors import InputError
 from i2i.evaluation.pages import PAGE, columns_of, inline, picture
 from i2i.evaluation.report import meaning_of
@@ -127,11 +138,15 @@ def sample_grids(out: Path) -> list[Path]:
 
 def model_card(facts: RunFacts, *, step: int, metrics: dict[str, float]) -> str:
     """The text of a generator's model card, in Markdown."""
-    lines = [f"# {facts.title}", "", facts.about, "", f"Trained for {step} steps."]
+    sections = [
+        Section(heading=f"# {facts.title}", text=f"{facts.about}\n\nTrained for {step} steps with i2i {__version__}."),
+        data_section(fingerprint=facts.fingerprint),
+        section(SETTINGS, f"```json\n{json.dumps(facts.settings, indent=2)}\n```"),
+    ]
     if metrics:
-        lines += ["", "## Held-out metrics", "", *_markdown_table(metrics, facts.baselines)]
-    lines += ["", "## Settings", "", "```json", json.dumps(facts.settings, indent=2), "```"]
-    return "\n".join([*lines, "", f"Data fingerprint: `{facts.fingerprint}`"])
+        table = "\n".join(_markdown_table(metrics, facts.baselines))
+        sections.append(section(HELD_OUT, f"{table}\n\n{bullets(_explained(metrics))}"))
+    return render_card(Card(header="", sections=tuple(sections)))
 
 
 def _markdown_table(metrics: dict[str, float], baselines: dict[str, dict[str, float]]) -> list[str]:

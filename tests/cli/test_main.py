@@ -9,11 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from i2i.cli.main import COMMANDS
-
 import i2i
 from i2i.cli import main as module
 from i2i.cli.entry import exit_code
+from i2i.cli.main import COMMANDS
 from i2i.cli.overrides import parse_overrides
 from i2i.errors import InputError, RunStopped
 

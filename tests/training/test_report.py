@@ -9,11 +9,12 @@ import pytest
 import torch
 from toy_methods import POINTS, Ring, ToyGAN
 
+from i2i.checkpoints.card import entries_in, parse_card
 from i2i.errors import InputError
 from i2i.evaluation.pages import write_grid
 from i2i.training.config import TrainingSettings
 from i2i.training.loop import train
-from i2i.training.report import PICTURES, RunFacts, _curves, figures_of, print_figures
+from i2i.training.report import PICTURES, RunFacts, _curves, figures_of, model_card, print_figures
 
 
 def write_run(folder: Path, *, data: str, **metrics: float) -> Path:
@@ -103,3 +104,14 @@ def test_figures_beside_losses_have_curves(monkeypatch: pytest.MonkeyPatch) -> N
     _curves(steps, [], {})
     assert titles == ["loss: l1", "augmentation"]
     assert drawn[0] == [0.5, 0.25] and drawn[2] == [0.125]
+
+
+def test_the_card_says_what_the_data_are_and_what_is_not_stated() -> None:
+    facts = RunFacts(title="Streets", about="By night.", settings={"width": 8}, fingerprint="abc")
+    card = parse_card(model_card(facts, step=7, metrics={"psnr": 21.5}))
+    assert [part.heading for part in card.sections] == ["# Streets", "## Data", "## Settings", "## Held-out metrics"]
+    assert card.text("#").startswith("By night.\n\nTrained for 7 steps with i2i ")
+    assert entries_in(card.text("Data")) == {"Source": "not stated", "Licence": "not stated", "Fingerprint": "`abc`"}
+    assert json.loads(card.text("Settings").removeprefix("```json").removesuffix("```")) == {"width": 8}
+    assert "| this generator | 21.5 |" in card.text("Held-out metrics")
+    assert "- psnr: nearness to the truth in dB" in card.text("Held-out metrics")

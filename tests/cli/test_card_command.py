@@ -1,0 +1,160 @@
+"""`i2i card`: a card filled from what was measured and stated, beside what a person wrote."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from i2i.checkpoints.identity import name_model
+from i2i.checkpoints.store import GeneratorSpec, ImageSide, read_card, save_generator
+from i2i.cli import card as command
+from i2i.cli.entry import exit_code, parse
+from i2i.evaluation.findings import Figure, Findings
+from i2i.evaluation.report import Evaluation, as_json
+from i2i.generators import CompactGenerator
+from i2i.inference.profile import Cost, Latency, Measurement, Profile
+
+LATENCY = Latency(p50_ms=10.0, p90_ms=11.0, p99_ms=12.0, readings=200)
+
+
+def run(*arguments: str | Path) -> int:
+    settings = parse(command.Settings, [str(argument) for argument in arguments], description="")
+    return exit_code(lambda: command.main(settings), debug=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A run with a generator."""
+    side = ImageSide(channels=3, dtype="uint8", data_range=(0, 255))
+    network = CompactGenerator(in_channels=3, out_channels=3, width=4, convs=1, scale=2)
+    folder = tmp_path / "run" / "generator"
+    save_generator(
+        folder, network=network, spec=GeneratorSpec(input=side, output=side), card="# Streets\n\nTrained for 3 steps."
+    )
+    (tmp_path / "run" / "run.json").write_text(json.dumps({"settings": {}, "data fingerprint": "abc123"}))
+    return folder
+
+
+def write_evaluation(file: Path, *, model: str) -> Path:
+    sets = {"generated": {"place": f"made by {model}", "images": 4}, "real": {"place": "held-out", "images": 4}}
+    findings = Findings(figures={"ssim": Figure(value=0.5, low=0.4, high=0.6, images=4)})
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(as_json(Evaluation(title="x", sets=sets, findings=findings, settings={}))))
+    return file
+
+
+def write_profile(file: Path, *, model: str) -> Path:
+    words = dict.fromkeys(("processor", "cores", "threads", "accelerator", "system", "torch"), "x")
+    measurement = Measurement(
+        height=8,
+        width=8,
+        precision="fp32",
+        batch=1,
+        of="call",
+        latency=LATENCY,
+        images_per_s=100.0,
+        peak_memory_bytes=None,
+        flop_per_s=None,
+        share_of_product=None,
+    )
+    profile = Profile(
+        model=model,
+        network="CompactGenerator",
+        parameters=7,
+        machine=words,
+        memory="m",
+        costs=(Cost(height=8, width=8, output=(3, 8, 8), multiply_adds=1, flop=2),),
+        product_flop_per_s={},
+        measurements=(measurement,),
+        missing=(),
+    )
+    file.write_text(json.dumps(profile.to_json()))
+    return file
+
+
+def test_all_of_it(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    model = name_model(folder)
+    evaluation = write_evaluation(tmp_path / "ev" / "evaluation.json", model=model)
+    profile = write_profile(tmp_path / "profile.json", model=model)
+    assert run(folder.parent, "--evaluation", evaluation.parent, "--profile", profile) == 0
+    printed = capsys.readouterr()
+    assert printed.out.strip() == str(folder / "README.md")
+    assert "Not stated yet: what it is for (--intended-use), the source of the data (--data-source)" in printed.err
+    options = ("--data-source", "CMP", "--data-licence", "CC BY-SA 4.0", "--intended-use", "Teaching.\n## Not more")
+    assert run(folder, *options, "--limits", "Knows no night.", "Nor snow.", "--licence", "cc-by-4.0") == 0
+    assert not capsys.readouterr().err
+
+    card = hub.ModelCard.load(folder / "README.md")
+    assert card.data.license == "cc-by-4.0"
+    assert card.data.library_name == "i2i"
+    (result,) = card.data.eval_results
+    assert (result.metric_type, result.metric_value, result.dataset_name) == ("ssim", 0.5, "held-out")
+    text = card.text
+    assert text.strip().startswith("# Streets")
+    for words in (
+        "Trained for 3 steps.",
+        "Teaching. ## Not more",
+        "- Knows no night.\n- Nor snow.\n- Detail that an image does not hold is made up",
+        "- **Source:** CMP\n- **Licence:** CC BY-SA 4.0\n- **Fingerprint:** `abc123`",
+        "| ssim | 0.5 | 0.4 … 0.6 | 4 |",
+        "**Copies of training images:** not looked for",
+        "| 8 x 8 | fp32 | 1 | whole call | 10 | 11 | 12 | 200 | 100 |",
+        "## What it makes is synthetic",
+        'i2i.load("path/to/this/folder")',
+    ):
+        assert words in text
+    before = (folder / "README.md").read_bytes()
+    assert run(folder) == 0
+    assert (folder / "README.md").read_bytes() == before
+
+
+def test_words_of_a_person_are_kept(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = folder / "README.md"
+    text = file.read_text().replace("Not stated by those who trained it.", "For my sister.")
+    file.write_text(
+        text.replace("library_name: i2i", "library_name: i2i\ndatasets:\n- anna/facades") + "\n## Thanks\n\nTo all.\n"
+    )
+    assert run(folder, "--intended-use", "Teaching.", "--data-licence", "CC0", "--licence", "Ask me first") == 0
+    assert '"Intended use" was written or changed by hand' in capsys.readouterr().err
+    text = file.read_text()
+    assert "For my sister." in text
+    assert "Teaching." not in text
+    assert "## Thanks\n\nTo all.\n" in text
+    assert "datasets:\n- anna/facades\n" in text
+    assert 'license: "other"\nlicense_name: "Ask me first"' in text
+    assert "- **Licence:** CC0" in text
+
+
+def test_a_card_that_is_somebodys_own_gains_what_is_missing(folder: Path) -> None:
+    (folder / "README.md").write_text("My network.\n\n## Data\n\nFrom my phone.\n")
+    assert run(folder) == 0
+    card = read_card(folder)
+    assert card.header.startswith("library_name: i2i")
+    assert card.text("") == "My network."
+    assert card.text("Data") == "From my phone."
+    assert card.text("Use")
+    (folder / "README.md").unlink()
+    assert run(folder) == 0
+    assert read_card(folder).sections[0].heading == "# run/generator"
+    assert "`abc123`" in read_card(folder).text("Data")
+
+
+def test_refused(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (folder / "README.md").read_bytes()
+    other = "other (sha256 ffffffffffff)"
+    (tmp_path / "text.json").write_text("hello")
+    (tmp_path / "list.json").write_text("[]")
+    for options, words in (
+        (("--evaluation", write_evaluation(tmp_path / "e.json", model=other)), "e.json: its figures are of other"),
+        (("--profile", write_profile(tmp_path / "p.json", model=other)), "p.json: its figures are of other"),
+        (("--profile", tmp_path / "none.json"), "none.json cannot be read"),
+        (("--profile", tmp_path / "text.json"), "text.json is no JSON"),
+        (("--evaluation", tmp_path / "list.json"), "list.json: expected a JSON object"),
+        (("--evaluation", tmp_path / "p.json"), "p.json: expected an evaluation.json"),
+        (("--profile", tmp_path / "e.json"), "e.json: expected a profile"),
+    ):
+        assert run(folder, *options) == 2
+        assert words in capsys.readouterr().err
+    assert (folder / "README.md").read_bytes() == before
+    assert run(tmp_path / "nowhere") == 2
