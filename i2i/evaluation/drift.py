@@ -54,7 +54,7 @@ DIRECTIONS = {
 SHARES = ("black", "white")
 """These are 0 in most images, so that their means are looked at in place of medians, in steps of a thousandth."""
 SMALLEST_DEVIATION = 0.001
-"""Of numbers between 0 and 1, and pixels in thousands: a reference that varies less than that is taken to vary so much."""
+"""Of numbers between 0 and 1, and of thousands of pixels: a reference that varies less is taken to vary so much."""
 COLOURS = ("red", "green", "blue")
 
 Verdict = Literal["moved", "moved a little", "not seen"]
@@ -240,7 +240,7 @@ def find_drift(reference: Snapshot, live: Snapshot, *, outliers: int = 8, seed: 
     changes += [_fact(name, reference, live, found[name].effect, p_values[name]) for name in FACTS]
     changes.append(_composed(found["composition"].effect, p_values["composition"]))
     order = ["moved", "moved a little", "not seen"]
-    changes.sort(key=lambda change: (order.index(change.verdict), change.p_value, -change.effect))
+    changes.sort(key=lambda change: (order.index(change.verdict), -_strength(change)))
 
     least = smallest_seen(
         min(map(len, reference.statistics.values())), min(map(len, live.statistics.values())), level=LEVEL / len(tested)
@@ -342,6 +342,11 @@ def _number(name: str, reference: Snapshot, live: Snapshot, effect: float, p_val
         live=now,
         shift=shift,
     )
+
+
+def _strength(change: Change) -> float:
+    """Effects on one scale, from 0 to 1: of the area under the curve, how far above chance it is."""
+    return 2 * change.effect - 1 if change.name == "composition" else change.effect
 
 
 def _fact(name: str, reference: Snapshot, live: Snapshot, effect: float, p_value: float) -> Change:

@@ -96,13 +96,14 @@ def _markdown(drift: Drift, channels: int, live: ImageSet) -> str:
 
 
 def _explained(drift: Drift) -> list[str]:
+    reference, live = drift.images
     return [
-        f"{drift.images[0]} reference and {drift.images[1]} live images. Shift: by how many of the reference's "
-        "deviations the median (of black and white pixels the mean) moved. Effect: how many more images, as a share, lie "
-        "on one side of some value, or have another kind of file; of composition, how often a live image and one of the "
-        "reference are told apart, where 0.5 is chance. p: by Holm's correction for all rows together; "
-        f"{LEVEL:g} and more may be chance. Effects below {LITTLE:g} (of composition {LITTLE_TOLD_APART:g}) are little, "
-        "and no alarm.",
+        f"{reference} reference and {live} live images. Shift: by how many of the reference's deviations the median "
+        "(of black and white pixels the mean) moved. Effect: how many more images, as a share, lie on one side of some "
+        "value, or have another kind of file; of composition, how often a live image and one of the reference are told "
+        "apart, where 0.5 is chance. p: by Holm's correction for all rows together; "
+        f"{LEVEL:g} and more may be chance. "
+        f"Effects below {LITTLE:g} (of composition {LITTLE_TOLD_APART:g}) are little, and no alarm.",
         "",
         _CAVEAT,
     ]
@@ -183,6 +184,7 @@ def _histograms(drift: Drift, channels: int, reference: Snapshot, live: Snapshot
             values = [images.statistics[change.name].double().numpy() for images in (reference, live)]
             low, high = min(map(np.min, values)), max(map(np.max, values))
             edges = np.linspace(low, high, 31) if high > low else np.linspace(low - 0.5, low + 0.5, 31)
+            axes.locator_params(axis="x", nbins=4)
             for name, part in zip(("reference", "live"), values, strict=True):
                 axes.hist(part, bins=edges.tolist(), weights=np.full(len(part), 1 / len(part)), alpha=0.6, label=name)
         axes.set_yticks([])
