@@ -195,7 +195,7 @@ def train(
             # The first process decides, lest they round differently.
             patient = settings.early_stop_after is None or record.no_better < settings.early_stop_after
             stops = step < settings.steps and not _gather(patient, accelerator)[0]
-            if stops and not due:
+            if stops and measures and not due:
                 metrics = measured(measures)
             if examine is not None and (stops or step == settings.steps) and is_main:
                 metrics = {**metrics, **examine(progress.say)}

@@ -4,6 +4,7 @@ The images are those that `Method.validate` hands out as `Comparison`s; what the
 functions of `i2i.metrics`, from as much as each metric needs of every image. Of real images, that is found out once.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -175,6 +176,9 @@ class Measures:
         return {name: values.cpu() for name, values in rows.items()}
 
     def _set_figures(self, generated: Rows, real: Rows) -> dict[str, float]:
+        if not all(rows.isfinite().all() for rows in generated.values()):
+            # Of networks that have gone astray; decompositions would raise.
+            return {metric: math.nan for metric in self.metrics if metric not in FROM_PAIRS}
         figures: dict[str, float] = {}
         for metric in self.metrics:
             match metric:

@@ -1,6 +1,7 @@
 """Metrics that are asked for are those of the images that the generator in the folder makes, whoever computes them."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -341,3 +342,13 @@ def test_grey_images_are_shown_to_networks_that_know_colours_only(tmp_path: Path
         measures.add({COMPARED: Comparison(generated=shown, real=shown.flip(3) / 2)}, range(8))
         figures.append(measures.figures(lambda value: [value]))
     assert figures[0] == figures[1] and figures[0]["frechet_judge"] > 0
+
+
+def test_images_that_are_no_numbers_have_figures_that_are_none() -> None:
+    """Rather than to end the run: it may recover, or end by itself."""
+    measures = Measures(settings_for(metrics=("fid", "recall", "swd", "l1")), device=torch.device("cpu"))
+    images = torch.rand(8, 3, 24, 24, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    for broken, count in ((images * torch.nan, 4), (images, 0)):
+        measures.add({COMPARED: Comparison(generated=broken, real=images, truth=images)}, range(8))
+        figures = measures.figures(lambda value: [value])
+        assert sum(math.isnan(value) for value in figures.values()) == count and len(figures) == 4
