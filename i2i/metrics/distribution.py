@@ -19,6 +19,9 @@ from i2i.errors import InputError
 ROWS_AT_ONCE = 256
 # Squared distances below this share of the squared lengths are rounding errors of equal features.
 SMALLEST_SQUARE = 1e-12
+# Copies of an image are as far from its neighbours as it is itself, but for rounding errors, and so in no ball that it
+# bounds. Squared distances count as equal up to this share.
+TIE = 1e-9
 
 
 def frechet_distance(first: Tensor, second: Tensor) -> float:
@@ -223,7 +226,9 @@ def neighbour_scores(generated: Tensor, real: Tensor, *, neighbours: int = 5) ->
             f"expected more than {neighbours} images in both sets to find each one's {neighbours} nearest neighbours "
             f"among, got {len(generated)} and {len(real)}"
         )
-    generated_reach, real_reach = (_squared_reach(features, neighbours) for features in (generated, real))
+    centre = real.double().mean(0)  # lengths as short as can be lose the least in rounding
+    generated, real = generated.double() - centre, real.double() - centre
+    generated_reach, real_reach = (_squared_reach(features, neighbours) * (1 - TIE) for features in (generated, real))
     inside = torch.zeros(len(generated), dtype=torch.float64, device=generated.device)
     recall, coverage = [], []
     for rows, squares in _squared_distances(real, generated):
@@ -338,13 +343,10 @@ class _KernelMeans:
 
 def _squared_distances(first: Tensor, second: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Rows of the matrix ‖x − y‖², some at a time; exactly 0 for equal features."""
-    second = second.double()
-    centre = second.mean(0)  # lengths as short as can be lose the least
-    second = second - centre
     lengths = second.square().sum(1)
     for start in range(0, len(first), ROWS_AT_ONCE):
         rows = slice(start, min(start + ROWS_AT_ONCE, len(first)))
-        some = first[rows].double() - centre
+        some = first[rows]
         both = some.square().sum(1)[:, None] + lengths
         squares = torch.addmm(both, some, second.T, alpha=-2)
         yield rows, squares.masked_fill_(squares < SMALLEST_SQUARE * both, 0)
