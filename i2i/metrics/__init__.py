@@ -1,5 +1,6 @@
 """Measures of a generator's pictures, and baselines to hold them against."""
 
+from i2i.metrics.appearance import appearance, composition
 from i2i.metrics.classifier import (
     Classifier,
     ClassifierTraining,
@@ -34,6 +35,7 @@ from i2i.metrics.lit import LIT_LUMA, lit_figures, lit_pixels
 from i2i.metrics.naturalness import niqe
 from i2i.metrics.painting import COLOUR_LEVELS, MeanPainter, colours_as_classes, painting_baseline
 from i2i.metrics.perceptual import Lpips, load_lpips
+from i2i.metrics.preference import Preference, preference, sign_test
 from i2i.metrics.segmenter import Segmenter, SegmenterTraining, cached_segmenter, train_segmenter
 from i2i.metrics.semantic import (
     SegmentationJudge,
@@ -44,6 +46,7 @@ from i2i.metrics.semantic import (
     pixel_accuracy,
 )
 from i2i.metrics.transfer import ColourTransfer, MeanImage, unpaired_baselines
+from i2i.metrics.two_samples import categories, holm, kolmogorov_smirnov, told_apart
 from i2i.metrics.wasserstein import (
     join_descriptors,
     patch_descriptors,
@@ -65,28 +68,34 @@ __all__ = [
     "MeanImage",
     "MeanPainter",
     "MissingWeights",
+    "Preference",
     "SegmentationJudge",
     "Segmenter",
     "SegmenterTraining",
     "agreement_by_class",
+    "appearance",
     "cached_classifier",
     "cached_segmenter",
+    "categories",
     "class_agreement",
     "class_confusion",
     "class_iou",
     "clean_resize",
     "colours_as_classes",
+    "composition",
     "confusion_matrix",
     "feature_slug",
     "frechet_distance",
     "frechet_influences",
     "frechet_of_moments",
     "gradient_energy",
+    "holm",
     "inception_score",
     "join_descriptors",
     "judged",
     "kernel_distance",
     "kernel_error",
+    "kolmogorov_smirnov",
     "l1",
     "laplacian_energy",
     "lit_figures",
@@ -106,12 +115,15 @@ __all__ = [
     "paired_metrics",
     "patch_descriptors",
     "pixel_accuracy",
+    "preference",
     "psnr",
     "scene_cut",
+    "sign_test",
     "sliced_wasserstein",
     "sliced_wasserstein_influences",
     "small_images",
     "ssim",
+    "told_apart",
     "train_classifier",
     "train_segmenter",
     "unpaired_baselines",
