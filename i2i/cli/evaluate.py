@@ -182,6 +182,8 @@ def _check(settings: Settings) -> bool:
         raise InputError(f"--replicates: expected at least 2, got {settings.replicates}")
     if settings.threads is not None and settings.threads < 1:
         raise InputError(f"--threads: expected at least 1, got {settings.threads}")
+    if settings.count is not None and settings.count < 1:
+        raise InputError(f"--count: expected at least 1, got {settings.count}")
     if settings.weights is None:
         refuse(settings, ("inputs", "inputs_half", "count", "seed"), why="for --weights, which are not given")
     if settings.training is None:
@@ -315,8 +317,6 @@ def _make(settings: Settings, share: Share, passes: "_Passes", *, inputs: ImageS
     if isinstance(loaded, Sampler):
         if inputs is not None:
             raise InputError(f"{settings.weights} draws from noise and translates nothing; leave --inputs out")
-        if count < 1:
-            raise InputError(f"--count: expected at least 1, got {count}")
         draw_images(
             loaded,
             folder,

@@ -1,0 +1,331 @@
+"""`i2i evaluate`: what it writes, from folders, videos and weights; what it refuses."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from clips import make_clip
+from skimage.metrics import peak_signal_noise_ratio
+from test_draw_command import NAMES
+from test_draw_command import save as save_sampler
+
+import i2i
+from i2i.checkpoints.store import GeneratorSpec, ImageSide, save_generator
+from i2i.cli import evaluate as command
+from i2i.cli.entry import exit_code, parse
+from i2i.data.image_io import read_image, read_provenance, write_image
+from i2i.errors import InputError
+from i2i.evaluation import ImageSet
+from i2i.generators import CompactGenerator
+from i2i.layers.resample import bicubic
+from i2i.metrics import FlickerMeter
+from i2i.metrics.segmenter import Segmenter, save_segmenter
+from i2i.video import VideoFile
+
+WEIGHTS_FREE = {"psnr", "ssim", "l1", "sharpness", "swd", "swd_low", "variety"}
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One process, a cache of its own, and no network."""
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("I2I_CACHE", str(tmp_path / "cache"))
+    for module in ("i2i.metrics.features", "i2i.metrics.perceptual"):
+        monkeypatch.setattr(f"{module}.download", _no_network)
+
+
+def _no_network(*_: object, **__: object) -> None:
+    raise InputError("there is no network")
+
+
+def evaluate(*arguments: str | Path) -> int:
+    """Run the command in this process; returns its exit code."""
+    settings = parse(command.Settings, [str(argument) for argument in arguments], description="")
+    return exit_code(lambda: command.main(settings), debug=False)
+
+
+def found(out: Path) -> Any:
+    return json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    random = np.random.default_rng(0)
+    for number in range(6):
+        real = random.integers(0, 256, (24, 20, 3))
+        made = np.clip(real + random.normal(0, 10 + number, real.shape), 0, 255)
+        for folder, image in (("made", np.rint(made)), ("real", real)):
+            write_image(tmp_path / folder / f"{number}.png", image.astype(np.uint8))
+    return tmp_path / "made", tmp_path / "real"
+
+
+def psnr_of(made: Path, real: Path) -> float:
+    pairs = [(read_image(file), read_image(real / file.name)) for file in sorted(made.iterdir())]
+    return float(np.mean([peak_signal_noise_ratio(other, one) for one, other in pairs]))
+
+
+def test_two_folders(folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made, real = folders
+    for out in ("one", "two"):
+        assert evaluate(made, "--real", real, "--out", tmp_path / out) == 0
+    for name in ("evaluation.json", "evaluation.md", "evaluation.html", "pictures/all-pairs-by-ssim.png"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    evaluation = found(tmp_path / "one")
+    assert set(evaluation["figures"]) == WEIGHTS_FREE
+    assert evaluation["figures"]["psnr"]["value"] == pytest.approx(psnr_of(made, real), rel=1e-5)
+    assert {"fid", "kid", "inception_score", "precision", "lpips", "ms_ssim"} <= set(evaluation["missing"])
+    assert "there is no network" in evaluation["missing"]["fid"]
+    assert evaluation["sets"]["generated"] == {
+        "place": str(made),
+        "half": None,
+        "images": 6,
+        "fingerprint": ImageSet.find(made).fingerprint,
+    }
+    assert evaluation["settings"]["features"] == ["inception"] and "out" not in evaluation["settings"]
+    printed = capsys.readouterr().out
+    assert "psnr" in printed and "not measured" in printed and str(tmp_path / "two" / "evaluation.html") in printed
+
+
+def test_names_without_partners_are_sets_alone(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    made, real = folders
+    for file in real.iterdir():
+        file.rename(file.with_name(f"photo{file.name}"))
+    assert evaluate(made, "--real", real, "--out", tmp_path / "out", "--features", "pixels") == 0
+    figures = found(tmp_path / "out")["figures"]
+    assert "psnr" not in figures and {"swd", "frechet_pixels", "precision_pixels"} <= set(figures)
+    assert (tmp_path / "out" / "pictures" / "generated-images.png").exists()
+    assert evaluate(made, "--real", real, "--out", tmp_path / "no", "--pairs", "on") == 2
+
+
+def test_pairs_of_other_sizes_are_missing_unless_asked_for(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made, real = folders
+    write_image(real / "3.png", np.zeros((24, 22, 3), np.uint8))
+    assert evaluate(made, "--real", real, "--out", tmp_path / "out") == 0
+    assert "made/3.png has 20 x 24 px" in found(tmp_path / "out")["missing"]["pairs"]
+    assert evaluate(made, "--real", real, "--out", tmp_path / "off", "--pairs", "off") == 0
+    assert "pairs" not in found(tmp_path / "off")["missing"]
+    capsys.readouterr()
+    assert evaluate(made, "--real", real, "--out", tmp_path / "on", "--pairs", "on") == 2
+    assert "resize one side" in capsys.readouterr().err
+
+
+def save_translator(folder: Path) -> Path:
+    side = ImageSide(channels=3, dtype="uint8", data_range=(0, 255))
+    network = CompactGenerator(in_channels=3, out_channels=3, width=4, convs=1, scale=1)
+    save_generator(folder, network=network, spec=GeneratorSpec(input=side, output=side), card="")
+    return folder
+
+
+def test_weights_translate_the_inputs(tmp_path: Path) -> None:
+    weights = save_translator(tmp_path / "weights")
+    random = np.random.default_rng(0)
+    for number in range(3):
+        write_image(tmp_path / "data" / "sub" / f"{number}.png", random.integers(0, 256, (16, 40, 3), np.uint8))
+    halves = (
+        "--inputs",
+        tmp_path / "data",
+        "--inputs-half",
+        "right",
+        "--real",
+        tmp_path / "data",
+        "--real-half",
+        "left",
+    )
+    for _ in range(2):  # the second takes the first one's place
+        assert evaluate("--weights", weights, *halves, "--out", tmp_path / "out", "--device", "cpu") == 0
+    t = i2i.load(weights)
+    psnr = []
+    for number in range(3):
+        file = tmp_path / "out" / "generated" / "sub" / f"{number}.png"
+        both = read_image(tmp_path / "data" / "sub" / f"{number}.png")
+        np.testing.assert_array_equal(read_image(file), t(np.ascontiguousarray(both[:, 20:])))
+        psnr.append(peak_signal_noise_ratio(both[:, :20], read_image(file)))
+        note = read_provenance(file)
+        assert note is not None and note.kind == "translated"
+    evaluation = found(tmp_path / "out")
+    assert evaluation["figures"]["psnr"]["value"] == pytest.approx(np.mean(psnr), rel=1e-5)
+    assert evaluation["sets"]["generated"]["place"].startswith("made by weights (sha256 ")
+    assert evaluation["sets"]["inputs"]["half"] == "right" and evaluation["sets"]["real"]["half"] == "left"
+    assert evaluate("--weights", weights, *halves, "--out", tmp_path / "other", "--device", "cpu") == 0
+    assert (tmp_path / "out" / "evaluation.json").read_bytes() == (tmp_path / "other" / "evaluation.json").read_bytes()
+
+
+def test_weights_draw_as_many_as_there_are_real_images(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    weights = save_sampler(tmp_path / "weights", classes=3, names=NAMES)
+    _, real = folders
+    (real / "0.png").rename(real / "000005_disc.png")  # called like a drawn one, by chance
+    out = tmp_path / "out"
+    assert evaluate("--weights", weights, "--real", real, "--out", out, "--seed", "5", "--device", "cpu") == 0
+    names = sorted(file.name for file in (out / "generated").iterdir())
+    assert names == [f"{seed:06d}_{('disc', 'a-b', 'ring')[(seed - 5) % 3]}.png" for seed in range(5, 11)]
+    np.testing.assert_array_equal(read_image(out / "generated" / names[4]), i2i.load(weights)(seed=9, label=1))
+    assert "psnr" not in found(out)["figures"]
+    assert evaluate("--weights", weights, "--real", real, "--out", out, "--count", "2", "--device", "cpu") == 0
+    assert sorted(file.name for file in (out / "generated").iterdir()) == ["000000_disc.png", "000001_a-b.png"]
+
+
+def test_groups_labels_and_a_judge(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    made, real = folders
+    (tmp_path / "groups.csv").write_text("image,age\n" + "\n".join(f"{n}.png,{n % 2}" for n in range(6)))
+    save_segmenter(Segmenter(classes=2, width=4).eval(), tmp_path / "judge.safetensors")
+    for number in range(6):
+        write_image(tmp_path / "labels" / f"{number}.png", np.eye(24, 20, number, dtype=np.uint8)[..., None])
+    assert (
+        evaluate(
+            *(made, "--real", real, "--out", tmp_path / "out", "--groups", tmp_path / "groups.csv"),
+            *("--group-column", "age", "--labels", tmp_path / "labels", "--judge", tmp_path / "judge.safetensors"),
+        )
+        == 0
+    )
+    evaluation = found(tmp_path / "out")
+    assert {"miou", "accuracy", "miou_real", "accuracy_real"} <= set(evaluation["figures"])
+    assert {"psnr", "ssim", "swd"} <= set(evaluation["groups"]["by_group"]["0"]["figures"])
+    assert evaluation["groups"]["by_group"]["1"]["images"] == 3
+
+
+def test_videos(tmp_path: Path) -> None:
+    made = make_clip(tmp_path / "made.mp4", frames=4, options={"crf": "45"})
+    real = make_clip(tmp_path / "real.mp4", frames=4, options={"crf": "10"})
+    assert evaluate(made, "--real", real, "--out", tmp_path / "out", "--lpips", "off") == 0
+    evaluation = found(tmp_path / "out")
+    pairs = [[frame.image for frame in VideoFile(path).read(0)] for path in (made, real)]
+    psnr = [peak_signal_noise_ratio(other, one) for one, other in zip(*pairs, strict=True)]
+    assert evaluation["details"]["frames"]["psnr"] == pytest.approx(psnr, rel=1e-5)
+    assert evaluation["figures"]["psnr"]["value"] == pytest.approx(np.mean(psnr), rel=1e-5)
+    meter = FlickerMeter()
+    for frame, reference in zip(*pairs, strict=True):
+        meter.add(frame, reference=reference)
+    assert evaluation["figures"]["flicker"]["value"] == pytest.approx(255 * meter.result().outside, rel=1e-9)
+    for number, frame in enumerate(pairs[1]):
+        write_image(tmp_path / "frames" / f"{number}.png", frame)
+    assert evaluate(made, "--real", tmp_path / "frames", "--out", tmp_path / "no") == 2
+    assert evaluate(made, "--real", tmp_path / "frames", "--out", tmp_path / "out2", "--frames", "--lpips", "off") == 0
+    assert found(tmp_path / "out2")["figures"] == evaluation["figures"]
+
+
+def test_what_is_no_evaluation_is_not_written_over(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    made, real = folders
+    assert evaluate(made, "--real", real, "--out", made) == 2
+    (tmp_path / "mine" / "pictures").mkdir(parents=True)
+    (tmp_path / "mine" / "pictures" / "dear.png").touch()
+    assert evaluate(made, "--real", real, "--out", tmp_path / "mine") == 2
+    assert (tmp_path / "mine" / "pictures" / "dear.png").exists()
+    assert len(list(made.iterdir())) == 6
+    assert evaluate(made, "--real", real, "--out", tmp_path / "out") == 0
+    assert evaluate(made, "--real", real, "--out", tmp_path / "out", "--pairs", "off") == 0
+    assert not (tmp_path / "out" / "pictures" / "all-pairs-by-ssim.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none", "--real", "real"], "none does not exist"),
+        (["made", "--real", "none"], "none does not exist"),
+        (["made", "--real", "empty"], "empty holds no images"),
+        (["--real", "real"], "expected either a folder of generated images"),
+        (["made", "--weights", "w", "--real", "real"], "expected either a folder of generated images"),
+        (["made", "--real", "real", "--inputs", "made"], "--inputs is for --weights"),
+        (["made", "--real", "real", "--group-column", "age"], "--group-column is for --groups"),
+        (["made", "--real", "real", "--groups", "none.csv"], "none.csv cannot be read"),
+        (["made", "--real", "real", "--labels", "made"], "--labels and --judge go together"),
+        (["made", "--real", "real", "--usefulness", "classes"], "--usefulness is for --training"),
+        (["made", "--real", "real", "--real-half", "left", "--replicates", "1"], "--replicates: expected at least 2"),
+        (["made", "--real", "real", "--threads", "0"], "--threads: expected at least 1"),
+        (["made", "--real", "real", "--crop-border", "-1"], "--crop-border: expected at least 0"),
+        (["made", "--real", "real", "--crop-border", "12"], "--crop-border 12 leaves nothing"),
+        (["made", "--real", "real", "--device", "abacus"], "--device abacus cannot be used"),
+        (["clip.mp4", "--real", "real"], "clip.mp4 is a video, real is not"),
+        (["--weights", "w", "--real", "clip.mp4"], "clip.mp4 is a video, w is not"),
+        (["clip.mp4", "--real", "clip.mp4", "--groups", "g.csv"], "--groups is for images, not for videos"),
+        (["clip.mp4", "--real", "clip.mp4"], "clip.mp4"),
+        (["--weights", "translator", "--real", "real"], "translator translates images; say which with --inputs"),
+        (["--weights", "sampler", "--real", "real", "--inputs", "made"], "leave --inputs out"),
+        (["--weights", "sampler", "--real", "real", "--count", "0"], "--count: expected at least 1"),
+    ],
+)
+def test_bad_input_is_told_in_a_sentence(
+    arguments: list[str],
+    message: str,
+    folders: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "clip.mp4").write_bytes(b"no video")
+    if "translator" in arguments:
+        save_translator(tmp_path / "translator")
+    if "sampler" in arguments:
+        save_sampler(tmp_path / "sampler")
+    assert evaluate(*arguments, "--out", "out") == 2
+    told = capsys.readouterr().err.strip()
+    assert message in told and "\n" not in told
+
+
+def test_an_interruption_has_its_code(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    made, real = folders
+    monkeypatch.setattr(command, "pair_findings", interrupt)
+    assert evaluate(made, "--real", real, "--out", tmp_path / "out") == 130
+    assert not (tmp_path / "out" / "evaluation.json").exists()
+    monkeypatch.undo()
+    monkeypatch.setenv("I2I_CACHE", str(tmp_path / "cache"))
+    assert evaluate(made, "--real", real, "--out", tmp_path / "out", "--features", "pixels", "--lpips", "off") == 0
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_one_finds(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    made, real = folders
+    random = np.random.default_rng(1)
+    for number in range(6, 40):  # more than one of two processes reads at once
+        for folder in folders:
+            write_image(folder / f"{number}.png", random.integers(0, 256, (24, 20, 3), np.uint8))
+    (tmp_path / "groups.csv").write_text("\n".join(f"{n},{n % 2}" for n in range(40)))
+    weights = save_translator(tmp_path / "weights")
+    arguments = [
+        *("--weights", weights, "--inputs", made, "--real", real, "--features", "pixels", "--lpips", "off"),
+        *("--groups", tmp_path / "groups.csv", "--device", "cpu", "--replicates", "50"),
+    ]
+    assert evaluate(*arguments, "--out", tmp_path / "one") == 0
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "I2I_CACHE": str(tmp_path / "other")}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    launched = [*launcher, "-m", "i2i", "evaluate", *map(str, arguments), "--out", str(tmp_path / "two")]
+    done = subprocess.run(launched, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Look at ") == 1
+    one, two = found(tmp_path / "one"), found(tmp_path / "two")
+    for name, figure in one.pop("figures").items():
+        other = two["figures"].pop(name)
+        for key in ("value", "low", "high"):
+            assert other[key] == pytest.approx(figure[key], rel=1e-4), name
+    assert one["sets"] == two["sets"] and one["missing"] == two["missing"]
+    assert one["groups"]["gaps"]["psnr"] == pytest.approx(two["groups"]["gaps"]["psnr"])
+
+
+@pytest.mark.data
+def test_bicubic_enlarging_has_its_published_figures(data_dir: Path, tmp_path: Path) -> None:
+    """28.42 dB and 0.8104 on Set5 ×4, brightness within a border of 4 px."""
+    folder = data_dir / "sr" / "Set5"
+    for file in sorted((folder / "HR").iterdir()):
+        low = torch.from_numpy(read_image(folder / "LRx4" / file.name)).movedim(-1, 0)[None].double() / 255
+        enlarged = (bicubic(low, scale=4) * 255).round().clamp(0, 255)[0].movedim(0, -1)
+        write_image(tmp_path / "made" / file.name, enlarged.numpy().astype(np.uint8))
+    options = ("--y-channel", "--crop-border", "4", "--lpips", "off", "--features", "pixels")
+    assert evaluate(tmp_path / "made", "--real", folder / "HR", "--out", tmp_path / "out", *options) == 0
+    figures = found(tmp_path / "out")["figures"]
+    assert figures["psnr"]["value"] == pytest.approx(28.42, abs=0.03)
+    assert figures["ssim"]["value"] == pytest.approx(0.8104, abs=0.001)
