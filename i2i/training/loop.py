@@ -165,8 +165,8 @@ def train(
         record.load_state_dict(state.shared["record"])
     best_figure = measures.names.get(settings.best_metric, settings.best_metric)  # type: ignore[call-overload]
     if best_figure is not None:
-        if start:
-            _check_known(best_figure, [*record.own_figures, *measures.names.values()], settings)
+        if start and not measures.gives(best_figure):
+            _check_known(best_figure, record.own_figures, settings)
         if record.choose_by(best_figure):
             monitor.first_metric = monitor.last_metric = None
     # A run that has stopped early goes on only if it may take longer to become better.

@@ -70,6 +70,10 @@ class Measures:
     def __bool__(self) -> bool:
         return bool(self.metrics)
 
+    def gives(self, figure: str) -> bool:
+        """Whether a figure is one of these metrics, of whatever images."""
+        return any(figure == name or figure.startswith(f"{name}_") for name in self.names.values())
+
     def remarks(self, count: int) -> list[str]:
         """What to know before believing figures over so many held-out images, a sentence each."""
         of_sets = [name for metric, name in self.names.items() if metric not in FROM_PAIRS]

@@ -250,13 +250,20 @@ def test_both_directions_are_measured_and_pairs_where_there_is_a_truth(tmp_path:
             training_data=Sides(),
             validation_data=held_out,
             specs=sides,
-            settings=settings_for(steps=1, **changes),
+            settings=settings_for(**({"steps": 1} | changes)),
             out=out,
             facts=FACTS,
         ).metrics
 
     found = run(tmp_path / "pairs", HeldOutPairs(pairs=Coloured()), metrics=("kid", "l1"))
     assert {"kernel_pixels", "kernel_pixels_b_to_a", "l1", "l1_b_to_a"} <= found.keys()
+    # The best may be chosen by either, and that is known as a run goes on, too.
+    chosen = {"metrics": ("kid",), "best_metric": "kernel_pixels_b_to_a"}
+    for steps in (1, 2):
+        run(tmp_path / "chosen", HeldOutPairs(pairs=Coloured()), steps=steps, **chosen)
+    figures = {step: found["kernel_pixels_b_to_a"] for step, found in logged(tmp_path / "chosen").items() if step}
+    best = min(figures, key=lambda step: figures[step])
+    assert f"for {best} steps" in (tmp_path / "chosen" / "best" / "b_to_a" / "README.md").read_text()
     with pytest.raises(InputError, match="--metrics l1 compares with the truth"):
         run(tmp_path / "none", Sides(), metrics=("l1",))
 
