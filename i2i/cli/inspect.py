@@ -1,8 +1,9 @@
-"""Say what a weight file holds, and how that is known.
+"""Say what a weight file holds, and how that is known; or whether an image is synthetic, as far as its file says.
 
     i2i inspect latest_net_G.pth
     i2i inspect RealESRGAN_x4plus --json
     i2i inspect spade.pth --set num_upsampling_layers=more
+    i2i inspect picture.png
 
 What the tensors cannot tell is guessed, and marked; `--set name=value` says better, here and for the other commands.
 """
@@ -12,6 +13,7 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -21,6 +23,7 @@ from i2i.checkpoints.catalogue import find_weights
 from i2i.checkpoints.foreign import Checkpoint, open_checkpoint
 from i2i.checkpoints.layouts.layout import Finding
 from i2i.cli.overrides import parse_overrides
+from i2i.data.image_io import READABLE_SUFFIXES, read_provenance
 from i2i.errors import InputError
 from i2i.inference.graph import receptive_radius
 from i2i.inference.styles import only_size
@@ -32,7 +35,7 @@ class Settings:
 
     Attributes:
         file: a weight file of any project, a generator's folder, a name that `i2i weights` lists, or a repository
-            "owner/name" of the Hugging Face Hub.
+            "owner/name" of the Hugging Face Hub; or an image.
         json: print as JSON.
         set: name=value, an argument of the network that its file cannot tell.
     """
@@ -43,12 +46,29 @@ class Settings:
 
 
 def main(settings: Settings) -> None:
-    """Print the description of the checkpoint."""
+    """Print the description of the checkpoint, or what an image says of itself."""
+    path = Path(settings.file)
+    if path.suffix.lower() in READABLE_SUFFIXES and path.is_file():
+        _print_provenance(path, as_json=settings.json)
+        return
     checkpoint = open_checkpoint(find_weights(settings.file), **parse_overrides(settings.set))
     if settings.json:
         print(json.dumps(describe(checkpoint), indent=2, ensure_ascii=False))
     else:
         _print_tables(describe(checkpoint))
+
+
+def _print_provenance(path: Path, *, as_json: bool) -> None:
+    found = read_provenance(path)
+    if as_json:
+        print(json.dumps({"path": str(path), "provenance": found and asdict(found)}, indent=2, ensure_ascii=False))
+    elif found:
+        print(f"{path}: {found.sentence}")
+    else:
+        print(
+            f"{path} carries no note of i2i's. That does not prove that it is a photo: programs that save an image "
+            "anew may leave the note out, and other programs write other ones."
+        )
 
 
 def describe(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -42,7 +42,7 @@ Size = tuple[int, int]  # height and width, px
 USUAL_SIZES: tuple[Size, ...] = ((256, 256), (512, 512))
 LARGEST_BATCH = 1024
 GAIN = 1.05  # of images a second, below which a larger batch is not worth its latency
-PROBES = 3  # readings of each batch that is tried
+PROBES, PROBING_S = 3, 0.5  # readings of each batch that is tried, and seconds for them, at least
 FEWEST_READINGS = 3
 TURN_S = 0.05  # a pass that is faster is read several times in a turn
 PRODUCT_SIDE = {"cpu": 2048}  # of the square matrices whose product shows what the machine can do
@@ -343,17 +343,19 @@ def _find_batches(loaded: Translator | Sampler, setting: _Setting, given: Sequen
 
 
 def _probe(loaded: Translator | Sampler, setting: _Setting, batch: int) -> float:
-    """Seconds of a pass, from few readings."""
+    """Seconds of a pass, from few readings: of the fastest, for what else the machine does only adds to it."""
     with _told_why():
         _check_memory(loaded, setting, batch)
         step = _step(loaded, _Case(setting, batch, "network"))
-        readings = []
-        for _ in range(1 + PROBES):
+        step()
+        _wait_for(loaded.device)
+        readings: list[float] = []
+        while len(readings) < PROBES or sum(readings) < PROBING_S:
             begun = time.perf_counter()
             step()
             _wait_for(loaded.device)
             readings.append(time.perf_counter() - begun)
-    return float(np.median(readings[1:]))
+    return min(readings)
 
 
 def _peak_memory(subject: Subject, loaded: Translator | Sampler, case: _Case) -> int | None:

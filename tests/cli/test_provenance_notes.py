@@ -1,6 +1,7 @@
 """What commands note in the images that they write, unless they are told not to."""
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ from clips import make_clip
 from PIL import Image
 
 import i2i
+from i2i import __version__
 from i2i.checkpoints.store import WEIGHTS, GeneratorSpec, ImageSide, save_generator
-from i2i.cli import draw, translate, upscale
+from i2i.cli import draw, inspect, translate, upscale
 from i2i.cli.entry import exit_code, parse
 from i2i.data.image_io import Provenance, read_image, read_provenance, write_image
 from i2i.generators import CompactGenerator, DCGANGenerator
@@ -106,6 +108,22 @@ def test_frames_of_a_video(image_format: str) -> None:
     for frame in Path("frames").iterdir():
         assert read_provenance(frame) == Provenance(kind="enlarged", model=called("x2"))
         assert read_provenance(Path("plain", frame.name)) is None
+
+
+def test_inspect_says_what_an_image_says_of_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(translate, "photo.png", "a.png", "--weights", "x2") == 0
+    capsys.readouterr()
+    assert run(inspect, "a.png") == 0
+    assert capsys.readouterr().out == (
+        f"a.png: synthetic image, translated by a neural network; model: {called('x2')}; made with i2i {__version__}\n"
+    )
+    assert run(inspect, "a.png", "--json") == 0
+    said = {"kind": "translated", "model": called("x2"), "version": __version__}
+    assert json.loads(capsys.readouterr().out) == {"path": "a.png", "provenance": said}
+    assert run(inspect, "photo.png") == 0
+    assert "photo.png carries no note of i2i's" in capsys.readouterr().out
+    Path("bad.png").write_text("no image")
+    assert run(inspect, "bad.png") == 2
 
 
 def test_in_python_nothing_is_noted() -> None:
