@@ -23,7 +23,7 @@ from i2i.errors import InputError
 from i2i.evaluation.describing import Describing
 from i2i.evaluation.image_sets import ImageSet
 from i2i.files import replacing
-from i2i.metrics.appearance import STATISTICS, appearance, composition
+from i2i.metrics.appearance import STATISTICS, composition, measure_appearance
 from i2i.metrics.two_samples import categories, holm, kolmogorov_smirnov, smallest_seen, told_apart
 
 LEVEL = 0.05
@@ -64,13 +64,13 @@ class AppearanceDescriber:
     """Gives each statistic of `i2i.metrics.appearance` as a row, and the composition."""
 
     def __init__(self) -> None:
-        code = [Path(inspect.getfile(function)).read_bytes() for function in (appearance, composition)]
+        code = [Path(inspect.getfile(function)).read_bytes() for function in (measure_appearance, composition)]
         self.key = f"appearance {hashlib.sha256(b''.join(code)).hexdigest()}"
         self.rows: Mapping[str, torch.dtype] = dict.fromkeys((*STATISTICS, "composition"), torch.float32)
         self.moments: Mapping[str, int] = {}
 
     def __call__(self, images: Tensor, indices: Sequence[int]) -> Mapping[str, Tensor]:
-        found = {name: values[:, None] for name, values in appearance(images).items()}
+        found = {name: values[:, None] for name, values in measure_appearance(images).items()}
         return found | {"composition": composition(images)}
 
 

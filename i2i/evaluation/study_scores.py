@@ -12,7 +12,7 @@ import torch
 from i2i.errors import InputError
 from i2i.evaluation.study import Pair, Study
 from i2i.metrics.intervals import wilson
-from i2i.metrics.preference import FEWEST_RATERS, Preference, judgements_needed, preference, sign_test
+from i2i.metrics.preference import FEWEST_RATERS, Preference, judgements_needed, measure_preference, sign_test
 
 _FORMAT = "i2i study results 1"
 _VALUES = {"left": 1.0, "right": 0.0, "tie": 0.5}  # of a judgement, for the left image
@@ -152,7 +152,7 @@ def score(study: Study, raters: Sequence[Rater]) -> Scores:
     person = {id(rater): place for place, rater in enumerate(raters)}
     values = torch.tensor([judgement.value for _, judgement in first], dtype=torch.float64)
     pairs = torch.tensor([number[judgement.pair] for _, judgement in first])
-    found = preference(values, raters=torch.tensor([person[id(rater)] for rater, _ in first]), pairs=pairs)
+    found = measure_preference(values, raters=torch.tensor([person[id(rater)] for rater, _ in first]), pairs=pairs)
     balance = [values[pairs == pair].mean().item() for pair in pairs.unique()]
     choices = [judgement.left for rater in raters for judgement in rater.judgements if judgement.left != 0.5]
     sided = sign_test(choices.count(1.0), choices.count(0.0))

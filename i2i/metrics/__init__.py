@@ -1,6 +1,6 @@
 """Measures of a generator's pictures, and baselines to hold them against."""
 
-from i2i.metrics.appearance import appearance, composition
+from i2i.metrics.appearance import composition, measure_appearance
 from i2i.metrics.classifier import (
     Classifier,
     ClassifierTraining,
@@ -35,7 +35,7 @@ from i2i.metrics.lit import LIT_LUMA, lit_figures, lit_pixels
 from i2i.metrics.naturalness import niqe
 from i2i.metrics.painting import COLOUR_LEVELS, MeanPainter, colours_as_classes, painting_baseline
 from i2i.metrics.perceptual import Lpips, load_lpips
-from i2i.metrics.preference import Preference, preference, sign_test
+from i2i.metrics.preference import Preference, measure_preference, sign_test
 from i2i.metrics.segmenter import Segmenter, SegmenterTraining, cached_segmenter, train_segmenter
 from i2i.metrics.semantic import (
     SegmentationJudge,
@@ -73,7 +73,6 @@ __all__ = [
     "Segmenter",
     "SegmenterTraining",
     "agreement_by_class",
-    "appearance",
     "cached_classifier",
     "cached_segmenter",
     "categories",
@@ -105,6 +104,8 @@ __all__ = [
     "load_lpips",
     "luma",
     "mean_iou",
+    "measure_appearance",
+    "measure_preference",
     "ms_ssim",
     "neighbour_scores",
     "niqe",
@@ -115,7 +116,6 @@ __all__ = [
     "paired_metrics",
     "patch_descriptors",
     "pixel_accuracy",
-    "preference",
     "psnr",
     "scene_cut",
     "sign_test",

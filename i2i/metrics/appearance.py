@@ -22,7 +22,7 @@ _HALF_STEP = 0.5 / 255
 _NOTHING = 1e-6  # a deviation that is none
 
 
-def appearance(images: Tensor) -> dict[str, Tensor]:
+def measure_appearance(images: Tensor) -> dict[str, Tensor]:
     """Numbers that say what images look like.
 
     - height_px, width_px.

@@ -40,7 +40,7 @@ class Preference:
     over: str
 
 
-def preference(values: Tensor, *, raters: Tensor, pairs: Tensor) -> Preference:
+def measure_preference(values: Tensor, *, raters: Tensor, pairs: Tensor) -> Preference:
     """Share and interval.
 
     One person who judges each pair once: Wilson's interval of all judgements. Otherwise judgements are clustered, by

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from i2i.errors import InputError
-from i2i.metrics.appearance import COMPOSITION, STATISTICS, appearance, composition
+from i2i.metrics.appearance import COMPOSITION, STATISTICS, composition, measure_appearance
 
 
 def scenes(count: int = 6) -> Tensor:
@@ -21,7 +21,7 @@ def scenes(count: int = 6) -> Tensor:
 
 
 def numbers(images: Tensor) -> dict[str, float]:
-    return {name: values.mean().item() for name, values in appearance(images).items()}
+    return {name: values.mean().item() for name, values in measure_appearance(images).items()}
 
 
 def jpeg(images: Tensor, *, quality: int) -> Tensor:
@@ -86,9 +86,9 @@ def test_any_shape(shape: tuple[int, int, int, int]) -> None:
     images = torch.rand(shape) * 2 - 1
     if min(shape[2:]) < 3:
         with pytest.raises(InputError, match="at least 3 by 3"):
-            appearance(images)
+            measure_appearance(images)
         return
-    found = appearance(images)
+    found = measure_appearance(images)
     assert set(found) <= set(STATISTICS)
     assert all(values.shape == shape[:1] and values.isfinite().all() for values in found.values())
     assert ("blockiness" in found) == (min(shape[2:]) >= 18)
@@ -96,7 +96,7 @@ def test_any_shape(shape: tuple[int, int, int, int]) -> None:
 
 
 def test_flat_images_give_numbers() -> None:
-    assert all(values.isfinite().all() for values in appearance(torch.zeros(1, 3, 32, 32)).values())
+    assert all(values.isfinite().all() for values in measure_appearance(torch.zeros(1, 3, 32, 32)).values())
     assert composition(torch.zeros(1, 3, 32, 32)).isfinite().all()
 
 

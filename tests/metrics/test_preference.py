@@ -8,7 +8,7 @@ import torch
 from scipy.stats import binomtest
 
 from i2i.errors import InputError
-from i2i.metrics.preference import judgements_needed, preference, sign_test
+from i2i.metrics.preference import judgements_needed, measure_preference, sign_test
 
 
 @pytest.mark.parametrize(("wins", "losses"), [(0, 0), (1, 0), (3, 3), (7, 2), (60, 41), (2, 500)])
@@ -21,14 +21,14 @@ def test_sign_test_is_scipys(wins: int, losses: int) -> None:
 def test_one_persons_interval_is_wilsons(wins: int, losses: int) -> None:
     count = wins + losses
     values = torch.tensor([1.0] * wins + [0.0] * losses)
-    found = preference(values, raters=torch.zeros(count, dtype=torch.int64), pairs=torch.arange(count))
+    found = measure_preference(values, raters=torch.zeros(count, dtype=torch.int64), pairs=torch.arange(count))
     expected = binomtest(wins, count).proportion_ci(method="wilson")
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
     assert (found.effective, found.over) == (count, "pairs")
 
 
 def test_a_tie_counts_half() -> None:
-    ties = preference(torch.tensor([1, 0.5, 0.5, 0]), raters=torch.zeros(4), pairs=torch.arange(4))
+    ties = measure_preference(torch.tensor([1, 0.5, 0.5, 0]), raters=torch.zeros(4), pairs=torch.arange(4))
     assert ties.share == 0.5
 
 
@@ -36,8 +36,8 @@ def test_the_same_answers_of_more_people_are_not_taken_for_more_knowledge() -> N
     """Three people who agree in everything say of other pairs what one of them says."""
     one = torch.tensor([1.0, 0, 1, 1, 0, 1, 1, 1, 0, 1, 1, 0, 1, 1, 1, 0, 1, 1, 1, 1])
     pairs = torch.arange(20)
-    alone = preference(one, raters=torch.zeros(20), pairs=pairs)
-    three = preference(one.repeat(3), raters=torch.arange(3).repeat_interleave(20), pairs=pairs.repeat(3))
+    alone = measure_preference(one, raters=torch.zeros(20), pairs=pairs)
+    three = measure_preference(one.repeat(3), raters=torch.arange(3).repeat_interleave(20), pairs=pairs.repeat(3))
     assert three.share == alone.share
     assert three.high - three.low >= alone.high - alone.low
     assert three.effective <= 20
@@ -60,7 +60,7 @@ def test_intervals_hold_the_truth_in_nineteen_of_twenty_studies(
         tastes = taste * torch.randn(people, 1)
         clearness = difficulty * torch.randn(1, pairs)
         chosen = (preferred + tastes + clearness + torch.randn(people, pairs) > 0).double().flatten()
-        found = preference(chosen, raters=raters, pairs=which)
+        found = measure_preference(chosen, raters=raters, pairs=which)
         if found.over == "pairs":  # as these people see them
             spread = math.sqrt(1 + difficulty**2)
             truth = sum(normal.cdf((preferred + one) / spread) for one in tastes.flatten().tolist()) / people
@@ -71,13 +71,13 @@ def test_intervals_hold_the_truth_in_nineteen_of_twenty_studies(
 
 
 def test_from_many_people_for_a_single_pair_nothing_follows_for_others() -> None:
-    found = preference(torch.ones(4), raters=torch.arange(4), pairs=torch.zeros(4))
+    found = measure_preference(torch.ones(4), raters=torch.arange(4), pairs=torch.zeros(4))
     assert found.low < 0.01 and found.high > 0.99
 
 
 def test_as_many_judgements_as_needed_do_tell_the_difference_four_times_in_five() -> None:
     values = torch.tensor([1.0] * 30 + [0.0] * 20)
-    found = preference(values, raters=torch.zeros(50), pairs=torch.arange(50))
+    found = measure_preference(values, raters=torch.zeros(50), pairs=torch.arange(50))
     needed = judgements_needed(found)
     assert needed is not None
     studies = 1000
@@ -90,10 +90,10 @@ def test_as_many_judgements_as_needed_do_tell_the_difference_four_times_in_five(
 
 
 def test_no_difference_needs_no_number() -> None:
-    even = preference(torch.tensor([1.0, 0.0]), raters=torch.zeros(2), pairs=torch.arange(2))
+    even = measure_preference(torch.tensor([1.0, 0.0]), raters=torch.zeros(2), pairs=torch.arange(2))
     assert judgements_needed(even) is None
 
 
 def test_no_judgements_are_refused() -> None:
     with pytest.raises(InputError, match="at least one judgement"):
-        preference(torch.zeros(0), raters=torch.zeros(0), pairs=torch.zeros(0))
+        measure_preference(torch.zeros(0), raters=torch.zeros(0), pairs=torch.zeros(0))
