@@ -129,9 +129,10 @@ def set_findings(generated: ImageSet, real: ImageSet, *, settings: SetSettings, 
     if repeated := [slug for slug, count in Counter(map(feature_slug, settings.features)).items() if count > 1]:
         raise InputError(f"--features names {repeated[0]} twice; give each network once, and files different names")
     findings = Findings(warnings=_warnings(generated, real)) | _patch_findings(generated, real, describing=describing)
+    channels = len(generated.read(0))
     for name, weights in zip_longest(settings.features, settings.feature_weights):
         try:
-            extractor = load_features(name, weights=weights, device=describing.device)
+            extractor = load_features(name, weights=weights, device=describing.device, channels=channels)
         except MissingWeights as error:
             missing = _names(feature_slug(name), classes=name == "inception").values()
             findings |= Findings(missing=dict.fromkeys(missing, str(error)))
@@ -146,7 +147,7 @@ def feature_findings(
     """The part of `set_findings` that one network says."""
     names = _names(extractor.slug, classes=extractor.classes > 0)
     channels = len(generated.read(0))
-    if extractor.channels not in (None, channels):
+    if extractor.channels != channels:
         reason = (
             f"{extractor.slug} needs images of {extractor.channels} channels, and these have {channels}: use "
             "--features pixels, or a classifier trained on such images"
@@ -197,7 +198,9 @@ def feature_findings(
                 low, high = bootstrap_mean(values, replicates=settings.replicates, seed=settings.seed)
             else:
                 low, high = wilson(values.sum().item(), len(values))
-            figures[names[kind]] = Figure(value=values.mean().item(), low=low, high=high, images=kept)
+            value = values.mean().item()
+            # Rounding must not leave a share of 0 or 1 outside.
+            figures[names[kind]] = Figure(value=value, low=min(low, value), high=max(high, value), images=kept)
     else:
         reason = f"needs more than {settings.neighbours} images in both sets, got {kept} and {len(true_rows)}"
         missing |= dict.fromkeys([names[kind] for kind in kinds], reason)

@@ -46,7 +46,7 @@ class FeatureExtractor:
         key: identifies what it computes, with the sha256 of its weights.
         length: D, how many features an image has.
         classes: how many logits it gives besides; 0: none.
-        channels: that images must have; None: any.
+        channels: that images must have.
         compute: (N, C, H, W) in [-1, 1] to what a call gives.
     """
 
@@ -54,7 +54,7 @@ class FeatureExtractor:
     key: str
     length: int
     classes: int = 0
-    channels: int | None = 3
+    channels: int = 3
     compute: Callable[[Tensor], Mapping[str, Tensor]]
 
     @torch.no_grad()
@@ -70,16 +70,16 @@ class FeatureExtractor:
         Raises:
             InputError: images of other channels.
         """
-        if images.ndim != 4 or self.channels not in (None, images.shape[1]):
+        if images.ndim != 4 or images.shape[1] != self.channels:
             raise InputError(
-                f"features of {self.slug} need images (N, {self.channels or 'C'}, H, W), got {tuple(images.shape)}: "
-                "figures of images that are not RGB come from --features pixels, or from a classifier trained on them"
+                f"features of {self.slug} need images (N, {self.channels}, H, W), got {tuple(images.shape)}: figures "
+                "of images that are not RGB come from --features pixels, or from a classifier trained on them"
             )
         return {name: value.float() for name, value in self.compute(images.float().clamp(-1, 1)).items()}
 
 
 def load_features(
-    name: str | Path, *, weights: str | Path | None = None, device: torch.device | str = "cpu"
+    name: str | Path, *, weights: str | Path | None = None, device: torch.device | str = "cpu", channels: int = 3
 ) -> FeatureExtractor:
     """A network that describes images, by name.
 
@@ -95,6 +95,7 @@ def load_features(
         weights: a file with the network's weights: for "inception" torch-fidelity's, for a model of timm those that
             its hub has. None: they are fetched once and kept.
         device: where it computes.
+        channels: of the images; "pixels" takes any number, and networks only their own.
 
     Raises:
         MissingWeights: the weights cannot be fetched or read, or are not that network's.
@@ -110,9 +111,9 @@ def load_features(
         case "pixels":
             return FeatureExtractor(
                 slug="pixels",
-                key=f"pixels {PIXELS_PX}",
-                length=3 * PIXELS_PX**2,
-                channels=None,
+                key=f"pixels {PIXELS_PX} {channels}",
+                length=channels * PIXELS_PX**2,
+                channels=channels,
                 compute=lambda images: {"features": small_images(images)},
             )
         case "inception":

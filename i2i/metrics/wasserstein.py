@@ -169,16 +169,16 @@ def wasserstein_1(first: Tensor, second: Tensor) -> Tensor:
 
 
 def potentials(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """The derivative of `wasserstein_1` by the share that each number has of its set.
+    """What each number adds to `wasserstein_1`, which is the mean of the first's less that of the second's.
 
-    W₁ = ∫ |F − G| is, to first order, linear in more of F at x: by ∫ sign(F(t) − G(t)) (1[t ≥ x] − F(t)) dt. Computed
-    on a grid of BINS from the smallest to the largest number.
+    W₁ = ∫ |F − G| = E ψ(first) − E ψ(second) with ψ(x) = ∫ sign(F(t) − G(t)) 1[t ≥ x] dt, and to first order ψ stays as
+    it is where numbers change. Computed on a grid of BINS from the smallest to the largest number.
 
     Args:
         first, second: (P, n) and (P, m), as for `wasserstein_1`.
 
     Returns:
-        (P, n) and (P, m), each row with a mean of 0.
+        (P, n) and (P, m).
     """
     low = torch.minimum(first.amin(1), second.amin(1))[:, None]
     width = (torch.maximum(first.amax(1), second.amax(1))[:, None] - low).clamp(min=1e-12) / BINS
@@ -187,10 +187,9 @@ def potentials(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         torch.zeros(len(low), BINS).scatter_add_(1, places, torch.ones(places.shape)) / places.shape[1]
         for places in bins
     ]
-    higher = (densities[0] - densities[1]).cumsum(1).sign()
-    beyond = -width * higher.cumsum(1)
-    of_first, of_second = (beyond.gather(1, places) for places in bins)
-    return of_first - of_first.mean(1, keepdim=True), of_second.mean(1, keepdim=True) - of_second
+    potential = -width * (densities[0] - densities[1]).cumsum(1).sign().cumsum(1)
+    of_first, of_second = (potential.gather(1, places) for places in bins)
+    return of_first, of_second
 
 
 def _patch_distance(real: Tensor, fake: Tensor, *, projections: int, seed: int) -> float:
@@ -204,7 +203,19 @@ def _patch_influences(real: Tensor, fake: Tensor, *, projections: int, seed: int
         by_patch = potentials(*pair)
         of_real += by_patch[0].sum(0).view(len(real), -1).mean(1)
         of_fake += by_patch[1].sum(0).view(len(fake), -1).mean(1)
-    return 1000 / projections * of_real, 1000 / projections * of_fake
+    distance = of_real.mean() - of_fake.mean()
+    # A real image of more contrast than others raises the deviations that all is divided by.
+    spread = _spread_by_image(real)
+    of_real = of_real - distance * (spread / spread.mean(0).clamp(min=SMALLEST_DEVIATION**2)).mean(1) / 2
+    return 1000 / projections * (of_real - of_real.mean()), 1000 / projections * (of_fake.mean() - of_fake)
+
+
+def _spread_by_image(patches: Tensor) -> Tensor:
+    """Mean squared difference of each image's numbers from the mean of all: (N, C)."""
+    images = patches.detach().cpu().unflatten(2, (-1, PATCH_PX**2))
+    # Image by image, as copies of all in float32 would take much memory.
+    mean = torch.stack([image.float().mean(dim=(0, 2)) for image in images]).mean(0)
+    return torch.stack([(image.float() - mean[:, None]).square().mean(dim=(0, 2)) for image in images])
 
 
 def _projected(real: Tensor, fake: Tensor, *, projections: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -214,16 +225,15 @@ def _projected(real: Tensor, fake: Tensor, *, projections: int, seed: int) -> It
             "expected patches (N, patches, C · 49) of at least one image in both sets, with the same number of "
             f"channels, got {tuple(real.shape)} and {tuple(fake.shape)}"
         )
-    real, fake = (
-        patches.detach().cpu().float().flatten(0, 1).unflatten(1, (-1, PATCH_PX**2)) for patches in (real, fake)
-    )
-    deviation, mean = torch.std_mean(real, dim=(0, 2), keepdim=True)
-    deviation = deviation.clamp(min=SMALLEST_DEVIATION)
-    real, fake = (((patches - mean) / deviation).flatten(1).T for patches in (real, fake))
-    directions = torch.randn(projections, len(real), generator=torch.Generator().manual_seed(seed))
-    directions /= directions.norm(dim=1, keepdim=True)
-    for some in directions.split(max(1, PROJECTED_AT_ONCE // max(real.shape[1], fake.shape[1]))):
-        yield some @ real, some @ fake
+    real, fake = (patches.detach().cpu().float().flatten(0, 1) for patches in (real, fake))
+    deviation, mean = torch.std_mean(real.unflatten(1, (-1, PATCH_PX**2)), dim=(0, 2))
+    # It is the directions and the projected numbers that are normalised: few, and no copies of the sets.
+    mean, deviation = (part.repeat_interleave(PATCH_PX**2) for part in (mean, deviation.clamp(min=SMALLEST_DEVIATION)))
+    directions = torch.randn(projections, real.shape[1], generator=torch.Generator().manual_seed(seed))
+    directions /= directions.norm(dim=1, keepdim=True) * deviation
+    for some in directions.split(max(1, PROJECTED_AT_ONCE // max(len(real), len(fake)))):
+        moved = (some @ mean)[:, None]
+        yield (some @ real.T).sub_(moved), (some @ fake.T).sub_(moved)
 
 
 def _random_patches(images: Tensor, count: int, generator: torch.Generator) -> Tensor:

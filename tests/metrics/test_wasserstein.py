@@ -11,7 +11,12 @@ from scipy.stats import wasserstein_distance
 from torch import Tensor
 
 from i2i.errors import InputError
-from i2i.metrics import join_descriptors, patch_descriptors, sliced_wasserstein
+from i2i.metrics import (
+    join_descriptors,
+    patch_descriptors,
+    sliced_wasserstein,
+    sliced_wasserstein_influences,
+)
 from i2i.metrics.wasserstein import laplacian_pyramid, wasserstein_1
 
 SIZES = [(64, 64), (65, 97), (33, 32), (130, 40), (16, 90)]
@@ -158,6 +163,57 @@ def test_flat_images_have_finite_distances() -> None:
     flat = patch_descriptors(torch.full((2, 3, 40, 40), 0.3))
     distances = sliced_wasserstein(flat, patch_descriptors(torch.full((2, 3, 40, 40), 0.3) + 1e-7))
     assert all(value < 3 for value in distances.values())
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_influences_are_derivatives(channels: int) -> None:
+    """With one image more of 30 × 20, where each is there twenty times. Channels are alike, and so is their weight."""
+    images = smooth_images(30, 32)[:, :1].expand(-1, channels, -1, -1)
+    real = patch_descriptors(images, patches_per_image=16)
+    fake = patch_descriptors(1.2 * images.flip(0) + 0.2, patches_per_image=16, seed=1)
+    distances = sliced_wasserstein(real, fake)
+    influences = sliced_wasserstein_influences(real, fake)
+    assert influences.keys() == distances.keys() - {"swd"}
+    for side in (0, 1):
+        found, expected = [], []
+        for image in range(0, 30, 6):
+            many = [join_descriptors([one] * 20) for one in (real, fake)]
+            more = {level: patches[image : image + 1] for level, patches in (real, fake)[side].items()}
+            many[side] = join_descriptors([many[side], more])
+            for level, value in sliced_wasserstein(*many).items():
+                if level != "swd":
+                    expected.append(601 * (value - distances[level]))
+                    found.append(influences[level][side][image].item())
+        difference = (torch.tensor(found) - torch.tensor(expected)).norm()
+        assert difference < 0.1 * torch.tensor(expected).norm()
+        assert all(abs(parts[side].mean()) < 0.01 * parts[side].std() for parts in influences.values())
+
+
+def test_the_error_is_how_much_the_distance_varies() -> None:
+    """Of sets that differ; that of sets of one distribution is on the wide side."""
+    distances, errors = [], []
+    for _ in range(60):
+        images = smooth_images(80, 32)
+        real = patch_descriptors(images[:40], patches_per_image=8, seed=range(40))
+        fake = patch_descriptors(1.4 * images[40:] + 0.1, patches_per_image=8, seed=range(40))
+        distances.append(sliced_wasserstein(real, fake, projections=256)["swd_0"])
+        of_real, of_fake = sliced_wasserstein_influences(real, fake, projections=256)["swd_0"]
+        errors.append(math.sqrt(of_real.var() / 40 + of_fake.var() / 40))
+    assert np.mean(errors) == pytest.approx(np.std(distances), rel=0.3)
+
+
+def test_a_seed_for_each_image_makes_its_patches_its_own() -> None:
+    images = smooth_images(5)
+    together = patch_descriptors(images, patches_per_image=3, seed=[7, 3, 7, 9, 0])
+    for place, seed in ((1, 3), (3, 9), (2, 7)):
+        alone = patch_descriptors(images[place : place + 1], patches_per_image=3, seed=seed)
+        assert all(torch.equal(alone[level][0], patches[place]) for level, patches in together.items())
+
+
+def test_sixteen_bits_are_enough() -> None:
+    real, fake = (patch_descriptors(images) for images in (smooth_images(), 0.9 * smooth_images()))
+    half = [{level: patches.half() for level, patches in one.items()} for one in (real, fake)]
+    assert sliced_wasserstein(*half) == pytest.approx(sliced_wasserstein(real, fake), rel=1e-3)
 
 
 def test_projecting_takes_little_memory() -> None:
