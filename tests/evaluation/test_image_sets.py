@@ -1,0 +1,122 @@
+"""Sets of images in files: which are found, how they are read, and which belong together."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+
+from i2i.errors import InputError
+from i2i.evaluation import ImageSet
+
+
+def write(path: Path, pixels: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".npy":
+        np.save(path, pixels)
+    elif path.suffix == ".tif":
+        tifffile.imwrite(path, pixels)
+    else:
+        Image.fromarray(pixels).save(path)
+    return path
+
+
+def noise(*shape: int, dtype: type = np.uint8) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
+
+
+def test_images_of_subfolders_are_found_and_others_left_out(tmp_path: Path) -> None:
+    for name in ("b.png", "a/c.png", "a/b.png", ".hidden/d.png", ".e.png"):
+        write(tmp_path / name, noise(8, 8, 3))
+    (tmp_path / "notes.txt").write_text("no image")
+    found = ImageSet.find(tmp_path)
+    assert found.names == ("a/b", "a/c", "b") and len(found) == 3
+    one = ImageSet.find(tmp_path / "b.png")
+    assert one.names == ("b",) and torch.equal(one.read(0), found.read(2))
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels", "expected"),
+    [
+        ("a.png", noise(5, 6, 3), lambda p: p / 127.5 - 1),
+        ("a.png", noise(5, 6), lambda p: np.repeat(p[..., None], 3, 2) / 127.5 - 1),
+        ("a.png", noise(5, 6, 4), lambda p: p[..., :3] / 127.5 - 1),
+        ("a.tif", noise(5, 6, 3, dtype=np.uint16), lambda p: p / 32767.5 - 1),
+        ("a.npy", noise(5, 6, 5, dtype=np.uint16), lambda p: p / 32767.5 - 1),
+        ("a.npy", np.linspace(-2, 6, 90, dtype=np.float32).reshape(5, 6, 3), lambda p: (p + 2) / 4 - 1),
+    ],
+    ids=["rgb", "grey", "alpha", "16-bit", "five channels", "floats"],
+)
+def test_images_are_read_at_their_full_depth(tmp_path: Path, name: str, pixels: np.ndarray, expected) -> None:
+    write(tmp_path / name, pixels)
+    image = ImageSet.find(tmp_path, data_range=(-2.0, 6.0)).read(0)
+    assert image.dtype == torch.float32
+    np.testing.assert_allclose(image, expected(pixels.astype(np.float64)).transpose(2, 0, 1), atol=1e-6)
+
+
+def test_halves(tmp_path: Path) -> None:
+    pixels = noise(6, 10, 3)
+    write(tmp_path / "a.png", pixels)
+    whole = ImageSet.find(tmp_path).read(0)
+    left, right = (ImageSet.find(tmp_path, half=half).read(0) for half in ("left", "right"))
+    assert torch.equal(torch.cat([left, right], dim=2), whole) and left.shape == right.shape
+    write(tmp_path / "odd.png", noise(6, 9, 3))
+    with pytest.raises(InputError, match=r"odd\.png is 9 px wide"):
+        ImageSet.find(tmp_path, half="left").read(1)
+
+
+def test_the_fingerprint_tells_contents_apart_and_not_places(tmp_path: Path) -> None:
+    write(tmp_path / "one" / "a.png", noise(4, 4, 3))
+    write(tmp_path / "one" / "b.png", noise(4, 5, 3))
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    first = ImageSet.find(tmp_path / "one")
+    assert ImageSet.find(tmp_path / "two").fingerprint == first.fingerprint
+    others = [ImageSet.find(tmp_path / "one", half="left"), first.subset([0]), first.subset([1, 0])]
+    others.append(ImageSet.find(tmp_path / "one", data_range=(0.0, 1.0)))
+    (tmp_path / "two" / "a.png").rename(tmp_path / "two" / "c.png")
+    others.append(ImageSet.find(tmp_path / "two"))
+    write(tmp_path / "one" / "b.png", 255 - noise(4, 5, 3))
+    others.append(ImageSet.find(tmp_path / "one"))
+    assert len({first.fingerprint, *(other.fingerprint for other in others)}) == 7
+
+
+def test_images_of_equal_names_are_matched(tmp_path: Path) -> None:
+    """Below the roots first, then by file name alone."""
+    for name in ("x/a.png", "x/b.png", "c.png"):
+        write(tmp_path / "one" / name, noise(4, 4, 3))
+    for name in ("x/b.jpg", "x/a.jpg", "y/c.jpg"):
+        write(tmp_path / "two" / name, noise(4, 4, 3))
+    for name in ("c.png", "a.png"):
+        write(tmp_path / "three" / name, noise(4, 4, 3))
+    one, two, three = (ImageSet.find(tmp_path / name) for name in ("one", "two", "three"))
+    mine, theirs = one.matched(two)
+    assert mine.names == ("x/a", "x/b") == theirs.names and theirs.files[0].suffix == ".jpg"
+    mine, theirs = two.matched(three)
+    assert mine.names == ("x/a", "y/c") and theirs.names == ("a", "c")
+    write(tmp_path / "four" / "z.png", noise(4, 4, 3))
+    assert [len(part) for part in one.matched(ImageSet.find(tmp_path / "four"))] == [0, 0]
+
+
+def test_equal_file_names_in_several_folders_are_no_match(tmp_path: Path) -> None:
+    for name in ("one/x/a.png", "one/y/a.png", "two/a.png"):
+        write(tmp_path / name, noise(4, 4, 3))
+    assert len(ImageSet.find(tmp_path / "one").matched(ImageSet.find(tmp_path / "two"))[0]) == 0
+
+
+def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="does not exist"):
+        ImageSet.find(tmp_path / "none")
+    with pytest.raises(InputError, match="holds no images"):
+        ImageSet.find(tmp_path / "empty")
+    write(tmp_path / "floats" / "a.npy", np.zeros((4, 4, 3), np.float32))
+    write(tmp_path / "floats" / "b.npy", np.full((4, 4, 3), np.nan, np.float32))
+    with pytest.raises(InputError, match=r"a\.npy holds floats.*--data-range"):
+        ImageSet.find(tmp_path / "floats").read(0)
+    with pytest.raises(InputError, match=r"b\.npy holds NaN"):
+        ImageSet.find(tmp_path / "floats", data_range=(0, 1)).read(1)
+    with pytest.raises(InputError, match="expected one of left, right"):
+        ImageSet.find(tmp_path / "floats", half="top")  # type: ignore[arg-type]
