@@ -40,8 +40,8 @@ NOISE = 0.02
 # Candidates are looked at in detail, each cut as fits best.
 CANDIDATES = 4
 LOOKED_AT_ONCE = 64
-# So many training images at most are held against the others, to know what is usual.
-CALIBRATED_BY = 500
+# So many training images at most, and as many held-out ones, are held against all others, to know what is usual.
+CALIBRATED_BY = 1000
 FEWEST_TO_CALIBRATE = 10
 FEWEST_TRAINING = 5
 FEW_IMAGES = 50
@@ -127,7 +127,7 @@ def memorisation_findings(
         held_out: real images that it was not trained on; None: there are none, so that the last two figures are
             missing.
         settings: how.
-        describing: reads the images; takes 12 KB of memory for each, and the features.
+        describing: reads the images; takes 10 KB of memory for each, besides the features.
         features: networks in whose features, besides pixels, images are compared.
 
     Raises:
@@ -168,67 +168,78 @@ def memorisation_findings(
 def _copies(space: _Space, generated: ImageSet, training: ImageSet, *, settings: MemorisationSettings) -> Findings:
     """Which generated images are copies: share, list, verdict and picture."""
     found = _closest(space.generated, space)
-    spread = torch.arange(len(space.training))
-    if len(spread) > CALIBRATED_BY:
-        spread = torch.arange(CALIBRATED_BY) * len(spread) // CALIBRATED_BY
-    among_training = _closest(space.training[spread], space, skipped=spread).ratios
-    among_held_out = None if space.held_out is None else _closest(space.held_out, space).ratios
+    some = _spread(len(space.training))
+    among_training = _closest(space.training[some], space, skipped=some).ratios
+    among_held_out = None
+    if space.held_out is not None:
+        among_held_out = _closest(space.held_out[_spread(len(space.held_out))], space).ratios
     largest = copy_threshold(among_training=among_training, among_held_out=among_held_out)
 
     order = found.ratios.argsort(stable=True).tolist()
-    copies = [place for place in order if found.ratios[place] < largest]
-    low, high = wilson(len(copies), len(generated))
-    where = _suffix(space)
+    pairs = [(place, int(found.places[place])) for place in order]
+    copies = [(place, original) for place, original in pairs if found.ratios[place] < largest]
+    section: dict[str, Any] = {
+        "threshold": largest,
+        "smallest_ratio": found.ratios.min().item(),
+        "smallest_ratio_of_training_images": among_training.min().item(),
+        "copies": [
+            {
+                "generated": generated.names[place],
+                "training": training.names[original],
+                "ratio": found.ratios[place].item(),
+            }
+            for place, original in copies
+        ],
+    }
+    by = f" by features of {space.name}" if space.name else ""
     warnings = []
     if copies:
         named = ", ".join(
-            f"{generated.names[place]} of {training.names[found.places[place]]}" for place in copies[:NAMED]
+            f"{generated.names[place]} from {training.names[original]}" for place, original in copies[:NAMED]
         )
         more = f" and {len(copies) - NAMED} more" if len(copies) > NAMED else ""
-        by = f" by features of {space.name}" if space.name else ""
         warnings.append(
-            f"memorised{by}: {len(copies)} of {len(generated)} generated images copy a training image ({named}{more})"
+            f"memorised{by}: {len(copies)} of {len(generated)} generated images are copies of training images "
+            f"({named}{more})"
         )
-    in_training = 0 if among_held_out is None else int((among_held_out < largest).sum())
-    if among_held_out is not None and in_training and not space.name:
-        warnings.append(
-            f"{in_training} of {len(among_held_out)} held-out images are copies of training images by the same "
-            "rule: they were not held out"
-        )
-    listed = [
-        {
-            "generated": generated.names[place],
-            "training": training.names[found.places[place]],
-            "ratio": found.ratios[place].item(),
-        }
-        for place in copies
-    ]
-    section: dict[str, Any] = {
-        "threshold": largest,
-        "copies": listed,
-        "smallest_ratio": found.ratios.min().item(),
-        "smallest_ratio_of_training_images": among_training.min().item(),
-    }
     if among_held_out is not None:
-        section |= {
-            "smallest_ratio_of_held_out_images": among_held_out.min().item(),
-            "held_out_copies": in_training,
-        }
-    shown = order[: settings.shown]
-    title = f"Closest pairs{f' by features of {space.name}' if space.name else ''}"
-    title += f", nearest first: {f'the first {min(len(copies), len(shown))} are copies' if copies else 'no copies'}"
+        known = int((among_held_out < largest).sum())
+        section |= {"smallest_ratio_of_held_out_images": among_held_out.min().item(), "held_out_copies": known}
+        if known and space.pixels:
+            warnings.append(
+                f"{known} of {len(among_held_out)} held-out images are copies of training images by the same rule: "
+                "they were not held out"
+            )
+    low, high = wilson(len(copies), len(generated))
+    share = Figure(value=len(copies) / len(generated), low=low, high=high, images=len(generated))
+    shown = pairs[: settings.shown]
     columns = {
-        "generated": alike([generated.read(place) for place in shown]),
-        "nearest training image": alike([training.read(int(found.places[place])) for place in shown]),
+        "generated": alike([generated.read(place) for place, _ in shown]),
+        "nearest training image": alike([training.read(original) for _, original in shown]),
     }
     return Findings(
-        figures={
-            f"copies{where}": Figure(value=len(copies) / len(generated), low=low, high=high, images=len(generated))
-        },
+        figures={f"copies{_suffix(space)}": share},
         warnings=tuple(warnings),
-        pictures={title: columns},
-        details={f"memorisation{where}": section},
+        pictures={f"Closest pairs{by}, nearest first ({_marked(min(len(copies), len(shown)))})": columns},
+        details={f"memorisation{_suffix(space)}": section},
     )
+
+
+def _spread(count: int) -> Tensor:
+    """Indices of at most `CALIBRATED_BY` of so many images, evenly spread."""
+    chosen = min(count, CALIBRATED_BY)
+    return torch.arange(chosen) * count // chosen
+
+
+def _marked(copies: int) -> str:
+    """Which pairs of a picture are copies."""
+    match copies:
+        case 0:
+            return "none is a copy"
+        case 1:
+            return "the first is a copy"
+        case _:
+            return f"the first {copies} are copies"
 
 
 def copy_threshold(*, among_training: Tensor, among_held_out: Tensor | None = None) -> float:
@@ -315,7 +326,9 @@ def _nearness(space: _Space, *, settings: MemorisationSettings) -> Findings:
 
     count = min(len(space.training), len(space.held_out))
     members, others = (_some(rows, count, seed=settings.seed) for rows in (space.training, space.held_out))
-    ratios = nearest(space.generated, members) / nearest(space.generated, others).clamp(min=1e-6)
+    to_members, to_others = nearest(space.generated, members), nearest(space.generated, others)
+    noise = NOISE * torch.cat([to_members, to_others]).median().clamp(min=1e-12)
+    ratios = (to_members + noise) / (to_others + noise)
     medians = torch.stack(
         [ratios[drawn].median() for drawn in resamples(len(ratios), replicates=settings.replicates, seed=settings.seed)]
     )

@@ -72,8 +72,9 @@ def _nearest(looks: list[Tensor], others: Tensor, *, k: int, skipped: Tensor | N
     for start in range(0, len(others), OTHERS_AT_ONCE):
         some = others[start : start + OTHERS_AT_ONCE].float()
         lengths = some.square().sum(1)
-        # Without the row's own length, the same for all others.
-        found = torch.stack([lengths - 2 * look @ some.T for look in looks]).amin(0)
+        found = torch.stack([look.square().sum(1, keepdim=True) + lengths - 2 * look @ some.T for look in looks]).amin(
+            0
+        )
         if skipped is not None:
             mine = (skipped >= start) & (skipped < start + len(some))
             found[mine, skipped[mine] - start] = torch.inf
