@@ -35,6 +35,7 @@ from i2i.checkpoints.identity import name_model
 from i2i.cli.plan import VIDEO_SUFFIXES, check_writable
 from i2i.cli.share import Share, find_share
 from i2i.cli.video import refuse
+from i2i.data.image_io import Provenance
 from i2i.errors import InputError
 from i2i.evaluation.clips import clip_findings
 from i2i.evaluation.describing import Describing
@@ -84,6 +85,7 @@ class Settings:
         inputs: the images that it translates.
         count: how many images it draws, where it draws from noise; as many as there are real ones unless given.
         seed: of the first image that it draws; each of the others has the next one.
+        provenance: note in the images that it makes that they are synthetic, by which model and version of i2i.
         generated_half: which half of each generated file counts, where two images lie side by side.
         real_half: the same of real files.
         inputs_half: the same of inputs.
@@ -100,6 +102,8 @@ class Settings:
         usefulness: train a small network on generated images, and another on those of --training, and test both on
             real ones: a classifier (classes: folders, or the end of names) or a segmenter (labels: with --labels,
             where real images' label maps lie, too).
+        usefulness_size: side in px of the squares that images are resized to for it.
+        usefulness_steps: of training; 400 of a classifier and 1500 of a segmenter unless given.
         training_labels: the label maps of training images, for --usefulness labels.
         groups: a CSV file with the columns image and group; figures of pairs are then shown for each group, too.
         group_column: which of its columns has the groups.
@@ -116,6 +120,7 @@ class Settings:
     inputs: Path | None = None
     count: int | None = None
     seed: int = 0
+    provenance: bool = True
     generated_half: Half | None = None
     real_half: Half | None = None
     inputs_half: Half | None = None
@@ -129,6 +134,8 @@ class Settings:
     training_half: Half | None = None
     semantic: LabelSettings = LabelSettings()  # noqa: RUF009 - frozen
     usefulness: Usefulness | None = None
+    usefulness_size: int = 64
+    usefulness_steps: int | None = None
     training_labels: Path | None = None
     groups: Path | None = None
     group_column: str | None = None
@@ -139,9 +146,20 @@ class Settings:
 
 
 NOT_FOR_VIDEOS = (
-    *("weights", "inputs", "count", "seed", "generated_half", "real_half", "inputs_half", "data_range", "pairs"),
+    *(
+        "weights",
+        "inputs",
+        "count",
+        "seed",
+        "provenance",
+        "generated_half",
+        "real_half",
+        "inputs_half",
+        "data_range",
+        "pairs",
+    ),
     *("features", "feature_weights", "neighbours", "training", "training_half", "semantic", "usefulness"),
-    *("training_labels", "groups", "group_column", "replicates", "threads"),
+    *("usefulness_size", "usefulness_steps", "training_labels", "groups", "group_column", "replicates", "threads"),
 )
 WHERE_AND_HOW_FAST = ("out", "device", "threads")
 
@@ -185,11 +203,15 @@ def _check(settings: Settings) -> bool:
     if settings.count is not None and settings.count < 1:
         raise InputError(f"--count: expected at least 1, got {settings.count}")
     if settings.weights is None:
-        refuse(settings, ("inputs", "inputs_half", "count", "seed"), why="for --weights, which are not given")
+        refuse(
+            settings, ("inputs", "inputs_half", "count", "seed", "provenance"), why="for --weights, which are not given"
+        )
     if settings.training is None:
         refuse(settings, ("training_half", "usefulness"), why="for --training, which is not given")
     if settings.groups is None:
         refuse(settings, ("group_column",), why="for --groups, which is not given")
+    if settings.usefulness is None:
+        refuse(settings, ("usefulness_size", "usefulness_steps"), why="for --usefulness, which is not given")
     if settings.usefulness != "labels":
         refuse(settings, ("training_labels",), why="for --usefulness labels")
     if (settings.semantic.labels is None) != (settings.semantic.judge is None) and settings.usefulness != "labels":
@@ -322,7 +344,7 @@ def _make(settings: Settings, share: Share, passes: "_Passes", *, inputs: ImageS
             folder,
             count=count,
             seed=settings.seed,
-            model=model,
+            provenance=Provenance(kind="drawn", model=model) if settings.provenance else None,
             rank=share.rank,
             world_size=share.world_size,
             progress=passes,
@@ -332,7 +354,13 @@ def _make(settings: Settings, share: Share, passes: "_Passes", *, inputs: ImageS
             raise InputError(f"{settings.weights} translates images; say which with --inputs")
         refuse(settings, ("count", "seed"), why="for weights that draw from noise, and these translate")
         translate_inputs(
-            loaded, inputs, folder, model=model, rank=share.rank, world_size=share.world_size, progress=passes
+            loaded,
+            inputs,
+            folder,
+            provenance=Provenance(kind="translated", model=model) if settings.provenance else None,
+            rank=share.rank,
+            world_size=share.world_size,
+            progress=passes,
         )
     _wait(share)
     return ImageSet.find(folder, data_range=settings.data_range or loaded.spec.output.data_range)
@@ -367,28 +395,26 @@ def _training_findings(
         generated,
         training,
         None if training.files == real.files else real,
-        settings=MemorisationSettings(),
+        settings=MemorisationSettings(replicates=settings.replicates),
         describing=describing,
         features=describers,
     )
+    useful = UsefulnessSettings(
+        size_px=settings.usefulness_size, steps=settings.usefulness_steps, replicates=settings.replicates
+    )
     match settings.usefulness:
         case "classes":
-            findings |= class_usefulness_findings(
-                generated, training, real, settings=UsefulnessSettings(), describing=describing
-            )
+            findings |= class_usefulness_findings(generated, training, real, settings=useful, describing=describing)
         case "labels":
-            if settings.semantic.labels is None or settings.training_labels is None:
+            semantic = settings.semantic
+            if semantic.labels is None or settings.training_labels is None:
                 raise InputError("--usefulness labels needs label maps: --labels and --training-labels")
-            labels, training_labels = (
-                ImageSet.find(place) for place in (settings.semantic.labels, settings.training_labels)
-            )
-            findings |= label_usefulness_findings(
-                LabelledSet(images=generated, labels=labels),
-                LabelledSet(images=training, labels=training_labels),
-                LabelledSet(images=real, labels=labels),
-                settings=UsefulnessSettings(),
-                describing=describing,
-            )
+            labels, training_labels = map(ImageSet.find, (semantic.labels, settings.training_labels))
+            sets = [
+                LabelledSet(images=images, labels=maps, palette=semantic.palette, first_id=semantic.first_id)
+                for images, maps in ((generated, labels), (training, training_labels), (real, labels))
+            ]
+            findings |= label_usefulness_findings(*sets, settings=useful, describing=describing)
     return findings
 
 

@@ -22,7 +22,7 @@ def translate_inputs(
     inputs: ImageSet,
     folder: Path,
     *,
-    model: str,
+    provenance: Provenance | None,
     rank: int = 0,
     world_size: int = 1,
     progress: Progress | None = None,
@@ -33,7 +33,7 @@ def translate_inputs(
         translator: does it, in its usual way: what is random is not, styles are the mean one.
         inputs: images, label maps too.
         folder: where to.
-        model: for the note of their origin.
+        provenance: what to note in the files, if anything.
         rank, world_size: this process, and how many share the work.
         progress: is told how far this process is.
 
@@ -53,7 +53,7 @@ def translate_inputs(
         result = translator.translate_file(file, name=str(source))
         target = folder / f"{inputs.names[index]}{_suffix(result.pages[0])}"
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_image_file(target, result, provenance=Provenance(kind="translated", model=model))
+        write_image_file(target, result, provenance=provenance)
         if progress is not None:
             progress("translating", done, len(mine))
 
@@ -64,7 +64,7 @@ def draw_images(
     *,
     count: int,
     seed: int = 0,
-    model: str,
+    provenance: Provenance | None,
     rank: int = 0,
     world_size: int = 1,
     progress: Progress | None = None,
@@ -76,7 +76,7 @@ def draw_images(
         folder: where to; it exists.
         count: how many.
         seed: of the first.
-        model: for the note of their origin.
+        provenance: what to note in the files, if anything.
         rank, world_size: this process, and how many share the work.
         progress: is told how far this process is.
 
@@ -94,7 +94,7 @@ def draw_images(
                 raise InputError("these weights draw points, not images; only images can be evaluated")
             label = f"_{names[place % sampler.classes]}" if sampler.classes else ""
             target = folder / f"{seed + place:06d}{label}{_suffix(image)}"
-            write_image(target, image, provenance=Provenance(kind="drawn", model=model))
+            write_image(target, image, provenance=provenance)
         if progress is not None:
             progress("drawing", start + len(places), len(mine))
 

@@ -261,8 +261,9 @@ def _page(evaluation: Evaluation, files: Mapping[str, Path]) -> str:
         """`words`: columns of words, which begin at the left."""
 
         def line(cells: Sequence[str], tag: str) -> str:
-            styles = ("text-align: left" if place in words else "white-space: nowrap" for place in range(len(cells)))
-            marked = (f'<{tag} style="{style}">{text(cell)}</{tag}>' for style, cell in zip(styles, cells, strict=True))
+            styles = (' style="text-align: left"' if place in words else "" for place in range(len(cells)))
+            unbroken = (text(cell).replace(" … ", "&nbsp;…&nbsp;") for cell in cells)
+            marked = (f"<{tag}{style}>{cell}</{tag}>" for style, cell in zip(styles, unbroken, strict=True))
             return f"<tr>{''.join(marked)}</tr>"
 
         heading, *rest = rows

@@ -17,7 +17,7 @@ MEANINGS = {
     "trained_miou": "mean IoU, on real photos, of a segmenter trained on the generated ones; higher is better",
     "read_miou": "mean IoU that the judge, a segmentation network, reads off the generated photos; higher is better",
     "read_accuracy": "share of pixels whose class the judge reads right",
-    "frechet": "Fréchet distance of the judge's features from those of real photos; lower is better",
+    "frechet": "Fréchet distance of a network's features from those of real images; lower is better",
     "style_colour": "share of the difference in colour between two style photos that their outputs show; 1 is all",
     "style_miou_change": "largest difference in read_miou between style photos",
     "swd": "sliced Wasserstein distance of patches from those of real images, in thousandths; lower is better",

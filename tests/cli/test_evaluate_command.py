@@ -155,7 +155,9 @@ def test_weights_translate_the_inputs(tmp_path: Path) -> None:
     assert evaluation["figures"]["psnr"]["value"] == pytest.approx(np.mean(psnr), rel=1e-5)
     assert evaluation["sets"]["generated"]["place"].startswith("made by weights (sha256 ")
     assert evaluation["sets"]["inputs"]["half"] == "right" and evaluation["sets"]["real"]["half"] == "left"
-    assert evaluate("--weights", weights, *halves, "--out", tmp_path / "other", "--device", "cpu") == 0
+    for folder, more in (("other", ()), ("unmarked", ("--no-provenance",))):
+        assert evaluate("--weights", weights, *halves, "--out", tmp_path / folder, "--device", "cpu", *more) == 0
+    assert read_provenance(tmp_path / "unmarked" / "generated" / "sub" / "0.png") is None
     assert (tmp_path / "out" / "evaluation.json").read_bytes() == (tmp_path / "other" / "evaluation.json").read_bytes()
 
 
@@ -190,6 +192,60 @@ def test_groups_labels_and_a_judge(folders: tuple[Path, Path], tmp_path: Path) -
     assert {"miou", "accuracy", "miou_real", "accuracy_real"} <= set(evaluation["figures"])
     assert {"psnr", "ssim", "swd"} <= set(evaluation["groups"]["by_group"]["0"]["figures"])
     assert evaluation["groups"]["by_group"]["1"]["images"] == 3
+
+
+def test_training_images_among_the_generated_are_found(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+
+    def write(folder: str, number: int) -> np.ndarray:
+        small = random.integers(0, 256, (6, 6, 3)).astype(np.uint8)
+        image = np.kron(small, np.ones((6, 6, 1), np.uint8))
+        write_image(tmp_path / folder / f"{folder}{number}.png", image)
+        return image
+
+    trained_on = [write("training", number) for number in range(40)]
+    for number in range(20):
+        write("real", number)
+        write("made", number)
+    write_image(tmp_path / "made" / "made3.png", np.clip(trained_on[17].astype(int) + 3, 0, 255).astype(np.uint8))
+    folders = (tmp_path / "made", "--real", tmp_path / "real", "--training", tmp_path / "training")
+    assert evaluate(*folders, "--features", "pixels", "--out", tmp_path / "out") == 0
+    evaluation = found(tmp_path / "out")
+    assert evaluation["figures"]["copies"]["value"] == pytest.approx(1 / 20)
+    assert "made3" in json.dumps(evaluation["details"]) and "training17" in json.dumps(evaluation["details"])
+    assert evaluation["sets"]["training"]["images"] == 40
+    # Training images that are the real ones, too, cannot say how near others come.
+    same = (tmp_path / "made", "--real", tmp_path / "training", "--training", tmp_path / "training")
+    assert evaluate(*same, "--out", tmp_path / "same") == 0
+    assert "nearest_ratio" in found(tmp_path / "same")["missing"]
+
+
+def test_what_drawn_classes_are_good_for(tmp_path: Path) -> None:
+    """Of two classes, dark and light, generated ones teach the difference, and teach it the wrong way round."""
+    random = np.random.default_rng(0)
+    for folder, levels in (("right", (40, 200)), ("wrong", (200, 40)), ("training", (40, 200)), ("real", (40, 200))):
+        for number in range(24):
+            name, level = (("dark", levels[0]), ("light", levels[1]))[number % 2]
+            image = random.integers(level - 30, level + 30, (16, 16, 3)).astype(np.uint8)
+            write_image(tmp_path / folder / f"{number:06d}_{name}.png", image)
+    for folder, expected in (("right", 1.0), ("wrong", 0.0)):
+        arguments = (tmp_path / folder, "--real", tmp_path / "real", "--training", tmp_path / "training")
+        more = ("--usefulness", "classes", "--usefulness-steps", "40", "--usefulness-size", "16", "--pairs", "off")
+        assert evaluate(*arguments, *more, "--out", tmp_path / "out") == 0
+        figures = found(tmp_path / "out")["figures"]
+        assert figures["trained_accuracy"]["value"] == expected
+        assert figures["real_accuracy"]["value"] == 1.0
+
+
+def test_a_single_image_has_what_a_single_image_can_have(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    made, real = folders
+    assert evaluate(made / "2.png", "--real", real / "2.png", "--out", tmp_path / "out") == 0
+    evaluation = found(tmp_path / "out")
+    assert evaluation["figures"]["psnr"]["value"] == pytest.approx(
+        peak_signal_noise_ratio(read_image(real / "2.png"), read_image(made / "2.png")), rel=1e-5
+    )
+    assert evaluation["figures"]["psnr"]["low"] is None
+    assert "at least two images" in evaluation["missing"]["variety"]
 
 
 def test_videos(tmp_path: Path) -> None:

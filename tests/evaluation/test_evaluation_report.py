@@ -118,7 +118,7 @@ def test_the_page_needs_no_other_file_and_escapes_names(tmp_path: Path) -> None:
     page.feed((tmp_path / "evaluation.html").read_text(encoding="utf-8"))
     assert page.images and all(source.startswith("data:image/webp;base64,") for source in page.images)
     assert not page.links
-    words = " ".join(page.words)
+    words = " ".join(page.words).replace("\u00a0", " ")
     for said in (
         "<made> beside real",
         "Only 3 images & no more",
