@@ -73,7 +73,14 @@ class FeatureDescriber:
         self.moments: Mapping[str, int] = {"features": extractor.length}
 
     def __call__(self, images: Tensor, indices: Sequence[int]) -> Mapping[str, Tensor]:
-        return self.extractor(images)
+        found = self.extractor(images)
+        if found["features"].shape[1] != self.extractor.length:
+            raise InputError(
+                f"{self.extractor.slug} gives {found['features'].shape[1]} features for images of {images.shape[1]} "
+                f"channels, expected {self.extractor.length}: images of a set must have as many channels as "
+                "load_features was told"
+            )
+        return found
 
 
 class PatchDescriber:
@@ -147,7 +154,7 @@ def feature_findings(
     """The part of `set_findings` that one network says."""
     names = _names(extractor.slug, classes=extractor.classes > 0)
     channels = len(generated.read(0))
-    if extractor.channels != channels:
+    if extractor.channels not in (None, channels):
         reason = (
             f"{extractor.slug} needs images of {extractor.channels} channels, and these have {channels}: use "
             "--features pixels, or a classifier trained on such images"

@@ -44,9 +44,9 @@ class FeatureExtractor:
     Attributes:
         slug: what it is called in the names of figures: letters, digits and underscores.
         key: identifies what it computes, with the sha256 of its weights.
-        length: D, how many features an image has.
+        length: D, how many features an image has, of the channels that `load_features` was told.
         classes: how many logits it gives besides; 0: none.
-        channels: that images must have.
+        channels: that images must have; None: any.
         compute: (N, C, H, W) in [-1, 1] to what a call gives.
     """
 
@@ -54,7 +54,7 @@ class FeatureExtractor:
     key: str
     length: int
     classes: int = 0
-    channels: int = 3
+    channels: int | None = 3
     compute: Callable[[Tensor], Mapping[str, Tensor]]
 
     @torch.no_grad()
@@ -70,10 +70,10 @@ class FeatureExtractor:
         Raises:
             InputError: images of other channels.
         """
-        if images.ndim != 4 or images.shape[1] != self.channels:
+        if images.ndim != 4 or self.channels not in (None, images.shape[1]):
             raise InputError(
-                f"features of {self.slug} need images (N, {self.channels}, H, W), got {tuple(images.shape)}: figures "
-                "of images that are not RGB come from --features pixels, or from a classifier trained on them"
+                f"features of {self.slug} need images (N, {self.channels or 'C'}, H, W), got {tuple(images.shape)}: "
+                "figures of images that are not RGB come from --features pixels, or from a classifier trained on them"
             )
         return {name: value.float() for name, value in self.compute(images.float().clamp(-1, 1)).items()}
 
@@ -95,7 +95,7 @@ def load_features(
         weights: a file with the network's weights: for "inception" torch-fidelity's, for a model of timm those that
             its hub has. None: they are fetched once and kept.
         device: where it computes.
-        channels: of the images; "pixels" takes any number, and networks only their own.
+        channels: of the images, which decides the length of "pixels"; networks take only their own number.
 
     Raises:
         MissingWeights: the weights cannot be fetched or read, or are not that network's.
@@ -113,7 +113,7 @@ def load_features(
                 slug="pixels",
                 key=f"pixels {PIXELS_PX} {channels}",
                 length=channels * PIXELS_PX**2,
-                channels=channels,
+                channels=None,
                 compute=lambda images: {"features": small_images(images)},
             )
         case "inception":

@@ -216,6 +216,16 @@ def test_a_describer_of_features_gives_them_in_order(tmp_path: Path) -> None:
     assert described.moments["features"].mean.shape == (768,)
 
 
+def test_images_of_different_channels_are_refused(tmp_path: Path) -> None:
+    images = write_set(tmp_path / "images", 3)
+    np.save(tmp_path / "images" / "five.npy", np.zeros((48, 48, 5), np.uint8))
+    mixed = ImageSet.find(tmp_path / "images")
+    with pytest.raises(InputError, match="numbers of channels"):
+        compared(mixed, images)
+    with pytest.raises(InputError, match="as many channels as load_features was told"):
+        Describing().of(mixed, FeatureDescriber(load_features("pixels")), what="images")
+
+
 @pytest.mark.data
 def test_facades_against_label_maps_and_against_themselves(data_dir: Path, tmp_path: Path) -> None:
     """Photographs of two halves of the test set are near to each other; label maps are far from photographs."""

@@ -46,6 +46,7 @@ def test_pixels_are_means_of_blocks() -> None:
     blocks = images.numpy().reshape(2, 3, 16, 3, 16, 4).mean((3, 5)).reshape(2, -1)
     assert found.keys() == {"features"} and extractor.length == 768 and extractor.slug == "pixels"
     np.testing.assert_allclose(found["features"], blocks, atol=1e-6)
+    assert extractor(rgb(1, 5, 20, 33))["features"].shape == (1, 5 * 256)
     of_five = load_features("pixels", channels=5)
     assert of_five(rgb(1, 5, 20, 33))["features"].shape == (1, of_five.length) == (1, 5 * 256)
 
