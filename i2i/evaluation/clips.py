@@ -20,6 +20,7 @@ from i2i.video import ImageSequence, VideoFile, find_sequence
 from i2i.video.frames import Frame, Source
 
 SHOWN = 6  # frames in the picture
+SHOWN_PX = 480
 ANY_RATE = Fraction(25)  # of frames in a folder, of which only the order counts
 
 
@@ -92,7 +93,7 @@ def clip_findings(
         figures=figures,
         missing=missing,
         warnings=tuple(notes),
-        pictures={"Frames": {name: alike(images) for name, images in shown.items()}},
+        pictures={"Frames": {name: alike(images, largest_px=SHOWN_PX) for name, images in shown.items()}},
         details={
             "frames": {
                 "count": len(values),

@@ -220,7 +220,7 @@ def _group_table(findings: Findings) -> list[list[str]]:
     gaps = [groups["gaps"].get(name) for name in names]
     rows.append(["largest gap", "", *(_number(gap["gap"]) if gap else "" for gap in gaps)])
     overlaps = {True: "yes", False: "no", None: ""}
-    rows.append(["do intervals overlap?", "", *(overlaps[gap["intervals_overlap"]] if gap else "" for gap in gaps)])
+    rows.append(["overlap", "", *(overlaps[gap["intervals_overlap"]] if gap else "" for gap in gaps)])
     return rows
 
 
