@@ -6,27 +6,30 @@ Copies are found by the nearest training image of each generated one: Carlini et
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from i2i.download import sha256_of
 from i2i.errors import InputError
 from i2i.evaluation.describing import KEPT, Describer, Describing
 from i2i.evaluation.findings import Figure, Findings
 from i2i.evaluation.image_sets import ImageSet
 from i2i.evaluation.pages import alike
 from i2i.evaluation.sets import FeatureDescriber
+from i2i.metrics import neighbours
 from i2i.metrics.intervals import LEVEL, REPLICATES, from_error, resamples, wilson
 from i2i.metrics.neighbours import (
     PICTURE_PX,
     Neighbours,
     aligned,
-    detail_distance,
-    details,
     layouts,
     nearest_neighbours,
     small_pictures,
+    view_distances,
+    views,
 )
 from i2i.metrics.ranking import auroc, auroc_error
 
@@ -92,9 +95,9 @@ class _Space(NamedTuple):
 
 
 class _SmallPictures:
-    """A `Describer` that gives small pictures of equal contrast, as `i2i.metrics.neighbours.small_pictures`."""
+    """A `Describer` that gives small pictures, of equal brightness and contrast."""
 
-    key = f"small pictures {PICTURE_PX}"
+    key = f"small pictures {sha256_of(Path(neighbours.__file__))}"
     rows: Mapping[str, torch.dtype] = {"picture": torch.float16}
     moments: Mapping[str, int] = {}
 
@@ -274,7 +277,7 @@ def _closest(rows: Tensor, space: _Space, *, skipped: Tensor | None = None) -> _
         if space.pixels:
             pictures = some.unflatten(1, shape)
             near = _near(pictures, searched, k=SURROUNDING + 1, skipped=without)
-            parts.append(_in_detail(pictures, training.unflatten(1, shape), near))
+            parts.append(_looked_at(pictures, training.unflatten(1, shape), near))
         else:
             near = nearest_neighbours(some, searched, k=SURROUNDING + 1, skipped=without)
             usual = near.distances[:, 1:].mean(1)
@@ -288,24 +291,24 @@ def _near(pictures: Tensor, searched: Tensor, *, k: int, skipped: Tensor | None 
     return nearest_neighbours(layouts(pictures), searched, k=k, mirrored=layouts(pictures.flip(3)), skipped=skipped)
 
 
-def _in_detail(pictures: Tensor, training: Tensor, near: Neighbours) -> _Closest:
+def _looked_at(pictures: Tensor, training: Tensor, near: Neighbours) -> _Closest:
     """Compare small pictures (N, C, 32, 32) with those of their neighbours, the nearest ones cut as fits best."""
-    looks = [details(pictures), details(pictures.flip(3))]
+    as_they_are, turned = views(pictures), views(pictures.flip(3))
 
-    def look(column: int) -> Tensor:
-        return torch.where(near.mirrored[:, column].view(-1, 1, 1, 1), looks[1], looks[0])
+    def distances(column: int, others: Tensor) -> Tensor:
+        """(N, 2) of views, from others that take the place of the neighbours in a column."""
+        mirrored = near.mirrored[:, column].view(-1, 1, 1, 1, 1)
+        return view_distances(torch.where(mirrored, turned, as_they_are), views(others))
 
-    others = range(1, near.indices.shape[1])
-    usual = torch.stack(
-        [detail_distance(look(column), details(training[near.indices[:, column]])) for column in others]
-    ).mean(0)
-    distances = []
-    for column in range(min(CANDIDATES, near.indices.shape[1])):
-        turned = torch.where(near.mirrored[:, column].view(-1, 1, 1, 1), pictures.flip(3), pictures)
-        window = aligned(turned, training[near.indices[:, column]])
-        distances.append(detail_distance(look(column), details(window)))
-    distance, candidate = torch.stack(distances).min(0)
-    return _Closest((distance + NOISE) / (usual + NOISE), near.indices.gather(1, candidate[:, None])[:, 0])
+    columns = range(near.indices.shape[1])
+    usual = torch.stack([distances(column, training[near.indices[:, column]]) for column in columns[1:]]).mean(0)
+    ratios = []
+    for column in columns[:CANDIDATES]:
+        mirrored = near.mirrored[:, column].view(-1, 1, 1, 1)
+        window = aligned(torch.where(mirrored, pictures.flip(3), pictures), training[near.indices[:, column]])
+        ratios.append(((distances(column, window) + NOISE) / (usual + NOISE)).amax(1))
+    ratio, candidate = torch.stack(ratios).min(0)
+    return _Closest(ratio, near.indices.gather(1, candidate[:, None])[:, 0])
 
 
 def _nearness(space: _Space, *, settings: MemorisationSettings) -> Findings:

@@ -1,7 +1,8 @@
 """Which images are nearest to which: neighbours among rows of numbers, and small pictures in which copies are near.
 
 A copy need not be equal to the last bit: it may be compressed, resized, mirrored, brighter, or cut a little at its
-borders. Small pictures, of equal contrast, are the same for all these but the last; `aligned` finds the cut.
+borders. Small pictures, of equal brightness and contrast, are the same for all these but the last; `aligned` finds the
+cut.
 """
 
 from functools import cache
@@ -15,16 +16,16 @@ PICTURE_PX = 32
 # In memory at once: distances of so many rows to so many others, 4 MB.
 ROWS_AT_ONCE = 128
 OTHERS_AT_ONCE = 8192
-# Of the range of 2: what varies less is flat, and is not blown up to equal contrast.
+# Of the range of 2: what varies less is flat, and is not blown up to the contrast of others.
 LEAST_CONTRAST = 0.01
 # What a picture looks like at a glance is what a blur by so many pixels leaves; its details are the differences from
 # the wider blur, next to their own strength thereabouts or to this share of the picture's contrast.
 BLUR_PX = 1.0
 SURROUNDINGS_PX = 3.0
-LEAST_DETAIL = 0.1
+LEAST_DETAIL = 0.2
 # From coarse to fine; a step moves by about as much as the picture is blurred.
 ALIGNING_BLURS_PX = (2.0, 2.0, 2.0, 1.0, 1.0, 1.0)
-SMALLEST_WINDOW = 0.7
+SMALLEST_WINDOW = 0.75
 
 
 class Neighbours(NamedTuple):
@@ -92,7 +93,7 @@ def _nearest(looks: list[Tensor], others: Tensor, *, k: int, skipped: Tensor | N
 
 
 def small_pictures(images: Tensor) -> Tensor:
-    """Images made comparable: averaged to 32 × 32, without their mean colour, of equal contrast.
+    """Images made comparable: averaged to 32 × 32, of equal brightness and contrast.
 
     Args:
         images: (N, C, H, W) in [-1, 1], of any size and shape.
@@ -111,38 +112,45 @@ def layouts(pictures: Tensor) -> Tensor:
 
     The distance of two is 1.4 for unrelated pictures and 0 for equal ones.
     """
-    blurred = F.avg_pool2d(_equalised(_blurred(pictures.float(), BLUR_PX)), 2).flatten(1)
+    blurred = F.avg_pool2d(_at_a_glance(pictures.float()), 2).flatten(1)
     return blurred / blurred.shape[1] ** 0.5
 
 
-def details(pictures: Tensor) -> Tensor:
-    """What small pictures (N, C, 32, 32) show in detail, for `detail_distance`: likewise, float32.
+def views(pictures: Tensor) -> Tensor:
+    """Two ways to look at small pictures, for `view_distances`: at a glance, and in detail.
 
-    Local differences are taken next to their strength thereabouts (Jarrett et al. 2009, section 2.1): a strong
-    silhouette, which many images of a kind share, weighs no more than what lies within.
+    In detail, local differences are taken next to their strength thereabouts (Jarrett et al. 2009, section 2.1): a
+    strong silhouette, which many images of a kind share, weighs no more than what lies within. At a glance, colours and
+    large forms count. A copy is alike in both.
+
+    Args:
+        pictures: (N, C, 32, 32) as `small_pictures` gives them.
+
+    Returns:
+        (N, 2, C, 32, 32) float32.
     """
     pictures = pictures.float()
     differences = _blurred(pictures, BLUR_PX) - _blurred(pictures, SURROUNDINGS_PX)
     strength = _blurred(differences.square().mean(1, keepdim=True), SURROUNDINGS_PX).sqrt()
-    return _equalised(differences / (strength + LEAST_DETAIL))
+    return torch.stack([_at_a_glance(pictures), _equalised(differences / (strength + LEAST_DETAIL))], dim=1)
 
 
-def detail_distance(first: Tensor, second: Tensor) -> Tensor:
-    """Root mean square difference of `details` (…, C, 32, 32), in all their last three dimensions: (…)."""
-    return (first.float() - second.float()).square().mean((-3, -2, -1)).sqrt()
+def view_distances(first: Tensor, second: Tensor) -> Tensor:
+    """Root mean square differences of `views`, (N, 2): 1.4 for unrelated pictures and 0 for equal ones."""
+    return (first - second).square().mean((2, 3, 4)).sqrt()
 
 
 def aligned(pictures: Tensor, others: Tensor) -> Tensor:
     """Cut out of each other picture the window that looks most like the picture, as if that were a cutting of it.
 
     By least squares on the pictures' gradients, step by step (Lucas & Kanade 1981), for a window's place and two sides,
-    and the contrast; from the whole picture on, down to 0.7 of a side.
+    and the contrast; from the whole picture on, down to 0.75 of a side.
 
     Args:
         pictures, others: (N, C, 32, 32) as `small_pictures` gives them.
 
     Returns:
-        (N, C, 32, 32), the window of each other picture, of equal contrast; the whole of it where no window is nearer.
+        (N, C, 32, 32), the window of each other picture, equalised; the whole of it where no window is nearer.
     """
     pictures, others = pictures.float(), others.float()
     count, size = len(pictures), pictures.shape[-1]
@@ -154,7 +162,7 @@ def aligned(pictures: Tensor, others: Tensor) -> Tensor:
         found = _equalised(_window(_blurred(others, blur_px), side, middle))
         slope_x, slope_y = (slope / (2 / size * side[:, i].view(-1, 1, 1, 1)) for i, slope in enumerate(_slopes(found)))
         changes = torch.stack([slope_x * across, slope_y * across[:, None], slope_x, slope_y, found], -1)
-        changes = (changes - changes.mean((2, 3), keepdim=True)).flatten(1, 3)
+        changes = (changes - changes.mean((1, 2, 3), keepdim=True)).flatten(1, 3)
         products = changes.mT @ changes
         # A flat picture has no slopes: it stays where it is.
         steady = 1e-3 * products.diagonal(dim1=1, dim2=2).amax(1)[:, None, None] + 1e-6
@@ -172,8 +180,11 @@ def aligned(pictures: Tensor, others: Tensor) -> Tensor:
 
 def _glance_error(pictures: Tensor, others: Tensor) -> Tensor:
     """(N,) mean square difference of what is seen at a glance."""
-    first, second = (_equalised(_blurred(some, BLUR_PX)) for some in (pictures, others))
-    return (first - second).square().mean((1, 2, 3))
+    return (_at_a_glance(pictures) - _at_a_glance(others)).square().mean((1, 2, 3))
+
+
+def _at_a_glance(pictures: Tensor) -> Tensor:
+    return _equalised(_blurred(pictures, BLUR_PX))
 
 
 def _window(pictures: Tensor, side: Tensor, middle: Tensor) -> Tensor:
@@ -194,8 +205,8 @@ def _slopes(pictures: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _equalised(pictures: Tensor, *, least: float = 1e-3) -> Tensor:
-    """Without the mean of each channel, at a mean square of 1; what varies less than `least` keeps to that."""
-    pictures = pictures - pictures.mean((2, 3), keepdim=True)
+    """Without their brightness, at a mean square of 1; what varies less than `least` stays below."""
+    pictures = pictures - pictures.mean((1, 2, 3), keepdim=True)
     return pictures / pictures.square().mean((1, 2, 3), keepdim=True).sqrt().clamp(min=least)
 
 
