@@ -386,11 +386,14 @@ def _training_findings(
 ) -> Findings:
     """What needs the images that the generator was trained on."""
     describers = []
+    channels = len(generated.read(0))
     for name, weights in zip_longest(settings.features, settings.feature_weights):
         try:
-            describers.append(FeatureDescriber(load_features(name, weights=weights, device=describing.device)))
+            extractor = load_features(name, weights=weights, device=describing.device, channels=channels)
         except MissingWeights:
             continue  # set_findings has said so
+        if extractor.channels in (None, channels):  # and this
+            describers.append(FeatureDescriber(extractor))
     findings = memorisation_findings(
         generated,
         training,
