@@ -25,15 +25,25 @@ SETTINGS = "Settings"
 EVALUATION = "Evaluation"
 PERFORMANCE = "Performance"
 NOTICE = "What it makes is synthetic"
+WEIGHTS_LICENCE = "Licence of the weights"
 USE = "Use"
-ORDER = (TITLE, INTENDED_USE, LIMITS, DATA, SETTINGS, HELD_OUT, EVALUATION, PERFORMANCE, NOTICE, USE)
+ORDER = (TITLE, INTENDED_USE, LIMITS, DATA, SETTINGS, HELD_OUT, EVALUATION, PERFORMANCE, NOTICE, WEIGHTS_LICENCE, USE)
 
 _HEADING = re.compile(r"#{1,2} +\S")
-_FENCE = re.compile(r" {0,3}(```|~~~)")
+_FENCE = re.compile(r" {0,3}(~{3,}|`{3,}(?!.*`))(.*)")
 _COMMENT = re.compile(r"<!-- i2i wrote this section \(([0-9a-f]{8})\).* -->")
 _ENTRY = re.compile(r"^- \*\*(.+?):\*\* (.*)$", re.MULTILINE)
 _HEADER = re.compile(r"---\n(.*?)\n?---\n", re.DOTALL)
 _KEY = re.compile(r"[A-Za-z_][\w-]*:")
+_PATH = re.compile(r"[^\s(),;\"']*[/\\][^\s(),;\"']*")
+
+# Sections as i2i wrote them before it marked them.
+_UNMARKED = {
+    TITLE: re.compile(r".*\n\nTrained for \d+ steps\.", re.DOTALL),
+    HELD_OUT: re.compile(r"(\|.*\|\n?)+"),
+    SETTINGS: re.compile(r"```json\n[^`]*```\n\nData fingerprint: `[^`]*`"),
+    USE: re.compile(r"```python\nimport [^`]*```"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,19 +128,24 @@ def updated(card: Card, new: Iterable[Section]) -> tuple[Card, tuple[str, ...]]:
 def written_anew(old: Card, new: Card) -> Card:
     """A new card for new weights in the place of an old one: of that, what was measured is gone.
 
-    What a person wrote is left, and what `i2i card` was told of use, limits, data and licence. A card that has no
-    section of i2i's own is one from before there was a mark, and nothing of it is left.
+    What a person wrote is left, and what `i2i card` was told of use, limits, data and licence.
     """
-    if not any(part.ours for part in old.sections):
-        return new
+    if not old.sections:
+        return replace(new, header=old.header or new.header)
+    if _is_from_before_marks(old, new):
+        old = replace(old, sections=tuple(replace(part, ours=True) for part in old.sections))
     before, now = entries_in(old.text(DATA)), entries_in(new.text(DATA))
     if before.get(FINGERPRINT) == now.get(FINGERPRINT):
         now |= {name: fact for name, fact in before.items() if now.get(name) == NOT_STATED}
     fresh = {part.name: part for part in (*new.sections, section(DATA, entries(now)))}
-    stays = [part for part in old.sections if not part.ours or part.name in (INTENDED_USE, LIMITS)]
+    told = (INTENDED_USE, LIMITS, WEIGHTS_LICENCE)
+    stays = [part for part in old.sections if not part.ours or part.name in told]
     left = [part if part in stays else fresh[part.name] for part in old.sections if part in stays or part.name in fresh]
     names = {part.name for part in left}
-    card = Card(header=with_entry(old.header or new.header, "model-index", None), sections=tuple(left))
+    header = old.header or new.header
+    if any(part.ours for part in old.sections):  # in a card that is all a person's, the figures are, too
+        header = with_entry(header, "model-index", None)
+    card = Card(header=header, sections=tuple(left))
     return updated(card, [part for part in fresh.values() if part.name not in names])[0]
 
 
@@ -148,6 +163,18 @@ def data_section(*, fingerprint: str | None = None, licence: str | None = None, 
     """What the training data are; what is not known is said not to be."""
     facts = {SOURCE: source, LICENCE: licence, FINGERPRINT: fingerprint and f"`{fingerprint}`"}
     return section(DATA, entries({name: value or NOT_STATED for name, value in facts.items()}))
+
+
+def last_name(place: str) -> str:
+    """The last part of a path of any system: what stands above it may say who people are, and nothing of the model."""
+    return re.split(r"[/\\]", place.rstrip("/\\"))[-1] or place
+
+
+def without_folders(text: str, *, places: Iterable[str] = ()) -> str:
+    """The text with paths by their last names; `places`: paths that may stand in it and have blanks."""
+    for place in sorted(places, key=len, reverse=True):
+        text = text.replace(place, last_name(place))
+    return _PATH.sub(lambda found: last_name(found[0]), text)
 
 
 def bullets(lines: Sequence[str]) -> str:
@@ -176,13 +203,16 @@ def with_entry(header: str, key: str, value: Any) -> str:
 
 
 def _sections(body: str) -> Iterator[Section]:
-    heading, fence = "", None
+    heading = ""
+    fence: str | None = None
     lines: list[str] = []
     for line in body.split("\n"):
         mark = _FENCE.match(line)
-        if mark and fence in (None, mark[1]):
-            fence = None if fence else mark[1]
-        if fence is None and not mark and _HEADING.match(line):
+        if mark and fence is None:
+            fence = mark[1]
+        elif mark and fence and mark[1].startswith(fence) and not mark[2].strip():  # by as many letters, or more
+            fence = None
+        if fence is None and _HEADING.match(line):
             yield from _section(heading, lines)
             heading, lines = line, []
         else:
@@ -196,6 +226,16 @@ def _section(heading: str, lines: list[str]) -> Iterator[Section]:
     text = text[mark.end() :].strip("\n") if mark else text
     if heading or text:
         yield Section(heading=heading, text=text, ours=mark is not None and mark[1] == _digits(text))
+
+
+def _is_from_before_marks(old: Card, new: Card) -> bool:
+    """Whether i2i wrote all of an old card before it marked what it wrote, and nobody has changed it since.
+
+    What was trained on what is told in any words: they must be those of the new card.
+    """
+    about = [card.text(TITLE).rpartition("\n\n")[0] for card in (old, new)]
+    known = (part.name in _UNMARKED and _UNMARKED[part.name].fullmatch(part.text) for part in old.sections)
+    return all(known) and without_folders(about[0]) == about[1]
 
 
 def _digits(text: str) -> str:

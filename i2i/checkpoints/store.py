@@ -8,8 +8,10 @@ A run keeps its discriminators as well, each in one file, `discriminators/<name>
 network it is.
 """
 
+import itertools
 import json
 import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -178,7 +180,8 @@ def save_generator(folder: str | Path, *, network: nn.Module, spec: GeneratorSpe
         network: a generator whose class is in `i2i.generators.GENERATORS`, on any device, not wrapped.
         spec: what the network expects and returns.
         card: text of the model card in Markdown: data, training, figures. The header, an example of use and what
-            every card should say are added. What a person wrote into the card that lies there is kept.
+            every card should say are added. What a person wrote into the card that lies there is kept; one that
+            is no text is put aside as README.md.old, and a warning says so.
 
     Raises:
         InputError: the network's class is in no list, it has another number of classes than `spec` names, or a file
@@ -204,7 +207,7 @@ def save_generator(folder: str | Path, *, network: nn.Module, spec: GeneratorSpe
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
 
     new = new_card(network, spec=spec, text=card)
-    _write(folder / CARD, render_card(written_anew(read_card(folder), new)).encode())
+    _write(folder / CARD, render_card(written_anew(_card_to_keep(folder), new)).encode())
     _write(folder / CONFIG, (json.dumps(config, indent=2, allow_nan=False) + "\n").encode())
     _write(folder / WEIGHTS, safetensors.torch.save(tensors, metadata={"format": "pt"}))
 
@@ -479,6 +482,21 @@ def read_card(folder: Path) -> Card:
         return Card(header="", sections=())
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{folder / CARD} cannot be read ({error}); put it right, or remove it") from error
+
+
+def _card_to_keep(folder: Path) -> Card:
+    """The card that lies there, or an empty one; what cannot be read is put aside, for weights are worth more."""
+    try:
+        return read_card(folder)
+    except InputError as error:
+        names = (f"{CARD}.old{number or ''}" for number in itertools.count())
+        aside = next(folder / name for name in names if not (folder / name).exists())
+        try:
+            (folder / CARD).rename(aside)
+        except OSError:
+            raise error from None
+        warnings.warn(f"{error}. It lies in {aside} now, and a new card has taken its place", stacklevel=3)
+        return Card(header="", sections=())
 
 
 def write_card(folder: Path, card: Card) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from i2i import __version__
 from i2i.checkpoints.card import (
@@ -22,8 +22,10 @@ from i2i.checkpoints.card import (
     Section,
     bullets,
     data_section,
+    last_name,
     render_card,
     section,
+    without_folders,
 )
 from i2i.errors import InputError
 from i2i.evaluation.pages import PAGE, columns_of, inline, picture
@@ -137,11 +139,14 @@ def sample_grids(out: Path) -> list[Path]:
 
 
 def model_card(facts: RunFacts, *, step: int, metrics: dict[str, float]) -> str:
-    """The text of a generator's model card, in Markdown."""
+    """The text of a generator's model card, in Markdown; paths are shown by their last names."""
+    places = [value for value in tree_leaves(facts.settings) if isinstance(value, str)]
+    about = without_folders(facts.about, places=places)
+    settings = tree_map_only(str, last_name, facts.settings)
     sections = [
-        Section(heading=f"# {facts.title}", text=f"{facts.about}\n\nTrained for {step} steps with i2i {__version__}."),
+        Section(heading=f"# {facts.title}", text=f"{about}\n\nTrained for {step} steps with i2i {__version__}."),
         data_section(fingerprint=facts.fingerprint),
-        section(SETTINGS, f"```json\n{json.dumps(facts.settings, indent=2)}\n```"),
+        section(SETTINGS, f"```json\n{json.dumps(settings, indent=2)}\n```"),
     ]
     if metrics:
         table = "\n".join(_markdown_table(metrics, facts.baselines))

@@ -19,15 +19,17 @@ from i2i.checkpoints.card import (
     bullets,
     data_section,
     entries_in,
+    last_name,
     parse_card,
     render_card,
     section,
     table,
     updated,
     with_entry,
+    without_folders,
     written_anew,
 )
-from i2i.checkpoints.store import GeneratorSpec, ImageSide, read_card, save_generator, write_card
+from i2i.checkpoints.store import GeneratorSpec, ImageSide, load_generator, read_card, save_generator, write_card
 from i2i.errors import InputError
 from i2i.generators import CompactGenerator, DCGANGenerator
 
@@ -112,7 +114,73 @@ def test_new_weights_have_no_old_figures() -> None:
     assert yaml.safe_load(card.header) == {"library_name": "i2i", "tags": ["image-to-image"], "license": "mit"}
     other = written_anew(old, replace(new, sections=(data_section(fingerprint="other"),)))
     assert entries_in(other.text(DATA))["Licence"] == "not stated"
-    assert written_anew(parse_card("# By an older i2i\n\n## Settings\n"), new) == new
+
+
+BEFORE_MARKS = """---
+library_name: i2i
+license: mit
+---
+
+# Streets
+
+By night.
+
+Trained for 3 steps.
+
+## Held-out metrics
+
+| | psnr |
+|---|---|
+| this generator | 9.87 |
+
+## Settings
+
+```json
+{
+  "data": "/home/anna/streets"
+}
+```
+
+Data fingerprint: `abc`
+
+## Use
+
+```python
+import i2i
+```
+"""
+
+
+def test_cards_from_before_there_were_marks() -> None:
+    """They are written anew only where all of them is as i2i wrote it then."""
+    new = replace(
+        CARD, sections=(Section(heading="# Streets", text="By night.\n\nTrained for 9 steps."), section(USE, "!"))
+    )
+    card = written_anew(parse_card(BEFORE_MARKS), new)
+    assert names(card) == ["#", DATA, USE]
+    assert card.text("#").endswith("Trained for 9 steps.")
+    assert card.header == "library_name: i2i\nlicense: mit"
+    assert "9.87" not in render_card(card)
+    for theirs in (
+        BEFORE_MARKS.replace("By night.", "By night, for my sister."),
+        BEFORE_MARKS.replace("| this", "Not bad:\n\n| this"),
+        BEFORE_MARKS + "\n## Thanks\n\nTo all.\n",
+    ):
+        kept = render_card(written_anew(parse_card(theirs), new))
+        for line in theirs.splitlines():
+            assert line in kept
+
+
+def test_a_card_without_marks_is_a_persons(tmp_path: Path) -> None:
+    save(tmp_path, text="# Streets\n\nTrained for 3 steps.")
+    theirs = "---\nlicense: mit\nmodel-index: []\n---\n\n# My model\n\nFor my sister.\n\n## Thanks\n\nTo all.\n"
+    (tmp_path / "README.md").write_text(theirs)
+    for _ in range(2):
+        card = save(tmp_path, text="# Streets\n\nTrained for 9 steps.")
+        assert card.text("#") == "For my sister."
+        assert card.text("Thanks") == "To all."
+    assert "license: mit" in card.header
+    assert card.text(USE)
 
 
 def test_entries_of_the_header() -> None:
@@ -160,6 +228,49 @@ def test_saving_again_keeps_what_was_written_into_the_card(tmp_path: Path) -> No
     again = save(tmp_path, text="# Streets\n\nTrained for 9 steps.")
     assert again.text("#") == "Trained for 9 steps."
     assert again.text("Mine") == "!"
-    (tmp_path / "README.md").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match=r"README\.md cannot be read"):
-        save(tmp_path, text="# Streets")
+
+
+def test_a_card_that_is_no_text_is_put_aside(tmp_path: Path) -> None:
+    """No run loses its weights for it."""
+    for number, content in enumerate((b"\xff\xfe\x00", b"\xff")):
+        save(tmp_path / "net", text="# Streets")
+        (tmp_path / "net" / "generator.safetensors").unlink()
+        (tmp_path / "net" / "README.md").write_bytes(content)
+        aside = f"README.md.old{number or ''}"
+        with pytest.warns(UserWarning, match=rf"README\.md cannot be read .* lies in .*{aside} now"):
+            assert save(tmp_path / "net", text="# Streets").text(USE)
+        assert (tmp_path / "net" / aside).read_bytes() == content
+        load_generator(tmp_path / "net")
+    (tmp_path / "net" / "README.md").write_bytes(b"\xff")
+    with pytest.raises(InputError, match="cannot be read"):  # where only the card is asked for
+        read_card(tmp_path / "net")
+
+
+@pytest.mark.parametrize("fence", ["```", "````", "~~~", "~~~~~"])
+def test_code_is_no_heading(fence: str) -> None:
+    """A block ends with as many of its own letters, or more, and nothing behind them (CommonMark 0.31, 4.5)."""
+    inner = "~~~" if fence[0] == "`" else "```"
+    block = [f"{fence}md", "## no", fence[:-1], inner, f"{fence}no end", "## nor this", fence + fence[0]]
+    text = "\n".join(["## A", *block, "## B", "``` a ```", "## C"])
+    assert names(parse_card(text)) == ["A", "B", "C"]
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        ("/home/anna/gen/", "gen"),
+        ("anna.meier/gen", "gen"),
+        ("~/secret", "secret"),
+        ("C:\\Users\\anna\\real", "real"),
+        ("gen", "gen"),
+        ("/", "/"),
+    ],
+)
+def test_paths_by_their_last_names(place: str, name: str) -> None:
+    assert last_name(place) == name
+
+
+def test_paths_in_sentences() -> None:
+    text = "/home/anna meier/gen holds 3 images: anna/1.png (of b\\2.png, ~/c). Of 2 sizes."
+    shown = "gen holds 3 images: 1.png (of 2.png, c). Of 2 sizes."
+    assert without_folders(text, places=["gen", "/home/anna meier/gen"]) == shown

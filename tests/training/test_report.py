@@ -115,3 +115,12 @@ def test_the_card_says_what_the_data_are_and_what_is_not_stated() -> None:
     assert json.loads(card.text("Settings").removeprefix("```json").removesuffix("```")) == {"width": 8}
     assert "| this generator | 21.5 |" in card.text("Held-out metrics")
     assert "- psnr: nearness to the truth in dB" in card.text("Held-out metrics")
+
+
+def test_the_card_does_not_say_where_files_lay() -> None:
+    settings = {"data": "/home/anna meier/streets", "losses": {"weights": ["../secret/vgg.pth"]}, "width": 8}
+    about = "/home/anna meier/streets holds 3 images, by ~/secret/list.csv."
+    text = model_card(RunFacts(title="x", about=about, settings=settings, fingerprint="a"), step=1, metrics={})
+    assert "streets holds 3 images, by list.csv." in text
+    shown = json.loads(parse_card(text).text("Settings").removeprefix("```json").removesuffix("```"))
+    assert shown == {"data": "streets", "losses": {"weights": ["vgg.pth"]}, "width": 8}
