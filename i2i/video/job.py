@@ -447,7 +447,9 @@ class Job:
                 "colour": repr(tuple(settled.format.colour)),
             }
         else:
-            identity["provenance"] = repr(self._treatment.provenance)
+            note = self._treatment.provenance
+            # Without the version: what an older i2i began may be ended by a newer one.
+            identity["provenance"] = f"{note.kind} by {note.model}" if note else None
         return identity
 
 

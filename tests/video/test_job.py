@@ -19,7 +19,7 @@ from clips import make_clip, picture
 from contents import about, durations, frames_of, packets, pictures, psnr, shown, times
 
 import i2i
-from i2i.data.image_io import read_image
+from i2i.data.image_io import Provenance, read_image
 from i2i.errors import InputError
 from i2i.inference.translator import Translator
 from i2i.inference.upscale import Upscaler
@@ -339,6 +339,24 @@ def test_other_settings_are_refused_with_a_list(tmp_path: Path, translator: Tran
     summary = upscale(source, target, weights=translator, options=replace(given, overwrite=True))
     assert summary.found == 0
     assert target.exists()
+
+
+def test_a_newer_i2i_goes_on(tmp_path: Path, translator: Translator) -> None:
+    """The note in each image tells the version, but that is no reason to begin again; another model is."""
+    source, target = make_clip(tmp_path / "in.mp4"), tmp_path / "out"
+    options = Options(frames="png", segment_frames=5)
+
+    def job(model: str, version: str) -> Job:
+        note = Provenance(kind="enlarged", model=model, version=version)
+        how = replace(treatment(translator), provenance=note)
+        return Job(source=file, target=target, treatment=how, options=options)
+
+    with closing(VideoFile(source)) as file:
+        with pytest.raises(Stopped):
+            job("net", "1").run(stop_after(12))
+        with pytest.raises(InputError, match="provenance: enlarged by net before, enlarged by other now"):
+            job("other", "1").run()
+        assert job("net", "2").run().found == 10
 
 
 def test_other_weights_are_refused(tmp_path: Path, weights: Path) -> None:
