@@ -15,8 +15,11 @@ from i2i.metrics.intervals import wilson
 from i2i.metrics.preference import FEWEST_RATERS, Preference, judgements_needed, measure_preference, sign_test
 
 _FORMAT = "i2i study results 1"
+_SCORES_FORMAT = "i2i study scores 1"
 _VALUES = {"left": 1.0, "right": 0.0, "tie": 0.5}  # of a judgement, for the left image
 _HASTY_S = 0.7
+_UNSEEN_S = 0.3  # nobody has looked at two images sooner
+_UNSEEN_SHARE = 0.05
 _SIDED_P = 0.01
 _EQUAL = 0.05  # shares within this of a half count as no difference
 
@@ -53,6 +56,7 @@ class RaterScore:
         left: how often the left image was chosen, of all choices that were no ties; None without any.
         consistent, repeats: how many of the repeats were answered as the first time.
         median_s: half of the answers took no longer.
+        unseen: share of answers that came sooner than one can look, such as keys pressed twice.
     """
 
     rater: str
@@ -65,6 +69,7 @@ class RaterScore:
     consistent: int
     repeats: int
     median_s: float
+    unseen: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +96,7 @@ class Scores:
 
     def as_json(self) -> dict[str, Any]:
         return {
+            "format": _SCORES_FORMAT,
             "study": self.study.id,
             "question": self.study.question,
             "a": self.study.a,
@@ -102,6 +108,22 @@ class Scores:
             "raters": [asdict(rater) for rater in self.raters],
             "warnings": list(self.warnings),
         }
+
+
+def check_scores_file(file: Path) -> None:
+    """Refuse to write scores over anything else, such as the key or what people said.
+
+    Raises:
+        InputError: a file is there that holds no scores.
+    """
+    if not file.exists():
+        return
+    try:
+        kind = json.loads(file.read_text(encoding="utf-8"))["format"]
+    except (OSError, ValueError, KeyError, TypeError):
+        kind = None
+    if kind != _SCORES_FORMAT:
+        raise InputError(f"{file} is there already and holds no scores; give another name for them")
 
 
 def read_results(study: Study, files: Sequence[Path]) -> tuple[tuple[Rater, ...], tuple[str, ...]]:
@@ -163,7 +185,7 @@ def score(study: Study, raters: Sequence[Rater]) -> Scores:
         sign_test=sign_test(sum(value > 0.5 for value in balance), sum(value < 0.5 for value in balance)),
         sided=sided,
         raters=people,
-        verdict=_verdict(study, found),
+        verdict=_verdict(study, found, people=len(people)),
         warnings=_warnings(people, choices, sided),
     )
 
@@ -231,18 +253,24 @@ def _of_one(rater: Rater) -> RaterScore:
         consistent=sum(first.get(judgement.pair) == judgement.value for judgement in again),
         repeats=len(again),
         median_s=median(judgement.seconds for judgement in rater.judgements),
+        unseen=sum(judgement.seconds < _UNSEEN_S for judgement in rater.judgements) / len(rater.judgements),
     )
 
 
-def _verdict(study: Study, found: Preference) -> str:
+def _verdict(study: Study, found: Preference, *, people: int) -> str:
     winner, share, low, high = study.a, found.share, found.low, found.high
     if share < 0.5:
         winner, share, low, high = study.b, 1 - share, 1 - high, 1 - low
     amount = f"{share:.0%} ({low:.0%} to {high:.0%})"
+    if people >= FEWEST_RATERS:
+        preferred, neither = f"{winner} is preferred", "Neither is preferred"
+    else:  # what few people prefer says nothing about others
+        these = "This person prefers" if people == 1 else f"These {people} people prefer"
+        preferred, neither = f"{these} {winner}", f"{these} neither"
     if low > 0.5:
-        return f"{winner} is preferred: {amount}."
+        return f"{preferred}: {amount}."
     if low > 0.5 - _EQUAL and high < 0.5 + _EQUAL:
-        return f"Neither is preferred: {winner} was chosen {amount}."
+        return f"{neither}: {winner} was chosen {amount}."
     needed = judgements_needed(found)
     if needed is None:
         return f"No difference can be told: either was chosen equally often, 50 % ({low:.0%} to {high:.0%})."
@@ -271,11 +299,13 @@ def _warnings(people: Sequence[RaterScore], choices: Sequence[float], sided: flo
         warnings.append(
             f"Only {consistent} of {repeats} pairs shown twice were answered as the first time; guessing gives half."
         )
-    warnings += [
-        f"{person.rater} took {person.median_s:.1f} s for most answers, too little to look."
-        for person in people
-        if person.median_s < _HASTY_S
-    ]
+    for person in people:
+        if person.median_s < _HASTY_S:
+            warnings.append(f"{person.rater} took {person.median_s:.1f} s for most answers, too little to look.")
+        elif person.unseen > _UNSEEN_SHARE:
+            warnings.append(
+                f"{person.rater} gave {person.unseen:.0%} of the answers within {_UNSEEN_S} s, too little to look."
+            )
     if 1 < len(people) < FEWEST_RATERS:
         warnings.append(
             f"The interval holds for pairs like these as these {len(people)} people see them; "

@@ -46,7 +46,9 @@ def measure_preference(values: Tensor, *, raters: Tensor, pairs: Tensor) -> Pref
     One person who judges each pair once: Wilson's interval of all judgements. Otherwise judgements are clustered, by
     pairs and, from FEWEST_RATERS people on, by people as well: the variance is the sandwich estimate of Cameron,
     Gelbach and Miller (2011), V = V_pairs + V_people - V_judgements, and Wilson's interval is that of the effective
-    number of judgements, p(1 - p) / V, reduced for the few degrees of freedom (Korn and Graubard 1998).
+    number of judgements, p(1 - p) / V, reduced for the few degrees of freedom (Korn and Graubard 1998). Both p and V
+    are taken with one more pair or person who is undecided, after Agresti and Coull (1998): five people who agree in
+    everything say little about the variance between people.
 
     Args:
         values: (N,) judgements.
@@ -74,8 +76,10 @@ def measure_preference(values: Tensor, *, raters: Tensor, pairs: Tensor) -> Pref
         both = variance + between_people - (residuals**2).sum().item() / count**2
         variance, clusters = max(variance, between_people, both), min(different, people)
         over = "pairs and people"
-    # Where all agree, there is no variance to see: each pair then counts once.
-    effective = min(count, share * (1 - share) / variance) if variance > 0 else different
+    cautious = (clusters * share + 0.5) / (clusters + 1)
+    variance = variance * (clusters - 1) / (clusters + 1) + ((share - 0.5) / (clusters + 1)) ** 2
+    # Where all are ties, there is no variance to see.
+    effective = min(count, cautious * (1 - cautious) / variance) if variance > 0 else clusters
     effective *= (_Z / _student(clusters - 1)) ** 2
     effective = max(effective, 1e-6)  # from one pair alone nothing follows for others: the interval is 0 to 1
     low, high = wilson(share * effective, effective)

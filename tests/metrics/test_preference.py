@@ -45,9 +45,17 @@ def test_the_same_answers_of_more_people_are_not_taken_for_more_knowledge() -> N
 
 @pytest.mark.parametrize(
     ("people", "pairs", "taste", "difficulty"),
-    [(1, 30, 0.0, 0.7), (3, 40, 0.5, 0.7), (8, 40, 0.0, 0.0), (8, 40, 0.5, 0.7), (20, 20, 0.7, 0.0)],
+    [
+        (1, 30, 0.0, 0.7),
+        (3, 40, 0.5, 0.7),
+        (8, 40, 0.0, 0.0),
+        (8, 40, 0.5, 0.7),
+        (20, 20, 0.7, 0.0),
+        (6, 40, 1.0, 0.5),
+        (6, 40, 3.0, 0.0),
+    ],
 )
-@pytest.mark.parametrize("preferred", [0.0, 0.8])
+@pytest.mark.parametrize("preferred", [0.0, 0.8, 3.0])
 def test_intervals_hold_the_truth_in_nineteen_of_twenty_studies(
     people: int, pairs: int, taste: float, difficulty: float, preferred: float
 ) -> None:
@@ -68,6 +76,22 @@ def test_intervals_hold_the_truth_in_nineteen_of_twenty_studies(
             truth = normal.cdf(preferred / math.sqrt(1 + taste**2 + difficulty**2))
         held += found.low <= truth <= found.high
     assert held / studies > 0.95 - 3 * math.sqrt(0.95 * 0.05 / studies)
+
+
+@pytest.mark.parametrize("dissent", [0, 1])
+def test_few_people_who_agree_are_not_taken_for_as_many_as_their_pairs(dissent: int) -> None:
+    """If 0.478 of all people prefer A, five who do are met once in 40 times (0.478 ** 5), however many their pairs."""
+    values = torch.ones(5 * 40)
+    values[:dissent] = 0
+    raters, pairs = torch.arange(5).repeat_interleave(40), torch.arange(40).repeat(5)
+    found = measure_preference(values, raters=raters, pairs=pairs)
+    assert 0.4 < found.low < 0.7 and found.effective < 10
+
+
+def test_that_all_say_no_difference_is_not_certainty() -> None:
+    raters, pairs = torch.arange(5).repeat_interleave(40), torch.arange(40).repeat(5)
+    found = measure_preference(torch.full((200,), 0.5), raters=raters, pairs=pairs)
+    assert found.low < 0.3 and found.high > 0.7
 
 
 def test_from_many_people_for_a_single_pair_nothing_follows_for_others() -> None:
