@@ -20,7 +20,7 @@ from i2i.cli.plan import check_writable
 from i2i.errors import InputError
 from i2i.evaluation.image_sets import Half, ImageSet
 from i2i.evaluation.study import KEY, Study, write_study
-from i2i.evaluation.study_scores import RaterScore, Scores, read_results, score
+from i2i.evaluation.study_scores import RaterScore, Scores, check_scores_file, read_results, score
 from i2i.files import replacing
 
 
@@ -30,8 +30,8 @@ class Settings:
 
     Args:
         places: two folders of images, A's and B's; with --score the study's folder and people's results.
-        out: the folder for the study; with --score the file for all figures, scores.json in the study's folder unless
-            given.
+        out: the folder for the study; with --score the file for all figures, or a folder for scores.json; the study's
+            unless given.
         score: say what people preferred.
         question: that the page asks.
         inputs: a folder with what both were made from, to be shown beside each pair.
@@ -110,8 +110,9 @@ def _write(settings: Settings) -> None:
     )
     for note in notes:
         print(f"Note: {note}")
+    count = "1 pair" if len(study.pairs) == 1 else f"{len(study.pairs)} pairs"
     print(
-        f"{len(study.pairs)} pairs of {study.a} (A) and {study.b} (B). Open {folder / 'index.html'}, or send the "
+        f"{count} of {study.a} (A) and {study.b} (B). Open {folder / 'index.html'}, or send the "
         f"folder without {KEY}, which says whose images they are, to those who judge."
     )
     print(f"Then: i2i compare --score {settings.out} results-*.json")
@@ -130,10 +131,13 @@ def _score(settings: Settings) -> None:
     files = files or sorted(folder.glob("results-*.json"))
     if not files:
         raise InputError(f"{folder} holds no results-*.json; name the files that people got from the page")
+    target = (settings.out or folder).expanduser()
+    if target.is_dir():
+        target = target / "scores.json"
+    check_writable(target.parent)
+    check_scores_file(target)
     raters, notes = read_results(study, files)
     scores = score(study, raters)
-    target = settings.out.expanduser() if settings.out is not None else folder / "scores.json"
-    check_writable(target.parent)
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as temporary:
         content = scores.as_json() | {"notes": list(notes)}

@@ -175,18 +175,20 @@ def _matched(
     notes: tuple[str, ...] = ()
     if any(count != len(a) for count in counts.values()):
         held = ", ".join(f"{what} {count}" for what, count in counts.items())
-        notes = (f"{len(a)} images have equal names and are used; there are {held}.",)
+        notes = (f"Only images that all have are used, {len(a)}; there are {held}.",)
     return a, a.matched(b)[1], {name: a.matched(images)[1] for name, images in references.items()}, notes
 
 
 def _called(a: ImageSet, b: ImageSet) -> tuple[str, str]:
     """Names of the systems: those of their folders, as much of the path as tells them apart."""
-    first, second = a.root.resolve().parts, b.root.resolve().parts
+    first, second = (images.root.resolve().relative_to(images.root.resolve().anchor).parts for images in (a, b))
     for length in range(1, max(len(first), len(second)) + 1):
         names = "/".join(first[-length:]), "/".join(second[-length:])
         if names[0] != names[1]:
             return names
-    return f"{names[0]}, {a.half or 'A'}", f"{names[1]}, {b.half or 'B'}"  # two halves of the same files
+    name = a.root.resolve().name
+    which = (a.half, b.half) if a.half != b.half else ("A", "B")
+    return f"{name}, {which[0]}", f"{name}, {which[1]}"
 
 
 def _token() -> str:
@@ -233,13 +235,13 @@ def _write_images(
     different = sum(sizes[pair.a] != sizes[pair.b] for pair in pairs)
     if different:
         notes.append(
-            f"{different} of {len(pairs)} pairs have images of two sizes: they are shown equally large, but sharpness "
+            f"Pairs with images of two sizes: {different} of {len(pairs)}. They are shown equally large, but sharpness "
             "may give them away, and who looks into the page sees the sizes."
         )
     equal = sum(contents[pair.a] == contents[pair.b] for pair in pairs)
     if equal:
         notes.append(
-            f"{equal} of {len(pairs)} pairs are two times the same image, in which nobody can see a difference."
+            f"Pairs of two times the same image, in which nobody can see a difference: {equal} of {len(pairs)}."
         )
     return tuple(notes)
 

@@ -47,7 +47,7 @@ def test_a_study_is_written_and_scored(study: Path, capsys: pytest.CaptureFixtur
     save_results(study, "ben", for_a=9)
     assert compare("--score", study) == 0
     out = capsys.readouterr().out
-    assert "a is preferred: 95%" in out and "Sign test over pairs: p = 0.0039" in out  # 9 of 9; 2 / 2 ** 9
+    assert "These 2 people prefer a: 95%" in out and "Sign test over pairs: p = 0.0039" in out  # 9 of 9; 2 / 2 ** 9
     scores = json.loads((study / "scores.json").read_text())
     assert [rater["share"] for rater in scores["raters"]] == [1, 0.9]
     assert scores["preference"]["share"] == 0.95
@@ -61,6 +61,31 @@ def test_results_may_be_named_before_or_after_the_study(study: Path, tmp_path: P
     for number, places in enumerate(([study, ann], [ann, study])):
         assert compare("--score", *places, "--out", tmp_path / f"{number}.json") == 0
         assert len(json.loads((tmp_path / f"{number}.json").read_text())["raters"]) == 1
+
+
+def test_scores_go_into_a_folder_and_over_older_ones(study: Path, tmp_path: Path) -> None:
+    save_results(study, "ann", for_a=5)
+    (tmp_path / "scores").mkdir()
+    for _ in range(2):
+        assert compare("--score", study, "--out", tmp_path / "scores") == 0
+    assert json.loads((tmp_path / "scores" / "scores.json").read_text())["raters"][0]["share"] == 0.5
+
+
+@pytest.mark.parametrize("file", ["study/results-ann.json", "study/key.json", "study/index.html", "a/1.png"])
+def test_scores_overwrite_nothing_else(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str
+) -> None:
+    save_results(study, "ann", for_a=5)
+    before = (tmp_path / file).read_bytes()
+    assert compare("--score", study, "--out", tmp_path / file) == 2
+    assert "is there already and holds no scores" in capsys.readouterr().err
+    assert (tmp_path / file).read_bytes() == before
+
+
+def test_a_single_pair_is_called_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_image(tmp_path / "a" / "1.png", np.zeros((8, 8, 3), np.uint8))
+    assert compare(tmp_path / "a", tmp_path / "a", "--out", tmp_path / "study") == 0
+    assert "1 pair of a, A (A) and a, B (B)." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

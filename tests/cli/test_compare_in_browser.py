@@ -159,6 +159,9 @@ def test_a_person_judges_by_keyboard_reloads_goes_on_and_is_scored(browser: Any,
     for number in range(3, PAIRS + 3):
         prefer_brighter(number)
     until(lambda: browser.execute_script("return document.getElementById('results').open"), "the end")
+    press(browser, Keys.ESCAPE)
+    press(browser, Keys.ESCAPE)
+    assert browser.execute_script("return state.answers.length") == PAIRS + 2
     browser.refresh()
     until(lambda: browser.execute_script("return document.getElementById('results').open"), "the end after a reload")
     press(browser, Keys.ENTER)  # "Download results" has the focus
@@ -169,7 +172,7 @@ def test_a_person_judges_by_keyboard_reloads_goes_on_and_is_scored(browser: Any,
     assert scores["preference"]["share"] == 1
     assert scores["raters"][0]["rater"] == "Zoë B."
     assert (scores["raters"][0]["consistent"], scores["raters"][0]["repeats"]) == (2, 2)
-    assert "a is preferred: 100% (68% to 100%)" in scores["verdict"]
+    assert "This person prefers a: 100% (68% to 100%)" in scores["verdict"]
     assert all(judgement["ms"] > 0 for judgement in json.loads(results.read_text())["judgements"])
     assert browser.get_log("browser") == []
 
@@ -208,6 +211,44 @@ def test_two_people_in_one_browser_have_orders_of_their_own(browser: Any, study:
     assert orders[0] != orders[1]
     buttons = browser.find_elements("css selector", "#known button")
     assert sorted(button.text for button in buttons) == ["Go on as ann (4 of 10)", "Go on as ben (4 of 10)"]
+
+
+def test_two_people_in_two_tabs_stay_themselves(browser: Any, study: Path) -> None:
+    tabs = {}
+    for number, name in enumerate(("ann", "ben"), start=1):
+        if tabs:
+            browser.switch_to.new_window("tab")
+        tabs[name] = browser.current_window_handle
+        browser.get((study / "index.html").as_uri())
+        if number == 2:  # a new tab goes on with the last person
+            assert browser.find_element("id", "judge").text == "ann"
+            browser.find_element("id", "show-results").click()
+            browser.find_element("id", "other").click()
+            browser.refresh()
+            assert browser.find_element("id", "start").is_displayed()
+        sign_in(browser, name)
+        shown(browser, 1)
+        press(browser, "a")
+        shown(browser, 2)
+    for name, tab in tabs.items():
+        browser.switch_to.window(tab)
+        browser.refresh()
+        shown(browser, 2)
+        assert browser.find_element("id", "judge").text == name
+        assert browser.execute_script("return rater") == name
+
+
+def test_half_of_all_pairs_lie_between_a_pair_and_its_repeat(browser: Any, study: Path) -> None:
+    browser.get((study / "index.html").as_uri())
+    plans = browser.execute_script(
+        "study.repeats = 4; return [...Array(100).keys()].map((seed) => planned(seed * 7919))"
+    )
+    for plan in plans:
+        place = {(one["left"], one["right"]): number for number, one in enumerate(plan) if not one["repeat"]}
+        repeats = [(number, one) for number, one in enumerate(plan) if one["repeat"]]
+        assert len(plan) == PAIRS + 4 == len(place) + len(repeats)
+        assert all(number - place[one["right"], one["left"]] >= PAIRS / 2 for number, one in repeats)
+    assert len({number for plan in plans for number, one in enumerate(plan) if one["repeat"]}) == PAIRS  # anywhere
 
 
 def test_nothing_on_the_page_tells_whose_an_image_is(browser: Any, study: Path) -> None:

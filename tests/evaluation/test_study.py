@@ -113,7 +113,7 @@ def test_pairs_are_chosen_by_the_seed_and_matched_with_references(tmp_path: Path
         study, notes = write_study(
             tmp_path / f"s{number}", a, b, question=QUESTION, references={"Input": inputs}, count=3, seed=seed
         )
-        assert notes == ("5 images have equal names and are used; there are A 6, B 5, Input 6.",)
+        assert notes == ("Only images that all have are used, 5; there are A 6, B 5, Input 6.",)
         chosen.append([pair.name for pair in study.pairs])
     assert chosen[0] == chosen[1] != chosen[2]
     assert all(len(set(names)) == 3 and set(names) <= set(b.names) for names in chosen)
@@ -129,13 +129,21 @@ def test_systems_are_called_by_what_tells_their_folders_apart(tmp_path: Path) ->
     a, b = images(tmp_path / "first" / "out"), images(tmp_path / "second" / "out")
     study, notes = write_study(tmp_path / "s", a, b, question=QUESTION)
     assert (study.a, study.b) == ("first/out", "second/out")
-    assert "6 of 6 pairs are two times the same image" in notes[0]
+    assert "Pairs of two times the same image" in notes[0] and "6 of 6" in notes[0]
+
+
+def test_one_folder_given_twice_is_called_by_its_name_alone(tmp_path: Path) -> None:
+    a = images(tmp_path / "a")
+    assert write_study(tmp_path / "s", a, a, question=QUESTION)[0].a == "a, A"
+    left, right = (ImageSet.find(tmp_path / "a", half=half) for half in ("left", "right"))
+    named = [write_study(tmp_path / f"s{n}", left, b, question=QUESTION)[0] for n, b in enumerate((right, left))]
+    assert [(study.a, study.b) for study in named] == [("a, left", "a, right"), ("a, A", "a, B")]
 
 
 def test_two_sizes_are_told_and_two_shapes_refused(tmp_path: Path) -> None:
     a = images(tmp_path / "a")
     _, notes = write_study(tmp_path / "s", a, images(tmp_path / "bb", side=32), question=QUESTION)
-    assert "6 of 6 pairs have images of two sizes" in notes[0]
+    assert "Pairs with images of two sizes: 6 of 6." in notes[0]
     write_image(tmp_path / "bb" / "3.png", np.zeros((16, 32, 3), np.uint8))
     with pytest.raises(InputError, match=r"3 is 16 x 16 px in .* and 32 x 16 px in"):
         write_study(tmp_path / "t", a, ImageSet.find(tmp_path / "bb"), question=QUESTION)
@@ -178,6 +186,41 @@ def test_a_planted_preference_of_several_people_is_found(tmp_path: Path) -> None
     assert scores.preference.over == "pairs and people" and scores.sign_test < 0.001
     assert re.match(r"bb is preferred: 80% \((6[5-9]|7\d)% to (8[2-9]|9[0-2])%\)", scores.verdict)
     assert not scores.warnings
+
+
+@pytest.mark.parametrize(
+    ("people", "verdict"),
+    [(1, "This person prefers a: 100%"), (2, "These 2 people prefer a: 100%"), (6, "a is preferred: 100% (6")],
+)
+def test_few_people_speak_for_themselves_only(study: Study, tmp_path: Path, people: int, verdict: str) -> None:
+    files = [results(study, tmp_path, name=f"p{number}") for number in range(people)]
+    scores = score(study, judged(study, *files))
+    assert scores.verdict.startswith(verdict) and scores.as_json()["verdict"] == scores.verdict
+
+
+def test_two_people_who_find_both_equal_prefer_neither(tmp_path: Path) -> None:
+    a, b = images(tmp_path / "a", count=400, side=3), images(tmp_path / "bb", count=400, side=3)
+    study, _ = write_study(tmp_path / "s", a, b, question=QUESTION, repeats=0)
+    files = [results(study, tmp_path, name=name, prefers=lambda _: "tie") for name in ("ann", "ben")]
+    assert score(study, judged(study, *files)).verdict.startswith("These 2 people prefer neither: ")
+
+
+def test_answers_before_one_can_look_are_warned_of(tmp_path: Path) -> None:
+    study, _ = write_study(
+        tmp_path / "s",
+        images(tmp_path / "a", count=20),
+        images(tmp_path / "bb", count=20),
+        question=QUESTION,
+        repeats=0,
+    )
+    file = results(study, tmp_path)
+    content = json.loads(file.read_text())
+    for hasty, warned in ((1, False), (2, True)):
+        content["judgements"][hasty]["ms"] = 120
+        file.write_text(json.dumps(content))
+        scores = score(study, judged(study, file))
+        assert scores.raters[0].unseen == hasty / 20
+        assert any(f"ann gave {hasty / 20:.0%} of the answers within 0.3 s" in one for one in scores.warnings) == warned
 
 
 def test_a_person_who_always_says_left_is_warned_of(tmp_path: Path) -> None:
