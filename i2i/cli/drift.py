@@ -18,7 +18,7 @@ from i2i.cli.plan import check_writable
 from i2i.cli.progress import FileProgress
 from i2i.errors import InputError
 from i2i.evaluation.describing import Describing
-from i2i.evaluation.drift import Drift, Snapshot, find_drift
+from i2i.evaluation.drift import Drift, Snapshot, check_reference_file, describe_live, find_drift
 from i2i.evaluation.drift_report import PAGE_FILE, table, write_report
 from i2i.evaluation.image_sets import Half, ImageSet
 
@@ -77,7 +77,7 @@ def main(settings: Settings) -> int:
             reference = Snapshot.of(images, what="reference", describing=describing, cached=True)
         live = None
         if live_images is not None:
-            live = Snapshot.of(live_images, what="live", describing=describing)
+            live, live_images = describe_live(live_images, describing=describing)
     if settings.save is not None:
         reference.save(settings.save.expanduser())
         print(f"Statistics of {reference.count} images: {settings.save}")
@@ -102,6 +102,8 @@ def _check(settings: Settings) -> None:
     for place in (settings.out, settings.save.parent if settings.save is not None else None):
         if place is not None:
             check_writable(place.expanduser())
+    if settings.save is not None:
+        check_reference_file(settings.save.expanduser())
 
 
 def _told(progress: FileProgress) -> Callable[[str, int, int], None]:
@@ -112,7 +114,7 @@ def _told(progress: FileProgress) -> Callable[[str, int, int], None]:
         progress.begin(what)
         for _ in range(done - before.get(what, 0)):
             progress.advance()
-        before[what] = done
+        before[what] = max(done, before.get(what, 0))  # live images are described anew where one cannot be read
 
     return tell
 

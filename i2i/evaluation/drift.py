@@ -11,7 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +23,7 @@ from i2i.errors import InputError
 from i2i.evaluation.describing import Describing
 from i2i.evaluation.image_sets import ImageSet
 from i2i.files import replacing
-from i2i.metrics.appearance import STATISTICS, composition, measure_appearance
+from i2i.metrics.appearance import SMALLEST_PX, STATISTICS, composition, measure_appearance
 from i2i.metrics.two_samples import categories, holm, kolmogorov_smirnov, smallest_seen, told_apart
 
 LEVEL = 0.05
@@ -35,7 +35,8 @@ COMPARED = 1000
 """Images of each set that are compared by composition at most."""
 FACTS = ("channels", "depth", "format")
 _FORMAT = "i2i drift reference 1"
-_SAID = 6  # changes in the verdict
+_SAID = 6  # changes in the verdict, names in a note
+_COARSE = 0.5  # where nothing below it would be seen, that nothing is seen says little
 _FARTHEST = 99.0  # deviations: all that is farther counts as this
 
 # What it means that a statistic has become larger or smaller.
@@ -61,15 +62,21 @@ Verdict = Literal["moved", "moved a little", "not seen"]
 
 
 class AppearanceDescriber:
-    """Gives each statistic of `i2i.metrics.appearance` as a row, and the composition."""
+    """Gives each statistic of `i2i.metrics.appearance` as a row, and the composition.
 
-    def __init__(self) -> None:
+    Args:
+        images: what is described, to name a file that is too small.
+    """
+
+    def __init__(self, images: ImageSet) -> None:
+        self._images = images
         code = [Path(inspect.getfile(function)).read_bytes() for function in (measure_appearance, composition)]
         self.key = f"appearance {hashlib.sha256(b''.join(code)).hexdigest()}"
         self.rows: Mapping[str, torch.dtype] = dict.fromkeys((*STATISTICS, "composition"), torch.float32)
         self.moments: Mapping[str, int] = {}
 
     def __call__(self, images: Tensor, indices: Sequence[int]) -> Mapping[str, Tensor]:
+        _check_size(images, self._images.files[indices[0]])
         found = {name: values[:, None] for name, values in measure_appearance(images).items()}
         return found | {"composition": composition(images)}
 
@@ -84,6 +91,7 @@ class Snapshot:
         indices: by name (n,), which images these and the composition are of; empty where they come from a file.
         composition: (n, D); in a file of at most COMPARED images.
         facts: how many images are of which kind, by channels, depth and format of their files.
+        left_out: further files, which cannot be used: why not, by name.
     """
 
     count: int
@@ -91,6 +99,7 @@ class Snapshot:
     indices: Mapping[str, Tensor]
     composition: Tensor
     facts: Mapping[str, Mapping[str, int]]
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, images: ImageSet, *, what: str, describing: Describing, cached: bool = False) -> "Snapshot":
@@ -99,7 +108,7 @@ class Snapshot:
         Raises:
             InputError: an image cannot be read, or has sides below 3 px.
         """
-        described = describing.of(images, AppearanceDescriber(), what=what, cached=cached)
+        described = describing.of(images, AppearanceDescriber(images), what=what, cached=cached)
         rows = described.rows
         return cls(
             count=len(images),
@@ -110,9 +119,16 @@ class Snapshot:
         )
 
     def save(self, file: Path) -> None:
-        """Write a safetensors file. It holds no image, but a thumbnail of 8 x 8 px of up to COMPARED images."""
+        """Write a safetensors file. It holds no image, but a thumbnail of 8 x 8 px of up to COMPARED images.
+
+        Raises:
+            InputError: one image is no reference; or a file of something else is there.
+        """
         from safetensors.torch import save_file
 
+        check_reference_file(file)
+        if self.count < 2:
+            raise InputError(f"expected at least 2 images to compare others with, got {self.count}")
         tensors = {f"statistics/{name}": values.contiguous() for name, values in self.statistics.items()}
         tensors["composition"] = _spread(self.composition).contiguous()
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -149,6 +165,58 @@ class Snapshot:
             raise InputError(
                 f"{file} cannot be read as statistics ({error}); expected what `i2i drift --save` wrote"
             ) from error
+
+
+def check_reference_file(file: Path) -> None:
+    """Refuse to write a reference over anything else, such as a model.
+
+    Raises:
+        InputError: a file is there that `Snapshot.save` did not write.
+    """
+    if file.exists():
+        try:
+            Snapshot.read(file)
+        except InputError as error:
+            raise InputError(f"{file} is there already and holds something else; give another name") from error
+
+
+def describe_live(images: ImageSet, *, describing: Describing) -> tuple[Snapshot, ImageSet]:
+    """What comes in may be damaged, which must not end the report: files that cannot be used are left out.
+
+    Returns:
+        The snapshot, which names what is left out, and the images that it is of.
+
+    Raises:
+        InputError: fewer than two images can be used.
+    """
+    try:
+        return Snapshot.of(images, what="live", describing=describing), images
+    except InputError:
+        with ThreadPoolExecutor(describing.threads) as pool:
+            troubles = list(pool.map(lambda index: _trouble(images, index), range(len(images))))
+        usable = [index for index, trouble in enumerate(troubles) if trouble is None]
+        if not 2 <= len(usable) < len(images):
+            raise
+    files = [file.relative_to(images.root).as_posix() for file in images.files]
+    left_out = {file: trouble for file, trouble in zip(files, troubles, strict=True) if trouble is not None}
+    images = images.subset(usable)
+    return replace(Snapshot.of(images, what="live", describing=describing), left_out=left_out), images
+
+
+def _trouble(images: ImageSet, index: int) -> str | None:
+    """Why an image cannot be used; None where it can."""
+    try:
+        _check_size(images.read(index), images.files[index])
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def _check_size(images: Tensor, file: Path) -> None:
+    """(…, H, W) of a file."""
+    height, width = images.shape[-2:]
+    if min(height, width) < SMALLEST_PX:
+        raise InputError(f"{file} is {width} x {height} px; expected at least {SMALLEST_PX} x {SMALLEST_PX}: remove it")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -386,9 +454,11 @@ def _verdict(changes: Sequence[Change], reference: int, live: int, least: float)
         return f"The input has moved, but by little: {_listed(little)}."
     if math.isinf(least):
         return f"Nothing can be told from {reference} and {live} images."
+    if least > _COARSE:
+        return f"No change is seen, but so few images ({reference} and {live}) show only the coarsest changes."
     return (
-        f"No change is seen. With {reference} and {live} images, it would have been from where {least:.0%} more of the "
-        "images lie on one side of some value."
+        f"No change is seen. With {reference} and {live} images, a change is seen where it moves {least:.0%} of the "
+        "images past some value."
     )
 
 
@@ -401,6 +471,13 @@ def _listed(changes: Sequence[Change]) -> str:
 
 def _notes(reference: Snapshot, live: Snapshot, least: float) -> tuple[str, ...]:
     notes = []
+    if live.left_out:
+        names, count = list(live.left_out), len(live.left_out)
+        more = f" and {count - _SAID} more" if count > _SAID else ""
+        notes.append(
+            f"Of {live.count + count} live files {count} cannot be used and were left out: "
+            f"{', '.join(names[:_SAID])}{more}. The first: {live.left_out[names[0]]}."
+        )
     if math.isinf(least):
         notes.append(
             f"{reference.count} and {live.count} images are too few: even wholly different ones could not be told from "

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from i2i.cli import drift as command
 from i2i.cli.entry import exit_code, parse
@@ -52,6 +54,33 @@ def test_statistics_are_shipped_in_place_of_images(capsys: pytest.CaptureFixture
     arguments = ["--reference", "kept/reference.safetensors", "--live", "live", "--live-half", "right"]
     assert drift(*arguments, "--out", "out", "--check") == 1
     assert "darker" in capsys.readouterr().out
+
+
+def test_a_broken_live_file_is_named_and_the_rest_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("live/broken.png").write_bytes(b"no image")
+    assert drift("--reference", "reference", "--live", "live", "--out", "out") == 0
+    out = capsys.readouterr().out
+    assert "Of 31 live files 1 cannot be used and were left out: broken.png." in out and "No change is seen" in out
+    assert json.loads(Path("out/drift.json").read_text())["images"] == [30, 30]
+    assert "broken.png" in Path("out/drift.html").read_text()
+
+
+def test_a_saved_reference_overwrites_only_its_like(capsys: pytest.CaptureFixture[str]) -> None:
+    save_file({"weight": torch.zeros(3)}, "generator.safetensors")
+    before = Path("generator.safetensors").read_bytes()
+    assert drift("--reference", "reference", "--save", "generator.safetensors") == 2
+    assert "is there already and holds something else" in capsys.readouterr().err
+    assert Path("generator.safetensors").read_bytes() == before
+    for _ in range(2):
+        assert drift("--reference", "reference", "--save", "reference.safetensors") == 0
+
+
+def test_a_single_image_is_no_reference(capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(1, 30):
+        Path(f"reference/{number}.png").unlink()
+    assert drift("--reference", "reference", "--save", "x.safetensors") == 2
+    assert "expected at least 2 images to compare others with, got 1" in capsys.readouterr().err
+    assert not Path("x.safetensors").exists()
 
 
 @pytest.mark.parametrize(

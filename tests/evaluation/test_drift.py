@@ -12,7 +12,7 @@ from torch import Tensor
 from i2i.data.image_io import read_image, write_image
 from i2i.errors import InputError
 from i2i.evaluation.describing import Describing
-from i2i.evaluation.drift import FACTS, Drift, Snapshot, find_drift
+from i2i.evaluation.drift import FACTS, Drift, Snapshot, describe_live, find_drift
 from i2i.evaluation.drift_report import as_json, write_report
 from i2i.evaluation.image_sets import ImageSet
 
@@ -81,7 +81,9 @@ def test_a_planted_change_is_found_and_named(
 
 def test_equal_sets_are_left_in_peace(reference: Snapshot, tmp_path: Path) -> None:
     drift = find_drift(reference, snapshot(save(tmp_path / "live", seed=1)))
-    assert not drift.moved and drift.verdict.startswith("No change is seen. With 40 and 40 images")
+    assert not drift.moved and drift.verdict.startswith(
+        "No change is seen. With 40 and 40 images, a change is seen where it moves 3"
+    )
     assert 0.3 < drift.smallest_seen < 0.5
 
 
@@ -140,6 +142,35 @@ def test_too_few_images_say_nothing_and_say_so(reference: Snapshot, tmp_path: Pa
     assert "too few" in drift.notes[0]
     with pytest.raises(InputError, match="at least 2 images"):
         find_drift(reference, snapshot(save(tmp_path / "one", count=1)))
+
+
+def test_few_images_that_show_little_are_no_clean_bill(reference: Snapshot, tmp_path: Path) -> None:
+    few = snapshot(save(tmp_path / "live", seed=1, count=8))
+    drift = find_drift(reference, few)
+    assert drift.smallest_seen > 0.5
+    assert drift.verdict == "No change is seen, but so few images (40 and 8) show only the coarsest changes."
+
+
+def test_live_files_that_cannot_be_used_are_left_out_and_named(reference: Snapshot, tmp_path: Path) -> None:
+    images = save(tmp_path / "live", seed=1)
+    whole = snapshot(images)
+    (tmp_path / "live" / "broken.jpg").write_bytes(b"\xff\xd8\xff no image")
+    write_image(tmp_path / "live" / "a.png", np.zeros((2, 9, 3), np.uint8))
+    live, used = describe_live(ImageSet.find(tmp_path / "live"), describing=Describing(threads=2))
+    assert list(live.left_out) == ["a.png", "broken.jpg"] and used.names == images.names
+    drift, expected = find_drift(reference, live), find_drift(reference, whole)
+    assert drift.notes[0].startswith(
+        "Of 42 live files 2 cannot be used and were left out: a.png, broken.jpg. The first: "
+    )
+    assert "a.png is 9 x 2 px" in drift.notes[0]
+    assert (drift.changes, drift.outliers, drift.notes[1:]) == (expected.changes, expected.outliers, expected.notes)
+
+
+def test_where_nothing_can_be_used_the_file_is_named(tmp_path: Path) -> None:
+    for number in range(3):
+        write_image(tmp_path / "live" / f"{number}.png", np.zeros((2, 9, 3), np.uint8))
+    with pytest.raises(InputError, match=r"live/0\.png is 9 x 2 px; expected at least 3 x 3"):
+        describe_live(ImageSet.find(tmp_path / "live"), describing=Describing(threads=1))
 
 
 def test_saved_statistics_do_for_the_images(reference: Snapshot, tmp_path: Path) -> None:
