@@ -6,27 +6,38 @@ processes share the images; torchmetrics brings together what they found.
 
 import hashlib
 import os
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
+from threading import Condition, Lock
 from typing import Any, Protocol
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from i2i.data.image_io import read_header
 from i2i.download import cache_folder
 from i2i.errors import InputError
 from i2i.evaluation.image_sets import ImageSet
 from i2i.files import replacing
 
 AT_ONCE = 16
-"""Images that are described together where they are of one size; always the same ones, whoever describes them."""
+"""Small images that are described together where they are of one size; always the same ones, whoever describes them."""
+VALUES_AT_ONCE = 1 << 22
+"""Numbers that images described together have at most: 16 MB. A larger image is described by itself."""
+VALUES_IN_MEMORY = 1 << 26
+"""Numbers that all threads' images have at most at one time: of photos of 12 megapixels one is in memory, with what is
+computed of it, and the next one waits."""
 KEPT = 10_000
-"""Rows of descriptors that are kept at most, of images evenly spread over the set; moments are those of all images."""
+"""Rows of descriptors that are kept unless more are asked for, of images evenly spread over the set."""
+LARGEST_CACHE_BYTES = 8_000_000_000
+"""That what is remembered on disk may take; what was not used for longest makes room."""
 
 # Says (what is being done, images done, images in all).
 Progress = Callable[[str, int, int], None]
@@ -72,7 +83,7 @@ class Described:
 
     Attributes:
         count: images in the set.
-        rows: by name (n, D), in the order of the images; n ≤ KEPT.
+        rows: by name (n, D), in the order of the images.
         indices: by name (n,), which images the rows are of.
         moments: by name, of all images.
     """
@@ -102,9 +113,17 @@ class Describing:
         self.device = torch.device(device)
         self.threads = threads or _cores()
         self.progress = progress
-        self._known: dict[tuple[ImageSet, str], Described] = {}
+        self._known: dict[tuple[ImageSet, str, int], Described] = {}
 
-    def of(self, images: ImageSet, describer: Describer, *, what: str, cached: bool = False) -> Described:
+    def of(
+        self,
+        images: ImageSet,
+        describer: Describer,
+        *,
+        what: str,
+        cached: bool = False,
+        kept: int | None = KEPT,
+    ) -> Described:
         """What a describer says of images.
 
         Args:
@@ -112,42 +131,49 @@ class Describing:
             describer: says what.
             what: the set's name, for the progress.
             cached: keep it in `i2i.download.cache_folder()` for other evaluations, as suits real images.
+            kept: rows that are kept at most, of images evenly spread over the set; None: of all. Moments are those of
+                all images anyway.
 
         Raises:
             InputError: an image cannot be read, or the describer cannot take it.
         """
-        key = (images, describer.key)
+        kept = min(kept or len(images), len(images))
+        key = (images, describer.key, kept)
         if key not in self._known:
-            file = _cache_file(images, describer) if cached else None
+            file = _cache_file(images, describer, kept=kept) if cached else None
             found = None if file is None else _read(file)
-            if found is None:
-                found = self._describe(images, describer, what=what)
+            # Each process sees its own disk; either all of them take what is there, or all describe the images.
+            if not _in_all_processes(found is not None) or found is None:
+                found = self._describe(images, describer, what=what, kept=kept)
                 if file is not None and _rank() == 0:
                     _write(file, found)
             self._known[key] = found
         return self._known[key]
 
     @torch.no_grad()
-    def _describe(self, images: ImageSet, describer: Describer, *, what: str) -> Described:
-        kept = set(_spread(len(images), KEPT))
-        wanted = list(range(len(images))) if describer.moments else sorted(kept)
+    def _describe(self, images: ImageSet, describer: Describer, *, what: str, kept: int) -> Described:
+        chosen = {number * len(images) // kept for number in range(kept)}
+        wanted = list(range(len(images))) if describer.moments else sorted(chosen)
         groups = [wanted[start : start + AT_ONCE] for start in range(0, len(wanted), AT_ONCE)]
         mine = groups[_rank() :: _world_size()]
-        store = _store(describer, most=sum(index in kept for group in mine for index in group), what=what)
+        store = _store(describer, most=sum(index in chosen for group in mine for index in group), what=what)
         one_at_a_time = Lock() if self.device.type != "cpu" else nullcontext()
+        memory = _Memory(VALUES_IN_MEMORY)
 
         def describe(group: list[int]) -> list[tuple[Sequence[int], Mapping[str, Tensor]]]:
             found: list[tuple[Sequence[int], Mapping[str, Tensor]]] = []
-            for indices, batch in _by_size(images, group):
-                with one_at_a_time:
-                    descriptors = describer(batch.to(self.device), indices)
-                    found.append((indices, {name: value.cpu() for name, value in descriptors.items()}))
+            for some, values in _handfuls(images, group):
+                with memory.of(values):
+                    for indices, batch in _by_size(images, some):
+                        with one_at_a_time:
+                            descriptors = describer(batch.to(self.device), indices)
+                            found.append((indices, {name: value.cpu() for name, value in descriptors.items()}))
             return found
 
         done = 0
         for group, found in zip(mine, self._in_threads(describe, mine), strict=True):
             for indices, descriptors in found:
-                store.update(indices, descriptors, kept)
+                store.update(indices, descriptors, chosen)
             done += len(group) * _world_size()
             if self.progress is not None:
                 self.progress(what, min(done, len(wanted)), len(wanted))
@@ -171,19 +197,52 @@ class Describing:
             torch.set_num_threads(before)
 
 
-def _by_size(images: ImageSet, group: list[int]) -> Iterator[tuple[list[int], Tensor]]:
-    """The images of a group, those of one size together."""
-    by_size: dict[torch.Size, list[tuple[int, Tensor]]] = {}
+class _Memory:
+    """Lets threads hold images of so many numbers in all, or one of them an image of more."""
+
+    def __init__(self, most: int) -> None:
+        self._most = self._free = most
+        self._changed = Condition()
+
+    @contextmanager
+    def of(self, values: int) -> Iterator[None]:
+        values = min(values, self._most)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= values)
+            self._free -= values
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += values
+                self._changed.notify_all()
+
+
+def _handfuls(images: ImageSet, group: list[int]) -> Iterator[tuple[list[int], int]]:
+    """The indices in parts, none of more than VALUES_AT_ONCE numbers unless it is one image; and their numbers."""
+    some: list[int] = []
+    values = 0
     for index in group:
+        header = read_header(images.files[index])
+        its = header.width * header.height * max(3, header.channels)
+        if some and values + its > VALUES_AT_ONCE:
+            yield some, values
+            some, values = [], 0
+        some, values = [*some, index], values + its
+    yield some, values
+
+
+def _by_size(images: ImageSet, indices: list[int]) -> Iterator[tuple[list[int], Tensor]]:
+    """The images, those of one size together."""
+    if len(indices) == 1:
+        yield indices, images.read(indices[0])[None]  # without a copy, for it may be large
+        return
+    by_size: dict[torch.Size, list[tuple[int, Tensor]]] = {}
+    for index in indices:
         image = images.read(index)
         by_size.setdefault(image.shape, []).append((index, image))
     for alike in by_size.values():
         yield [index for index, _ in alike], torch.stack([image for _, image in alike])
-
-
-def _spread(count: int, most: int) -> list[int]:
-    """At most so many indices, evenly spread."""
-    return list(range(count)) if count <= most else [number * count // most for number in range(most)]
 
 
 class _Rows:
@@ -238,13 +297,13 @@ def _store(describer: Describer, *, most: int, what: str) -> Any:
                 squares = torch.zeros(length, length, dtype=torch.float64)
                 self.add_state(f"squares_{name}", default=squares, dist_reduce_fx="sum")
 
-        def update(self, indices: Sequence[int], descriptors: Mapping[str, Tensor], kept: set[int]) -> None:
+        def update(self, indices: Sequence[int], descriptors: Mapping[str, Tensor], chosen: set[int]) -> None:
             self.count += len(indices)
             places = torch.tensor(indices)
-            chosen = torch.tensor([index in kept for index in indices])
+            kept = torch.tensor([index in chosen for index in indices])
             for name, values in descriptors.items():
-                if chosen.any():
-                    self.found[name].add(places[chosen], values[chosen])
+                if kept.any():
+                    self.found[name].add(places[kept], values[kept])
                 if name in describer.moments:
                     wide = values.double()
                     getattr(self, f"sum_{name}").add_(wide.sum(0))
@@ -286,34 +345,51 @@ def _in_order(places: list[Tensor], parts: list[Tensor]) -> tuple[Tensor, Tensor
     return indices, torch.cat(parts)[order]
 
 
-def _cache_file(images: ImageSet, describer: Describer) -> Path:
-    key = repr((images.fingerprint, describer.key, KEPT, AT_ONCE, Path(__file__).read_text(encoding="utf-8")))
+def _cache_file(images: ImageSet, describer: Describer, *, kept: int) -> Path:
+    code = Path(__file__).read_text(encoding="utf-8")
+    key = repr((images.fingerprint, describer.key, kept, AT_ONCE, VALUES_AT_ONCE, code))
     return cache_folder() / "statistics" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors"
 
 
 def _write(file: Path, described: Described) -> None:
-    from safetensors.torch import save_file
-
+    """Keep what was found; where that is impossible, the next evaluation describes the images again."""
     tensors = {"count": torch.tensor(described.count)}
     for name, rows in described.rows.items():
         tensors |= {f"rows/{name}": rows.contiguous(), f"indices/{name}": described.indices[name].contiguous()}
     for name, moments in described.moments.items():
         tensors |= {f"mean/{name}": moments.mean, f"covariance/{name}": moments.covariance}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(file) as temporary:
-        save_file(tensors, temporary)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(file) as temporary:
+            save_file(tensors, temporary)
+        _make_room(file.parent)
+    except (OSError, SafetensorError) as error:
+        warnings.warn(
+            f"What was found out about real images cannot be kept for the next time ({error}); I2I_CACHE names another "
+            "folder for it.",
+            stacklevel=2,
+        )
+
+
+def _make_room(folder: Path) -> None:
+    """Remove what was not used for longest, until the rest takes no more than LARGEST_CACHE_BYTES."""
+    total = 0
+    used = {file: file.stat() for file in folder.glob("*.safetensors")}
+    for file, status in sorted(used.items(), key=lambda item: item[1].st_mtime, reverse=True):
+        total += status.st_size
+        if total > LARGEST_CACHE_BYTES:
+            file.unlink(missing_ok=True)
 
 
 def _read(file: Path) -> Described | None:
     """What `_write` wrote; None where there is nothing, or nothing whole."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     try:
         tensors = load_file(file)
         count = int(tensors["count"])
     except (OSError, SafetensorError, KeyError):
         return None
+    with suppress(OSError):
+        file.touch()  # see `_make_room`
 
     def under(kind: str) -> dict[str, Tensor]:
         return {key.removeprefix(kind): value for key, value in tensors.items() if key.startswith(kind)}
@@ -339,6 +415,15 @@ def _rank() -> int:
 
 def _world_size() -> int:
     return torch.distributed.get_world_size() if _distributed() else 1
+
+
+def _in_all_processes(condition: bool) -> bool:
+    """Whether it holds in each of them; all of them have to ask."""
+    if not _distributed():
+        return condition
+    answer = torch.tensor(int(condition))
+    torch.distributed.all_reduce(answer, op=torch.distributed.ReduceOp.MIN)
+    return bool(answer)
 
 
 def _cores() -> int:

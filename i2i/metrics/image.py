@@ -1,5 +1,9 @@
 """How near pictures are to the truth, and how much detail they have: (N, C, H, W) in, one number each out."""
 
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,6 +14,12 @@ WINDOW_PX = 11
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 # Whole windows at the coarsest scale, too.
 MS_SSIM_SMALLEST_PX = WINDOW_PX * 2 ** (len(MS_SSIM_WEIGHTS) - 1)
+# Numbers of both images that SSIM widens to float64 at once: a photo of 12 megapixels would take gigabytes.
+WIDENED_AT_ONCE = 1 << 20
+# Mean squared Laplacian of an image without detail.
+FLAT = 1e-8
+
+PairMetric = Literal["psnr", "ssim", "ms_ssim", "l1", "lpips", "sharpness"]
 
 
 def l1(output: Tensor, target: Tensor) -> Tensor:
@@ -70,7 +80,7 @@ def ssim(
         data_range, crop_border, y_channel: as for `psnr`.
 
     Returns:
-        (N,), 1 for equal images.
+        (N,) float64 (float32 on Apple's GPUs), 1 for equal images.
 
     Raises:
         InputError: the shapes differ, a side is shorter than 11, or luma is asked of other than RGB images.
@@ -80,8 +90,8 @@ def ssim(
     )
     if min(prediction.shape[-2:]) < WINDOW_PX:
         raise InputError(f"SSIM needs images of at least 11 by 11 pixels, got {tuple(prediction.shape)}")
-    luminance, structure = _similarity(prediction, target, data_range=data_range)
-    return (luminance * structure).mean(dim=(1, 2, 3))
+    similarity, _ = _similarity(prediction, target, data_range=data_range)
+    return similarity.mean(dim=1)
 
 
 def ms_ssim(
@@ -99,7 +109,7 @@ def ms_ssim(
         data_range, crop_border, y_channel: as for `psnr`.
 
     Returns:
-        (N,), 1 for equal images.
+        (N,), of the type that `ssim` has, 1 for equal images.
 
     Raises:
         InputError: the shapes differ, a side is shorter than 176, or luma is asked of other than RGB images.
@@ -112,11 +122,11 @@ def ms_ssim(
             f"MS-SSIM needs images of at least {MS_SSIM_SMALLEST_PX} by {MS_SSIM_SMALLEST_PX} pixels for its five "
             f"scales, got {tuple(prediction.shape)}"
         )
-    product = torch.ones((), dtype=prediction.dtype, device=prediction.device)
+    product = torch.ones((), device=prediction.device)
     for scale, weight in enumerate(MS_SSIM_WEIGHTS, start=1):
-        luminance, structure = _similarity(prediction, target, data_range=data_range)
-        at_scale = structure if scale < len(MS_SSIM_WEIGHTS) else luminance * structure
-        product = product * at_scale.mean(dim=(2, 3)).clamp(min=0) ** weight
+        similarity, structure = _similarity(prediction, target, data_range=data_range)
+        at_scale = structure if scale < len(MS_SSIM_WEIGHTS) else similarity
+        product = product * at_scale.clamp(min=0) ** weight
         prediction, target = F.avg_pool2d(prediction, 2), F.avg_pool2d(target, 2)
     return product.mean(dim=1)
 
@@ -173,36 +183,96 @@ def gradient_energy(image: Tensor) -> Tensor:
     return grey.diff(dim=1).square().mean(dim=(1, 2)) + grey.diff(dim=2).square().mean(dim=(1, 2))
 
 
+def pair_figures(
+    output: Tensor,
+    truth: Tensor,
+    *,
+    names: Sequence[PairMetric],
+    y_channel: bool = False,
+    lpips: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> dict[str, Tensor]:
+    """Each pair's figures, as training and evaluation have them.
+
+    Args:
+        output, truth: (N, C, H, W) in [-1, 1].
+        names: which ones.
+        y_channel: psnr, ssim, ms_ssim and l1 are those of `luma`.
+        lpips: what measures it, of both images; needed for "lpips" alone.
+
+    Returns:
+        By name (N,). psnr: dB, infinite for equal images. ssim, ms_ssim: at most 1. l1: mean absolute difference as a
+        share of the whole range. sharpness: Laplacian energy next to the truth's; 1 is as sharp, below 1 blurred, above
+        1 noisy, NaN where the truth has no detail.
+
+    Raises:
+        InputError: as the functions of this file do.
+    """
+    shares = [(image + 1) / 2 for image in (output, truth)]
+    if y_channel:
+        shares = [luma(share) for share in shares]
+    figures: dict[str, Tensor] = {}
+    for name in names:
+        match name:
+            case "psnr":
+                figures[name] = psnr(*shares)
+            case "ssim":
+                figures[name] = ssim(*shares)
+            case "ms_ssim":
+                figures[name] = ms_ssim(*shares)
+            case "l1":
+                figures[name] = l1(*shares)
+            case "lpips":
+                assert lpips is not None
+                figures[name] = lpips(output, truth)
+            case "sharpness":
+                energy, of_truth = laplacian_energy(output), laplacian_energy(truth)
+                figures[name] = torch.where(of_truth > FLAT, energy / of_truth, torch.nan)
+    return figures
+
+
+def mean_of_pairs(values: Sequence[float]) -> float:
+    """The mean of one of the figures that `pair_figures` gave, of all pairs that have it.
+
+    Those that have none (NaN) are left out, and equal images, whose psnr is infinite; unless all pairs are such.
+    """
+    finite = [value for value in values if math.isfinite(value)]
+    if finite:
+        return math.fsum(finite) / len(finite)
+    return math.inf if math.inf in values else math.nan
+
+
 def paired_metrics(output: Tensor, target: Tensor) -> dict[str, float]:
-    """How near outputs come to the truth, each figure the mean over images.
+    """How near outputs come to the truth: psnr, ssim, l1 and sharpness as `pair_figures`, the means over images.
 
     Args:
         output, target: (N, C, H, W) in [-1, 1].
-
-    Returns:
-        psnr: dB. ssim: at most 1. l1: mean absolute difference as a share of the whole range.
-        sharpness: Laplacian energy next to the truth's; 1 is as sharp, below 1 blurred, above 1 noisy.
     """
-    energy = laplacian_energy(output) / laplacian_energy(target).clamp(min=1e-8)
-    return {
-        "psnr": psnr(output, target, data_range=2.0).mean().item(),
-        "ssim": ssim((output + 1) / 2, (target + 1) / 2).mean().item(),
-        "l1": l1(output, target).mean().item() / 2,
-        "sharpness": energy.mean().item(),
-    }
+    figures = pair_figures(output, target, names=("psnr", "ssim", "l1", "sharpness"))
+    return {name: mean_of_pairs(values.tolist()) for name, values in figures.items()}
 
 
 def _similarity(prediction: Tensor, target: Tensor, *, data_range: float) -> tuple[Tensor, Tensor]:
-    """SSIM's two factors in each window (N, C, H - 10, W - 10): of luminance, and of contrast and structure."""
-    mean_x, mean_y, mean_xx, mean_yy, mean_xy = (
-        _gaussian_mean(image) for image in (prediction, target, prediction**2, target**2, prediction * target)
-    )
-    variance_x = mean_xx - mean_x**2
-    variance_y = mean_yy - mean_y**2
-    covariance = mean_xy - mean_x * mean_y
+    """Means over all windows (N, C): of SSIM, and of its factor for contrast and structure alone."""
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
-    return luminance, (2 * covariance + c2) / (variance_x + variance_y + c2)
+    number, channels, height, width = prediction.shape
+    rows, columns = height - WINDOW_PX + 1, width - WINDOW_PX + 1
+    sums = torch.zeros(2, number, channels, device=prediction.device)
+    strip = max(WINDOW_PX, WIDENED_AT_ONCE // (number * channels * width))
+    for top in range(0, rows, strip):
+        part = slice(top, min(top + strip, rows) + WINDOW_PX - 1)
+        x, y = (_exact(image[:, :, part]) for image in (prediction, target))
+        mean_x, mean_y, mean_xx, mean_yy, mean_xy = map(_gaussian_mean, (x, y, x**2, y**2, x * y))
+        variance_x, variance_y, covariance = mean_xx - mean_x**2, mean_yy - mean_y**2, mean_xy - mean_x * mean_y
+        luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+        structure = (2 * covariance + c2) / (variance_x + variance_y + c2)
+        sums = sums + torch.stack([(luminance * structure).sum((2, 3)), structure.sum((2, 3))])
+    similarity, structure = sums / (rows * columns)
+    return similarity, structure
+
+
+def _exact(image: Tensor) -> Tensor:
+    """In float64 where the device knows it: in float32, variances as differences cost the fourth digit of SSIM."""
+    return image if image.device.type == "mps" else image.double()
 
 
 def _gaussian_mean(image: Tensor) -> Tensor:

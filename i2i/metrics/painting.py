@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from i2i.metrics.image import paired_metrics
+from i2i.metrics.image import mean_of_pairs, paired_metrics
 
 
 class MeanPainter:
@@ -75,11 +75,11 @@ def painting_baseline(
     training: Iterable[tuple[Tensor, Tensor]],
     held_out: Iterable[tuple[Tensor, Tensor]],
 ) -> dict[str, float]:
-    """`paired_metrics` of held-out images painted by class, each figure the mean over images.
+    """`paired_metrics` of held-out images painted by class, each figure as `mean_of_pairs`.
 
     training, held_out: pairs of labels (H, W) and image (C, H, W) in [-1, 1].
     """
     for labels, image in training:
         painter.add(labels[None], image[None])
     figures = [paired_metrics(painter.paint(labels[None]), image[None]) for labels, image in held_out]
-    return {name: sum(figure[name] for figure in figures) / len(figures) for name in figures[0]}
+    return {name: mean_of_pairs([figure[name] for figure in figures]) for name in figures[0]}

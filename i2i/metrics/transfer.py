@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from i2i.errors import InputError
-from i2i.metrics.image import paired_metrics
+from i2i.metrics.image import mean_of_pairs, paired_metrics
 from i2i.metrics.wasserstein import join_descriptors, patch_descriptors, sliced_wasserstein
 
 
@@ -144,4 +144,5 @@ def unpaired_baselines(
 
 
 def _means(figures: list[dict[str, float]]) -> dict[str, float]:
-    return {name: sum(figure[name] for figure in figures) / len(figures) for name in (figures[0] if figures else ())}
+    names = figures[0] if figures else ()
+    return {name: mean_of_pairs([figure[name] for figure in figures]) for name in names}

@@ -1,8 +1,10 @@
 """One pass over a set: against NumPy, in any number of threads and processes, remembered and not."""
 
+import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -48,8 +50,10 @@ def write_images(folder: Path, count: int) -> list[np.ndarray]:
     return images
 
 
-def described(folder: Path, describer: Colours | None = None, *, threads: int = 2) -> Described:
-    return Describing(threads=threads).of(ImageSet.find(folder), describer or Colours(), what="images")
+def described(
+    folder: Path, describer: Colours | None = None, *, threads: int = 2, kept: int | None = 10_000
+) -> Described:
+    return Describing(threads=threads).of(ImageSet.find(folder), describer or Colours(), what="images", kept=kept)
 
 
 def test_rows_and_moments_are_numpys(tmp_path: Path) -> None:
@@ -75,16 +79,47 @@ def test_any_number_of_threads_finds_the_same_to_the_last_bit(tmp_path: Path) ->
     assert torch.equal(one.moments["mean"].covariance, four.moments["mean"].covariance)
 
 
-def test_rows_are_kept_of_some_and_moments_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(describing, "KEPT", 10)
+def test_rows_are_kept_of_some_and_moments_of_all(tmp_path: Path) -> None:
     images = write_images(tmp_path / "images", 45)
-    found = described(tmp_path / "images")
+    found = described(tmp_path / "images", kept=10)
     assert found.indices["mean"].tolist() == [0, 4, 9, 13, 18, 22, 27, 31, 36, 40]
     means = np.stack([image.mean((0, 1)) for image in images])
     np.testing.assert_allclose(found.rows["mean"], means[found.indices["mean"]], atol=1e-6)
     np.testing.assert_allclose(found.moments["mean"].covariance, np.cov(means, rowvar=False), atol=1e-7)
     without = Colours(moments=False)
-    assert torch.equal(described(tmp_path / "images", without).rows["mean"], found.rows["mean"])
+    assert torch.equal(described(tmp_path / "images", without, kept=10).rows["mean"], found.rows["mean"])
+    assert len(described(tmp_path / "images", without, kept=None).rows["mean"]) == 45
+
+
+def test_large_images_are_described_one_by_one_and_never_many_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images of 20 × 20 px in pairs, larger ones alone, and no more than two of these in memory."""
+    write_images(tmp_path / "images", 60)
+    monkeypatch.setattr(describing, "VALUES_AT_ONCE", 20 * 21 * 3 * 2)
+    monkeypatch.setattr(describing, "VALUES_IN_MEMORY", 24 * 25 * 3 * 2)
+    held, most, batches, lock = [0], [0], [], threading.Lock()
+
+    class Noting(Colours):
+        def __call__(self, images: Tensor, indices: Sequence[int]) -> Mapping[str, Tensor]:
+            with lock:
+                held[0] += images.numel()
+                most[0] = max(most[0], held[0])
+                batches.append((len(images), images.numel()))
+            threading.Event().wait(0.002)
+            with lock:
+                held[0] -= images.numel()
+            return super().__call__(images, indices)
+
+    found = described(tmp_path / "images", Noting(), threads=6)
+    assert len(found.rows["mean"]) == 60
+    assert all(count == 1 or numbers <= describing.VALUES_AT_ONCE for count, numbers in batches)
+    assert 20 * 20 * 3 < most[0] <= describing.VALUES_IN_MEMORY
+    # A single image that is larger than all that there is room for has it for itself.
+    monkeypatch.setattr(describing, "VALUES_IN_MEMORY", 100)
+    most[0] = 0
+    again = described(tmp_path / "images", Noting(), threads=6)
+    assert torch.equal(again.rows["mean"], found.rows["mean"]) and most[0] <= 24 * 25 * 3
 
 
 WORKER = """
@@ -123,6 +158,32 @@ def test_processes_share_the_images(
         torch.testing.assert_close(found.moments["mean"].mean, alone.moments["mean"].mean)
         torch.testing.assert_close(found.moments["mean"].covariance, alone.moments["mean"].covariance)
     assert len([*(tmp_path / "cache" / "statistics").glob("*.safetensors")]) == 1
+
+
+CACHE_OF_ONE = """
+import os, sys
+os.environ["I2I_CACHE"] += os.environ["RANK"]
+exec(open(sys.argv[4]).read())
+"""
+
+
+def test_processes_agree_though_only_one_of_them_remembers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on machines with a disk each: they would wait for each other for ever."""
+    write_images(tmp_path / "images", 40)
+    for rank in (1, 0):  # the first process finds nothing, and the other one finds what was written here
+        monkeypatch.setenv("I2I_CACHE", f"{tmp_path / 'cache'}{rank}")
+        if rank:
+            Describing().of(ImageSet.find(tmp_path / "images"), Colours(), what="images", cached=True)
+    monkeypatch.setenv("I2I_CACHE", str(tmp_path / "cache"))
+    worker, inner = tmp_path / "worker.py", tmp_path / "inner.py"
+    worker.write_text(CACHE_OF_ONE)
+    inner.write_text(WORKER)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    arguments = [str(worker), str(Path(__file__).parent), str(tmp_path / "images"), str(tmp_path), str(inner)]
+    subprocess.run([*launch, *arguments], check=True, capture_output=True, timeout=100)
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=False)[1] for rank in (0, 1))
+    assert torch.equal(first.rows["mean"], second.rows["mean"])
+    assert [*(tmp_path / "cache0" / "statistics").glob("*.safetensors")]
 
 
 def test_each_set_is_described_once(tmp_path: Path) -> None:
@@ -166,6 +227,34 @@ def test_what_is_known_of_real_images_is_kept_on_disk(tmp_path: Path, monkeypatc
     assert not torch.equal(again().rows["mean"], first.rows["mean"])
     Describing().of(ImageSet.find(tmp_path / "images"), Colours(large_px=10), what="images", cached=True)
     assert len([*(tmp_path / "cache" / "statistics").iterdir()]) == 3
+
+
+def test_a_disk_that_takes_nothing_is_told_and_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cache").write_text("a file where a folder should be made")
+    monkeypatch.setenv("I2I_CACHE", str(tmp_path / "cache"))
+    write_images(tmp_path / "images", 4)
+    with pytest.warns(UserWarning, match="cannot be kept for the next time.*I2I_CACHE"):
+        found = Describing().of(ImageSet.find(tmp_path / "images"), Colours(), what="images", cached=True)
+    assert len(found.rows["mean"]) == 4
+
+
+def test_what_was_not_used_for_longest_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("I2I_CACHE", str(tmp_path / "cache"))
+    write_images(tmp_path / "images", 20)
+    images, kept = ImageSet.find(tmp_path / "images"), tmp_path / "cache" / "statistics"
+
+    def files_after(large_px: int) -> set[Path]:
+        Describing().of(images, Colours(large_px=large_px), what="images", cached=True)
+        return set(kept.iterdir())
+
+    (first,) = files_after(10)
+    (second,) = files_after(11) - {first}
+    for age, file in ((200, first), (100, second)):
+        os.utime(file, (time.time() - age, time.time() - age))
+    files_after(10)  # which makes the second one the oldest
+    monkeypatch.setattr(describing, "LARGEST_CACHE_BYTES", 2 * first.stat().st_size + 100)
+    left = files_after(12)
+    assert first in left and second not in left and len(left) == 2
 
 
 def test_a_file_that_cannot_be_read_is_named_and_ends_the_threads(tmp_path: Path) -> None:

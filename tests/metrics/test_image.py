@@ -12,7 +12,8 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from i2i.data.image_io import read_image
 from i2i.errors import InputError
 from i2i.layers.resample import bicubic
-from i2i.metrics import gradient_energy, l1, laplacian_energy, luma, ms_ssim, psnr, ssim
+from i2i.metrics import gradient_energy, l1, laplacian_energy, luma, ms_ssim, paired_metrics, psnr, ssim
+from i2i.metrics.image import mean_of_pairs, pair_figures
 
 SHAPES = [(2, 3, 40, 51), (1, 1, 11, 11), (3, 5, 16, 12)]
 
@@ -172,7 +173,52 @@ def test_gradient_energy_of_a_plane():
 
 def test_half_precision_is_measured_in_single():
     output, target = images((1, 1, 20, 20), 1.0)
-    assert ssim(output.half(), target.half()).dtype == torch.float32
+    assert psnr(output.half(), target.half()).dtype == torch.float32
+
+
+def test_bright_flat_areas_cost_ssim_no_digits():
+    """Variances as differences of float32 are off by 3e-5 there."""
+    random = torch.Generator().manual_seed(0)
+    target = 0.95 + 0.002 * torch.randn(1, 3, 64, 64, generator=random)
+    output = target + 0.002 * torch.randn(1, 3, 64, 64, generator=random)
+    settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    expected = structural_similarity(
+        output[0].double().numpy(), target[0].double().numpy(), channel_axis=0, data_range=1, **settings
+    )
+    assert ssim(output, target).item() == pytest.approx(expected, abs=1e-9)
+
+
+def test_large_images_are_compared_in_strips(monkeypatch: pytest.MonkeyPatch):
+    output, target = images((2, 3, 190, 181), 1.0)
+    whole = [metric(output, target) for metric in (ssim, ms_ssim)]
+    monkeypatch.setattr("i2i.metrics.image.WIDENED_AT_ONCE", 6 * 181 * 23)
+    for metric, expected in zip((ssim, ms_ssim), whole, strict=True):
+        torch.testing.assert_close(metric(output, target), expected, rtol=0, atol=1e-13)
+
+
+def test_pairs_are_measured_one_by_one_and_those_without_a_figure_left_out():
+    output, truth = (2 * part - 1 for part in images((3, 3, 20, 20), 1.0))
+    truth[1], output[2] = 0.3, truth[2]
+    found = pair_figures(output, truth, names=("psnr", "l1", "sharpness"))
+    expected = [
+        peak_signal_noise_ratio(t.numpy(), o.numpy(), data_range=2) for o, t in zip(output[:2], truth[:2], strict=True)
+    ]
+    assert found["psnr"].tolist() == pytest.approx([*expected, math.inf])
+    assert found["l1"].tolist() == pytest.approx(((output - truth).abs() / 2).mean((1, 2, 3)).tolist())
+    energies = [laplacian_energy(part).tolist() for part in (output, truth)]
+    assert found["sharpness"][0].item() == pytest.approx(energies[0][0] / energies[1][0])
+    assert math.isnan(found["sharpness"][1]) and found["sharpness"][2] == 1
+    luminance = pair_figures(output, truth, names=("l1",), y_channel=True)["l1"]
+    brightness = [rgb2ycbcr((part.numpy() + 1) / 2, channel_axis=1)[:, :1] / 255 for part in (output, truth)]
+    assert luminance.tolist() == pytest.approx(np.abs(brightness[0] - brightness[1]).mean((1, 2, 3)).tolist())
+    means = {name: mean_of_pairs(values.tolist()) for name, values in found.items()}
+    assert means["psnr"] == pytest.approx(np.mean(expected))
+    assert means["sharpness"] == pytest.approx((energies[0][0] / energies[1][0] + 1) / 2)
+    metrics = paired_metrics(output, truth)
+    assert metrics["psnr"] == means["psnr"] and metrics["sharpness"] == means["sharpness"]
+    assert mean_of_pairs(found["psnr"][2:].tolist()) == math.inf and math.isnan(
+        mean_of_pairs(found["sharpness"][1:2].tolist())
+    )
 
 
 def test_wrong_shapes_are_refused():
