@@ -19,11 +19,10 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from itertools import zip_longest
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 import torch
 import tyro
@@ -39,33 +38,22 @@ from i2i.data.image_io import Provenance
 from i2i.errors import InputError
 from i2i.evaluation.clips import clip_findings
 from i2i.evaluation.describing import Describing
-from i2i.evaluation.findings import Findings
-from i2i.evaluation.groups import group_findings, read_groups
+from i2i.evaluation.evaluator import EvaluationSettings, Evaluator
 from i2i.evaluation.image_sets import Half, ImageSet
-from i2i.evaluation.labels import LabelSettings, label_findings
-from i2i.evaluation.memorisation import MemorisationSettings, memorisation_findings
+from i2i.evaluation.labels import LabelSettings
 from i2i.evaluation.outputs import draw_images, translate_inputs
-from i2i.evaluation.pairs import PairSettings, pair_findings, size_difference
 from i2i.evaluation.report import (
+    JSON,
+    MARKDOWN,
     PAGE_FILE,
     PICTURES,
     Evaluation,
     about_set,
     print_evaluation,
-    sample_findings,
     write_evaluation,
 )
-from i2i.evaluation.sets import FeatureDescriber, SetSettings, set_findings
-from i2i.evaluation.usefulness import (
-    LabelledSet,
-    Usefulness,
-    UsefulnessSettings,
-    class_usefulness_findings,
-    label_usefulness_findings,
-)
 from i2i.inference.sampler import Sampler
-from i2i.metrics.features import MissingWeights, load_features
-from i2i.metrics.intervals import REPLICATES
+from i2i.inference.translator import Translator
 
 GENERATED = "generated"  # folder of the images that --weights made
 MARK = ".i2i-evaluation"  # lies in a folder that an evaluation has written to, and another may write to again
@@ -74,42 +62,27 @@ EVERY_S = 10.0  # between two lines of progress, where the output is no terminal
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What is compared, and how.
+    """What is compared.
 
     Args:
         generated: a folder of generated images, or a video; or nothing, where --weights make them.
         real: a folder of real images, or a video, to hold the generated ones against.
-        out: the folder for what is found.
+        out: the folder for what is found; what lay in its folders pictures and, with --weights, generated is removed.
         weights: a generator that makes the images, as `i2i translate` and `i2i draw` take it; they lie in
             OUT/generated then.
         inputs: the images that it translates.
         count: how many images it draws, where it draws from noise; as many as there are real ones unless given.
         seed: of the first image that it draws; each of the others has the next one.
         provenance: note in the images that it makes that they are synthetic, by which model and version of i2i.
+        training: a folder of the images that the generator was trained on, to look for copies of them.
         generated_half: which half of each generated file counts, where two images lie side by side.
         real_half: the same of real files.
         inputs_half: the same of inputs.
+        training_half: the same of training files.
         data_range: what is black and white in images of floats: 0 1.
-        pairs: whether images are compared with those of the same name; auto: where there are any.
-        pairing: how such pairs, or the frames of videos, are compared.
-        features: networks in whose features the two sets are compared: inception, dinov2, any name of timm, a
-            segmenter or classifier of i2i's as a file, or pixels; none: only what needs no weights.
-        feature_weights: a file with the weights of each, in the same order; fetched once unless given.
-        neighbours: k of precision, recall, density and coverage.
-        training: a folder of the images that the generator was trained on, to look for copies of them.
-        training_half: which half of each training file counts.
-        semantic: what label maps the images were made from.
-        usefulness: train a small network on generated images, and another on those of --training, and test both on
-            real ones: a classifier (classes: folders, or the end of names) or a segmenter (labels: with --labels,
-            where real images' label maps lie, too).
-        usefulness_size: side in px of the squares that images are resized to for it.
-        usefulness_steps: of training; 400 of a classifier and 1500 of a segmenter unless given.
-        training_labels: the label maps of training images, for --usefulness labels.
-        groups: a CSV file with the columns image and group; figures of pairs are then shown for each group, too.
-        group_column: which of its columns has the groups.
         frames: folders hold the frames of videos, in the order of the numbers in their names.
-        replicates: samples of the images that confidence intervals come from.
-        device: for networks: cpu, cuda, cuda:1, mps …; auto takes an accelerator if there is one.
+        figures: which figures, and how they are measured.
+        device: where networks compute: cpu, cuda, cuda:1, mps …; auto takes an accelerator if there is one.
         threads: that read and describe images; one for each core unless given.
     """
 
@@ -121,46 +94,21 @@ class Settings:
     count: int | None = None
     seed: int = 0
     provenance: bool = True
+    training: Path | None = None
     generated_half: Half | None = None
     real_half: Half | None = None
     inputs_half: Half | None = None
-    data_range: tuple[float, float] | None = None
-    pairs: Literal["auto", "on", "off"] = "auto"
-    pairing: PairSettings = PairSettings()  # noqa: RUF009 - frozen
-    features: tuple[str, ...] = ("inception",)
-    feature_weights: tuple[Path, ...] = ()
-    neighbours: int = 5
-    training: Path | None = None
     training_half: Half | None = None
-    semantic: LabelSettings = LabelSettings()  # noqa: RUF009 - frozen
-    usefulness: Usefulness | None = None
-    usefulness_size: int = 64
-    usefulness_steps: int | None = None
-    training_labels: Path | None = None
-    groups: Path | None = None
-    group_column: str | None = None
+    data_range: tuple[float, float] | None = None
     frames: bool = False
-    replicates: int = REPLICATES
+    figures: EvaluationSettings = EvaluationSettings()  # noqa: RUF009 - frozen
     device: str = "auto"
     threads: int | None = None
 
 
-NOT_FOR_VIDEOS = (
-    *(
-        "weights",
-        "inputs",
-        "count",
-        "seed",
-        "provenance",
-        "generated_half",
-        "real_half",
-        "inputs_half",
-        "data_range",
-        "pairs",
-    ),
-    *("features", "feature_weights", "neighbours", "training", "training_half", "semantic", "usefulness"),
-    *("usefulness_size", "usefulness_steps", "training_labels", "groups", "group_column", "replicates", "threads"),
-)
+FOR_WEIGHTS = ("inputs", "inputs_half", "count", "seed", "provenance")
+HALVES = ("generated_half", "real_half", "training_half")
+FOR_IMAGES = ("weights", "training", "data_range", "threads", *FOR_WEIGHTS, *HALVES)
 WHERE_AND_HOW_FAST = ("out", "device", "threads")
 
 
@@ -177,7 +125,6 @@ def main(settings: Settings) -> int:
     share = find_share()
     video = _check(settings)
     with _group_of_processes(share), _Passes(show=share.rank == 0) as passes:
-        _prepare(settings, share)
         evaluate = _evaluate_videos if video else _evaluate_images
         evaluation = evaluate(settings, share, passes)
     if share.rank == 0:
@@ -192,30 +139,27 @@ def _check(settings: Settings) -> bool:
     """Whether videos are compared.
 
     Raises:
-        InputError: options that do not go together, or a place that is not there.
+        InputError: options that do not go together, or a place that is not there or not to be written to.
     """
+    figures = settings.figures
     if (settings.generated is None) == (settings.weights is None):
         raise InputError("expected either a folder of generated images (or a video), or --weights that make them")
-    if settings.replicates < 2:
-        raise InputError(f"--replicates: expected at least 2, got {settings.replicates}")
     if settings.threads is not None and settings.threads < 1:
         raise InputError(f"--threads: expected at least 1, got {settings.threads}")
     if settings.count is not None and settings.count < 1:
         raise InputError(f"--count: expected at least 1, got {settings.count}")
     if settings.weights is None:
-        refuse(
-            settings, ("inputs", "inputs_half", "count", "seed", "provenance"), why="for --weights, which are not given"
-        )
+        refuse(settings, FOR_WEIGHTS, why="for --weights, which are not given")
     if settings.training is None:
-        refuse(settings, ("training_half", "usefulness"), why="for --training, which is not given")
-    if settings.groups is None:
-        refuse(settings, ("group_column",), why="for --groups, which is not given")
-    if settings.usefulness is None:
-        refuse(settings, ("usefulness_size", "usefulness_steps"), why="for --usefulness, which is not given")
-    if settings.usefulness != "labels":
-        refuse(settings, ("training_labels",), why="for --usefulness labels")
-    if (settings.semantic.labels is None) != (settings.semantic.judge is None) and settings.usefulness != "labels":
-        raise InputError("--labels and --judge go together: label maps, and a segmentation network to read images with")
+        refuse(settings, ("training_half",), why="for --training, which is not given")
+        refuse(figures, ("usefulness",), why="for --training, which is not given")
+    if figures.groups is None:
+        refuse(figures, ("group_column",), why="for --groups, which is not given")
+    if figures.usefulness is None:
+        refuse(figures, ("usefulness_size", "usefulness_steps"), why="for --usefulness, which is not given")
+    if figures.usefulness != "labels":
+        refuse(figures, ("training_labels",), why="for --usefulness labels")
+    _check_out(settings)
     places = [place for place in (settings.generated, settings.real) if place is not None]
     videos = [_is_video(place.expanduser()) or settings.frames for place in places]
     if not any(videos):
@@ -227,8 +171,31 @@ def _check(settings: Settings) -> bool:
             f"{named} is a video, {other} is not; compare it with another video, or with --frames if that is a folder "
             "of its frames"
         )
-    refuse(settings, NOT_FOR_VIDEOS, why="for images, not for videos")
+    of_images = [field.name for field in fields(figures) if field.name not in ("pairing", "label_maps")]
+    of_label_maps = [field.name for field in fields(LabelSettings)]
+    for given, names in ((settings, FOR_IMAGES), (figures, of_images), (figures.label_maps, of_label_maps)):
+        refuse(given, names, why="for images, not for videos")
     return True
+
+
+def _check_out(settings: Settings) -> None:
+    """Raises InputError where results would come among images that are read, or take the place of something else."""
+    out = settings.out.expanduser()
+    check_writable(out)
+    if out.is_dir() and any(out.iterdir()) and not (out / MARK).exists():
+        raise InputError(f"{out} holds files that are no evaluation; give a new folder with --out")
+    figures = settings.figures
+    for place in (
+        *(settings.generated, settings.real, settings.inputs, settings.training),
+        *(figures.label_maps.labels, figures.training_labels),
+    ):
+        if place is None:
+            continue
+        read = place.expanduser().resolve()
+        if out.resolve().is_relative_to(read):
+            raise InputError(f"--out {out} lies in {place}, among whose images its pictures would count; give another")
+        if any(read.is_relative_to((out / folder).resolve()) for folder in _made_anew(settings)):
+            raise InputError(f"{place} lies in what this evaluation makes anew; give another folder with --out")
 
 
 def _is_video(place: Path) -> bool:
@@ -237,16 +204,20 @@ def _is_video(place: Path) -> bool:
     return place.is_file() and place.suffix.lower() in VIDEO_SUFFIXES
 
 
+def _made_anew(settings: Settings) -> tuple[str, ...]:
+    """Folders in OUT."""
+    return (PICTURES, GENERATED) if settings.weights else (PICTURES,)
+
+
 def _prepare(settings: Settings, share: Share) -> None:
     """Make the folder for the results, and empty it of those of an evaluation before."""
     out = settings.out.expanduser()
-    check_writable(out)
-    if out.is_dir() and any(out.iterdir()) and not (out / MARK).exists():
-        raise InputError(f"{out} holds files that are no evaluation; give a new folder with --out")
     if share.rank == 0:
         out.mkdir(parents=True, exist_ok=True)
         (out / MARK).touch()
-        for folder in (PICTURES, *([GENERATED] if settings.weights else [])):
+        for file in (JSON, MARKDOWN, PAGE_FILE):
+            (out / file).unlink(missing_ok=True)
+        for folder in _made_anew(settings):
             shutil.rmtree(out / folder, ignore_errors=True)
     _wait(share)
 
@@ -254,95 +225,100 @@ def _prepare(settings: Settings, share: Share) -> None:
 def _evaluate_videos(settings: Settings, share: Share, passes: "_Passes") -> Evaluation:
     assert settings.generated is not None
     generated, real = settings.generated.expanduser(), settings.real.expanduser()
+    device = _device(settings, share)
+    _prepare(settings, share)
     findings = clip_findings(
         generated,
         real,
-        settings=settings.pairing,
-        device=_device(settings, share),
+        settings=settings.figures.pairing,
+        device=device,
         progress=lambda done, total: passes("frames", done, total),
     )
     sets = {part: {"place": str(place)} for part, place in (("generated", generated), ("real", real))}
     return Evaluation(
-        title=f"{settings.generated} beside {settings.real}", sets=sets, findings=findings, settings=_recorded(settings)
+        title=f"{settings.generated} beside {settings.real}",
+        sets=sets,
+        findings=findings,
+        settings=_recorded(settings, drawn=False),
     )
 
 
 def _evaluate_images(settings: Settings, share: Share, passes: "_Passes") -> Evaluation:
     describing = Describing(device=_device(settings, share), threads=settings.threads, progress=passes)
-    real = _find(settings, settings.real, half=settings.real_half)
-    inputs = None if settings.inputs is None else _find(settings, settings.inputs, half=settings.inputs_half)
-    training = None if settings.training is None else _find(settings, settings.training, half=settings.training_half)
-    groups = None if settings.groups is None else read_groups(settings.groups, column=settings.group_column)
-    if settings.weights is not None:
-        place = f"made by {name_model(settings.weights)}"
-        generated = _make(settings, share, passes, inputs=inputs, count=settings.count or len(real))
+
+    def find(place: Path, half: Half | None) -> ImageSet:
+        return ImageSet.find(place, half=half, data_range=settings.data_range)
+
+    real = find(settings.real, settings.real_half)
+    inputs = None if settings.inputs is None else find(settings.inputs, settings.inputs_half)
+    training = None if settings.training is None else find(settings.training, settings.training_half)
+    # Whatever can be wrong comes up before images are made, which may take long, and before older results go.
+    generator = None if settings.weights is None else _load(settings, share)
+    figures = settings.figures
+    if isinstance(generator, Sampler) and figures.pairs == "auto":
+        figures = replace(figures, pairs="off")  # drawn images may be called like real ones by chance
+    evaluate = Evaluator(real, training=training, settings=figures, describing=describing)
+    if generator is not None:
+        assert settings.weights is not None
+        place = name_model(settings.weights)
+        _prepare(settings, share)
+        generated = _make(settings, share, passes, generator=generator, inputs=inputs, count=len(real))
     else:
         assert settings.generated is not None
         place = str(settings.generated)
-        generated = _find(settings, settings.generated, half=settings.generated_half)
+        generated = find(settings.generated, settings.generated_half)
+        _prepare(settings, share)
+    findings = evaluate(generated, inputs=inputs)
 
-    sets = SetSettings(
-        features=settings.features,
-        feature_weights=settings.feature_weights,
-        neighbours=settings.neighbours,
-        replicates=settings.replicates,
-    )
-    drawn = settings.weights is not None and inputs is None
-    paired, why_not = _are_pairs(settings, generated, real, drawn=drawn)
-    findings = sample_findings(generated, real, inputs=inputs, paired=paired)
-    findings |= set_findings(generated, real, settings=sets, describing=describing)
-    if paired:
-        findings |= pair_findings(
-            generated, real, settings=settings.pairing, describing=describing, replicates=settings.replicates
-        )
-    elif why_not:
-        findings |= Findings(missing={"pairs": why_not})
-    if settings.semantic.judge is not None:
-        findings |= label_findings(
-            generated, real, settings=settings.semantic, describing=describing, replicates=settings.replicates
-        )
-    if training is not None:
-        findings |= _training_findings(settings, generated, training, real, describing=describing)
-    if groups is not None:
-        findings |= group_findings(
-            generated,
-            real,
-            groups=groups,
-            pairs=settings.pairing if paired else None,
-            sets=sets,
-            describing=describing,
-            replicates=settings.replicates,
-        )
-    about = {"generated": about_set(generated, place=place), "real": about_set(real, place=str(settings.real))}
+    made = "" if generator is None else "made by "
+    about = {
+        "generated": about_set(generated, place=f"{made}{place}"),
+        "real": about_set(real, place=str(settings.real)),
+    }
     for part, images, where in (("inputs", inputs, settings.inputs), ("training", training, settings.training)):
         if images is not None:
             about[part] = about_set(images, place=str(where))
     return Evaluation(
-        title=f"{settings.generated or place.removeprefix('made by ')} beside {settings.real}",
+        title=f"{place} beside {settings.real}",
         sets=about,
         findings=findings,
-        settings=_recorded(settings),
+        settings=_recorded(settings, drawn=isinstance(generator, Sampler)),
     )
 
 
-def _find(settings: Settings, place: Path, *, half: Half | None) -> ImageSet:
-    return ImageSet.find(place, half=half, data_range=settings.data_range)
-
-
-def _make(settings: Settings, share: Share, passes: "_Passes", *, inputs: ImageSet | None, count: int) -> ImageSet:
-    """The images that the weights make of the inputs, or draw."""
+def _load(settings: Settings, share: Share) -> Translator | Sampler:
+    """The generator, with options that go with it."""
     assert settings.weights is not None
     loaded = i2i.load(settings.weights, device=share.device(settings.device))
+    if isinstance(loaded, Sampler):
+        if settings.inputs is not None:
+            raise InputError(f"{settings.weights} draws from noise and translates nothing; leave --inputs out")
+        return loaded
+    if settings.inputs is None:
+        raise InputError(f"{settings.weights} translates images; say which with --inputs")
+    refuse(settings, ("count", "seed"), why="for weights that draw from noise, and these translate")
+    return loaded
+
+
+def _make(
+    settings: Settings,
+    share: Share,
+    passes: "_Passes",
+    *,
+    generator: Translator | Sampler,
+    inputs: ImageSet | None,
+    count: int,
+) -> ImageSet:
+    """The images that the generator makes of the inputs, or draws, `count` of them unless settings have another."""
+    assert settings.weights is not None
     model = name_model(settings.weights)
     folder = settings.out.expanduser() / GENERATED
     folder.mkdir(exist_ok=True)
-    if isinstance(loaded, Sampler):
-        if inputs is not None:
-            raise InputError(f"{settings.weights} draws from noise and translates nothing; leave --inputs out")
+    if isinstance(generator, Sampler):
         draw_images(
-            loaded,
+            generator,
             folder,
-            count=count,
+            count=settings.count or count,
             seed=settings.seed,
             provenance=Provenance(kind="drawn", model=model) if settings.provenance else None,
             rank=share.rank,
@@ -350,11 +326,9 @@ def _make(settings: Settings, share: Share, passes: "_Passes", *, inputs: ImageS
             progress=passes,
         )
     else:
-        if inputs is None:
-            raise InputError(f"{settings.weights} translates images; say which with --inputs")
-        refuse(settings, ("count", "seed"), why="for weights that draw from noise, and these translate")
+        assert inputs is not None
         translate_inputs(
-            loaded,
+            generator,
             inputs,
             folder,
             provenance=Provenance(kind="translated", model=model) if settings.provenance else None,
@@ -363,66 +337,12 @@ def _make(settings: Settings, share: Share, passes: "_Passes", *, inputs: ImageS
             progress=passes,
         )
     _wait(share)
-    return ImageSet.find(folder, data_range=settings.data_range or loaded.spec.output.data_range)
+    return ImageSet.find(folder, data_range=settings.data_range or generator.spec.output.data_range)
 
 
-def _are_pairs(settings: Settings, generated: ImageSet, real: ImageSet, *, drawn: bool) -> tuple[bool, str]:
-    """Whether images of equal names are compared, and if that was to be expected and is not so, why."""
-    match settings.pairs:
-        case "on":
-            return True, ""
-        case "off":
-            return False, ""
-        case "auto":
-            outputs, truths = generated.matched(real)
-            if drawn or not len(outputs):
-                return False, ""
-            difference = size_difference(outputs, truths)
-            return difference is None, difference or ""
-
-
-def _training_findings(
-    settings: Settings, generated: ImageSet, training: ImageSet, real: ImageSet, *, describing: Describing
-) -> Findings:
-    """What needs the images that the generator was trained on."""
-    describers = []
-    channels = len(generated.read(0))
-    for name, weights in zip_longest(settings.features, settings.feature_weights):
-        try:
-            extractor = load_features(name, weights=weights, device=describing.device, channels=channels)
-        except MissingWeights:
-            continue  # set_findings has said so
-        if extractor.channels in (None, channels):  # and this
-            describers.append(FeatureDescriber(extractor))
-    findings = memorisation_findings(
-        generated,
-        training,
-        None if training.files == real.files else real,
-        settings=MemorisationSettings(replicates=settings.replicates),
-        describing=describing,
-        features=describers,
-    )
-    useful = UsefulnessSettings(
-        size_px=settings.usefulness_size, steps=settings.usefulness_steps, replicates=settings.replicates
-    )
-    match settings.usefulness:
-        case "classes":
-            findings |= class_usefulness_findings(generated, training, real, settings=useful, describing=describing)
-        case "labels":
-            semantic = settings.semantic
-            if semantic.labels is None or settings.training_labels is None:
-                raise InputError("--usefulness labels needs label maps: --labels and --training-labels")
-            labels, training_labels = map(ImageSet.find, (semantic.labels, settings.training_labels))
-            sets = [
-                LabelledSet(images=images, labels=maps, palette=semantic.palette, first_id=semantic.first_id)
-                for images, maps in ((generated, labels), (training, training_labels), (real, labels))
-            ]
-            findings |= label_usefulness_findings(*sets, settings=useful, describing=describing)
-    return findings
-
-
-def _recorded(settings: Settings) -> dict[str, object]:
-    return {name: value for name, value in asdict(settings).items() if name not in WHERE_AND_HOW_FAST}
+def _recorded(settings: Settings, *, drawn: bool) -> dict[str, object]:
+    without = (*WHERE_AND_HOW_FAST, *(() if drawn else ("seed",)))
+    return {name: value for name, value in asdict(settings).items() if name not in without}
 
 
 def _device(settings: Settings, share: Share) -> torch.device:

@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -11,8 +11,8 @@ from i2i.errors import InputError
 from i2i.evaluation.describing import Describing
 from i2i.evaluation.findings import Figure, Findings
 from i2i.evaluation.image_sets import ImageSet
-from i2i.evaluation.pairs import PairSettings, compare_pairs, mean_figure
-from i2i.evaluation.sets import SetSettings, set_findings
+from i2i.evaluation.pairs import PairMeter, compare_pairs, mean_figure
+from i2i.evaluation.sets import wasserstein_of_some
 from i2i.metrics.intervals import REPLICATES
 
 NAMED = 5  # images in a warning
@@ -77,8 +77,7 @@ def group_findings(
     real: ImageSet,
     *,
     groups: Mapping[str, str],
-    pairs: PairSettings | None,
-    sets: SetSettings,
+    meter: PairMeter | None,
     describing: Describing,
     replicates: int = REPLICATES,
     seed: int = 0,
@@ -88,16 +87,16 @@ def group_findings(
     Args:
         generated, real: the images.
         groups: of images, by name; from `read_groups`.
-        pairs: how images with equal names are compared; None: they are no pairs.
-        sets: how each group's generated images are compared with the real images of the same group, if these have
-            groups: by the sliced Wasserstein distance, between as many images of either kind in each group.
+        meter: compares images with equal names; None: they are no pairs.
         describing: reads the images.
         replicates, seed: of the samples that intervals come from.
 
     Returns:
         No figures, but details under "groups": "by_group", for each group its generated images and their figures, and
         "gaps", for each figure the gap between the lowest and the highest group and whether the intervals of these two
-        overlap. A mean over one image has no interval. Where they do not overlap, a warning says so.
+        overlap. A mean over one image has no interval. Where they do not overlap, a warning says so. Where real images
+        have groups too, figures include the sliced Wasserstein distance between a group's generated and real images, as
+        many of either kind in each group.
 
     Raises:
         InputError: no generated image has a group, or as `compare_pairs`.
@@ -110,8 +109,8 @@ def group_findings(
         )
     members = _members(names, groups)
     figures: dict[str, dict[str, Figure]] = {group: {} for group in sorted(members)}
-    if pairs is not None:
-        compared = compare_pairs(generated, real, settings=pairs, describing=describing)
+    if meter is not None:
+        compared = compare_pairs(generated, real, meter=meter, describing=describing)
         place_of = {file: place for place, file in enumerate(compared.generated.files)}
         for group, found in figures.items():
             files = [generated.files[index] for index in members[group]]
@@ -125,12 +124,10 @@ def group_findings(
         # The fewer images, the larger the distance: as many in each group, or the figures would not compare.
         count = min(len(indices[group]) for indices in (members, real_members) for group in shared)
         for group in shared:
-            one, other = (
-                images.subset(_spread(indices[group], count))
-                for images, indices in ((generated, members), (real, real_members))
-            )
-            of_set = set_findings(one, other, settings=replace(sets, features=()), describing=describing)
-            figures[group] |= {name: figure for name, figure in of_set.figures.items() if name == "swd"}
+            some = _spread(members[group], count), _spread(real_members[group], count)
+            distance = wasserstein_of_some(generated, real, indices=some, describing=describing)
+            if distance is not None:
+                figures[group]["swd"] = distance
     by_group = {
         group: {"images": len(members[group]), "figures": {name: asdict(figure) for name, figure in found.items()}}
         for group, found in figures.items()

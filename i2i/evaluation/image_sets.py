@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from i2i.data.folders import is_image, read_finite, to_tensor
-from i2i.data.image_io import dtype_range
+from i2i.data.folders import is_image, to_tensor
+from i2i.data.image_io import dtype_range, read_header, read_image_file
 from i2i.errors import InputError
 
 Half = Literal["left", "right"]
@@ -79,43 +80,87 @@ class ImageSet:
     def read(self, index: int) -> Tensor:
         """One image: (C, H, W) float32 in [-1, 1], at its full depth.
 
-        Grey becomes three equal channels, and transparency is left out; images of five channels have five.
+        Grey becomes three equal channels, and transparency is left out (see `transparent`); images of five channels
+        have five.
 
         Raises:
             InputError: the file cannot be read, holds NaN or infinity, or floats without `data_range`; its width is odd
                 where a half is meant.
         """
-        file = self.files[index]
-        image = read_finite(file)
-        if self.half is not None:
-            width = image.shape[1]
-            if width % 2:
-                raise InputError(f"{file} is {width} px wide; expected two images of one width side by side")
-            image = image[:, : width // 2] if self.half == "left" else image[:, width // 2 :]
-        if image.shape[2] in (2, 4):
-            image = image[..., :-1]
+        image, _ = self._colours(index)
         if image.shape[2] == 1:
             image = np.repeat(image, 3, axis=2)
         data_range = dtype_range(image.dtype) or self.data_range
         if data_range is None:
-            raise InputError(f"{file} holds floats; say what is black and white in it, such as --data-range 0 1")
+            raise InputError(
+                f"{self.files[index]} holds floats; say what is black and white in it, such as --data-range 0 1"
+            )
         return to_tensor(image, data_range)
+
+    def transparent(self) -> int:
+        """How many of the images can be seen through somewhere."""
+
+        def is_transparent(index: int) -> bool:
+            if read_header(self.files[index]).channels not in (2, 4):
+                return False
+            image, alpha = self._colours(index)
+            opaque = (dtype_range(image.dtype) or (0.0, 1.0))[1]
+            return alpha is not None and bool((alpha < opaque).any())
+
+        with ThreadPoolExecutor() as pool:
+            return sum(pool.map(is_transparent, range(len(self))))
 
     def matched(self, other: "ImageSet") -> tuple["ImageSet", "ImageSet"]:
         """The images of both sets that have equal names, in the order of this set's; each set without the others.
 
-        Images are called the same by their paths below the roots or, where these have nothing in common, by their file
-        names alone, if these are unique.
+        Images are called the same by their paths below the roots or, where no two are, by their file names alone.
+        Names of several files of a set do not count.
         """
-        for names, others in ((self.names, other.names), (_stems(self), _stems(other))):
-            place = {name: number for number, name in enumerate(others)}
-            common = [(number, place[name]) for number, name in enumerate(names) if name in place]
-            unique = max(Counter(names).values(), default=1) == 1 == max(Counter(others).values(), default=1)
-            if common and unique:
-                break
-        else:
-            common = []
+        common, _ = self._common(other)
         return self.subset([mine for mine, _ in common]), other.subset([theirs for _, theirs in common])
+
+    def unmatched(self, other: "ImageSet") -> str:
+        """Which images `matched` leaves out of this set, and why, in a sentence; "" where there are none."""
+        common, repeated = self._common(other)
+        missing = len(self) - len(common)
+        if not missing:
+            return ""
+        if repeated:
+            why = f"{repeated[0]} is the name of several files; give each image a name of its own"
+        elif common:
+            alone = next(place for place in range(len(self)) if place not in dict(common))
+            why = f"such as {self.names[alone]}"
+        else:
+            why = f"equal names are needed, not such as {self.names[0]} and {other.names[0]}"
+        return f"{missing} of {len(self)} have none of their name in {other.root} ({why})"
+
+    def repeated(self, other: "ImageSet") -> bool:
+        """Whether `matched` leaves images out because several have one name."""
+        return bool(self._common(other)[1])
+
+    def _common(self, other: "ImageSet") -> tuple[list[tuple[int, int]], list[str]]:
+        """Places of images with equal names in both sets; and names that are in both, but several times in one."""
+        for names, others in ((self.names, other.names), (_stems(self), _stems(other))):
+            times, other_times = Counter(names), Counter(others)
+            repeated = [name for name in times if name in other_times and max(times[name], other_times[name]) > 1]
+            place = {name: number for number, name in enumerate(others) if other_times[name] == 1}
+            common = [(number, place[name]) for number, name in enumerate(names) if name in place and times[name] == 1]
+            if common:
+                break
+        return common, repeated
+
+    def _colours(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """(H, W, C) as the file has it and, where it has transparency, that (H, W)."""
+        file = self.files[index]
+        content = read_image_file(file)
+        if len(content.pages) > 1:
+            raise InputError(f"{file} holds {len(content.pages)} pages; expected one image: save them as files")
+        image = content.pages[0]
+        if image.dtype == np.float32 and not np.isfinite(image).all():
+            raise InputError(f"{file} holds NaN or infinity; expected numbers: fill the holes or remove the file")
+        if self.half is not None:
+            image = half_of(image, self.half, file)
+        return (image[..., :-1], image[..., -1]) if content.alpha else (image, None)
 
     def subset(self, indices: list[int] | range | Tensor) -> "ImageSet":
         """The images of these indices, in this order."""
@@ -126,6 +171,24 @@ class ImageSet:
             half=self.half,
             data_range=self.data_range,
         )
+
+
+def half_of(image: np.ndarray, half: Half, file: Path) -> np.ndarray:
+    """One of the two images (H, W, C) that lie side by side in a file."""
+    width = image.shape[1]
+    if width % 2:
+        raise InputError(f"{file} is {width} px wide; expected two images of one width side by side")
+    return image[:, : width // 2] if half == "left" else image[:, width // 2 :]
+
+
+def check_channels(*sets: ImageSet) -> None:
+    """Raises InputError where the first images of sets differ in their number of channels."""
+    first, *others = [(images.files[0], len(images.read(0))) for images in sets]
+    for file, channels in others:
+        if channels != first[1]:
+            raise InputError(
+                f"{first[0]} has {first[1]} channels, {file} {channels}; only images of as many can be compared"
+            )
 
 
 def _stems(images: ImageSet) -> tuple[str, ...]:

@@ -26,8 +26,8 @@ class LabelSettings:
 
     Attributes:
         labels: a folder of label maps that are called as the generated images are.
-        judge: the segmentation network that reads classes off images: a file of torchvision's FCN, DeepLabV3 or
-            LR-ASPP fine-tuned to these classes, an ONNX file, or one of i2i's own.
+        judge: the segmentation network that reads classes off images: one that i2i trained (as --usefulness labels
+            does), torchvision's FCN, DeepLabV3 or LR-ASPP fine-tuned to these classes, or an ONNX file.
         judge_ids: for each class of the label maps the judge's that means the same, -1 for none; unless given, its
             classes are theirs.
         palette: a file with the colour of each class, where label maps are colour-coded.
@@ -41,11 +41,47 @@ class LabelSettings:
     first_id: int = 0
 
 
+class LabelJudge:
+    """Label maps, and the network that says whether images show what they ask for.
+
+    Args:
+        settings: with `labels` and `judge`.
+        device: where the network computes.
+
+    Attributes:
+        maps: the label maps.
+        network: reads classes off images.
+        key: identifies settings and weights.
+
+    Raises:
+        InputError: one of the two is not given or cannot be used.
+    """
+
+    def __init__(self, settings: LabelSettings, *, device: torch.device | str = "cpu") -> None:
+        if settings.labels is None or settings.judge is None:
+            raise InputError(
+                "--labels and --judge go together: label maps, and a segmentation network to read images with"
+            )
+        file = settings.judge.expanduser()
+        network = load_judge(file, classes=None).to(device)
+        classes = len(settings.judge_ids) or network.classes
+        if not isinstance(classes, int):
+            raise InputError(
+                f"{file} does not say how many classes it tells apart; give --judge-ids, for each class of the label "
+                "maps the judge's"
+            )
+        self.settings = settings
+        self.maps = ImageSet.find(settings.labels)
+        self.network = SegmentationJudge(segmenter=network, classes=classes, ids=settings.judge_ids or None)
+        self.palette = None if settings.palette is None else read_palette(settings.palette)
+        self.key = repr((settings, sha256(file.read_bytes()).hexdigest()))
+
+
 def label_findings(
     generated: ImageSet,
     real: ImageSet,
     *,
-    settings: LabelSettings,
+    judge: LabelJudge,
     describing: Describing,
     replicates: int = REPLICATES,
     seed: int = 0,
@@ -56,7 +92,7 @@ def label_findings(
 
     Args:
         generated, real: the images; those without a label map of their name do not count.
-        settings: with `labels` and `judge`.
+        judge: knows the label maps and reads classes off images; on the device of `describing`.
         describing: reads them.
         replicates, seed: of the samples that intervals come from.
 
@@ -64,37 +100,23 @@ def label_findings(
         The figures miou and accuracy; miou_real and accuracy_real where real images have label maps, too.
 
     Raises:
-        InputError: labels or judge is not given or cannot be used, no image has a label map, or a map has unknown ids.
+        InputError: no image has a label map, or a map has unknown ids.
     """
-    if settings.labels is None or settings.judge is None:
-        raise InputError("--labels and --judge go together: label maps, and a segmentation network to read images with")
-    maps = ImageSet.find(settings.labels)
-    network = load_judge(settings.judge.expanduser(), classes=None).to(describing.device)
-    classes = len(settings.judge_ids) or network.classes
-    if not isinstance(classes, int):
-        raise InputError(
-            f"{settings.judge} does not say how many classes it tells apart; give --judge-ids, for each class of the "
-            "label maps the judge's"
-        )
-    judge = SegmentationJudge(segmenter=network, classes=classes, ids=settings.judge_ids or None)
     figures: dict[str, Figure] = {}
     details: dict[str, Any] = {}
     warnings: list[str] = []
     for images, what, ending in ((generated, "generated", ""), (real, "real", "_real")):
-        judged, of_them = images.matched(maps)
+        judged, of_them = images.matched(judge.maps)
         if not len(judged):
             if images is generated:
-                raise InputError(
-                    f"no generated image is called like a label map in {maps.root} (such as {images.names[0]} and "
-                    f"{maps.names[0]}); they need equal names"
-                )
+                raise InputError(f"no generated image has a label map: {images.unmatched(judge.maps)}")
             warnings.append(
-                f"no real image has a label map in {maps.root}, so how well the judge reads them is unknown"
+                f"no real image has a label map in {judge.maps.root}, so how well the judge reads them is unknown"
             )
             continue
-        if len(judged) < len(images):
-            warnings.append(f"{len(images) - len(judged)} of {len(images)} {what} images have no label map")
-        describer = _ReadClasses(judge, of_them, settings)
+        if left_out := images.unmatched(judge.maps):
+            warnings.append(f"figures of label maps leave {what} images out: {left_out}")
+        describer = _ReadClasses(judge, of_them)
         described = describing.of(judged, describer, what=f"classes of {what} images")
         counts = described.rows["counts"].unflatten(1, (3, -1))
         miou, accuracy = _figures(counts, replicates=replicates, seed=seed)
@@ -106,22 +128,20 @@ def label_findings(
 class _ReadClasses:
     """Counts, for each image and each class that judge and label maps share, pixels: found, true, and read."""
 
-    def __init__(self, judge: SegmentationJudge, maps: ImageSet, settings: LabelSettings) -> None:
+    def __init__(self, judge: LabelJudge, maps: ImageSet) -> None:
         self.rows: Mapping[str, torch.dtype] = {"counts": torch.int64}
         self.moments: Mapping[str, int] = {}
-        assert settings.judge is not None
-        digest = sha256(settings.judge.expanduser().read_bytes()).hexdigest()
-        self.key = repr((settings, digest, maps))
-        self._judge = judge
+        self.key = repr((judge.key, maps))
+        self._judge = judge.network
         self._maps = maps
-        self._first_id = settings.first_id
-        self._palette = None if settings.palette is None else read_palette(settings.palette)
-        ids = settings.judge_ids or range(judge.classes)
+        self._first_id = judge.settings.first_id
+        self._palette = judge.palette
+        ids = judge.settings.judge_ids or range(self._judge.classes)
         # The judge's classes, by the lowest of the label maps' classes that means the same.
         names: dict[int, str] = {}
         for number, id in enumerate(ids):
             if id >= 0:
-                names.setdefault(id, str(number + settings.first_id))
+                names.setdefault(id, str(number + self._first_id))
         self.shared = [names[id] for id in sorted(names)]
 
     def __call__(self, images: Tensor, indices: Sequence[int]) -> Mapping[str, Tensor]:

@@ -10,7 +10,7 @@ import numpy as np
 from i2i.data.image_io import Provenance, read_image_file, write_image, write_image_file
 from i2i.errors import InputError
 from i2i.evaluation.describing import Progress
-from i2i.evaluation.image_sets import Half, ImageSet
+from i2i.evaluation.image_sets import ImageSet, half_of
 from i2i.inference.sampler import Sampler
 from i2i.inference.translator import Translator
 
@@ -49,7 +49,7 @@ def translate_inputs(
         source = inputs.files[index]
         file = read_image_file(source, labels=labels)
         if inputs.half is not None:
-            file = replace(file, pages=tuple(_half(page, inputs.half, source) for page in file.pages))
+            file = replace(file, pages=tuple(half_of(page, inputs.half, source) for page in file.pages))
         result = translator.translate_file(file, name=str(source))
         target = folder / f"{inputs.names[index]}{_suffix(result.pages[0])}"
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -97,13 +97,6 @@ def draw_images(
             write_image(target, image, provenance=provenance)
         if progress is not None:
             progress("drawing", start + len(places), len(mine))
-
-
-def _half(page: np.ndarray, half: Half, source: Path) -> np.ndarray:
-    width = page.shape[1]
-    if width % 2:
-        raise InputError(f"{source} is {width} px wide; expected two images of one width side by side")
-    return page[:, : width // 2] if half == "left" else page[:, width // 2 :]
 
 
 def _suffix(image: np.ndarray) -> str:

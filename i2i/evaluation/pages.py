@@ -3,7 +3,7 @@
 import base64
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -68,22 +68,24 @@ def write_grid(
         Image.fromarray(canvas).save(temporary, pnginfo=names)
 
 
-def alike(images: Sequence[Tensor], *, largest_px: int = 256) -> Tensor:
+def alike(images: Iterable[Tensor], *, largest_px: int = 256) -> Tensor:
     """Images of any sizes and channels as `write_grid` takes them: scaled down where large, white where they end.
 
     Args:
-        images: (C, H, W) in [-1, 1] each, at least one.
+        images: (C, H, W) in [-1, 1] each, at least one; taken one after another, so that large ones can be read so.
         largest_px: the longest side of the result.
 
     Returns:
         (N, 3, H, W) on the CPU.
     """
-    shown = [torch.from_numpy(_as_rgb(image)).permute(2, 0, 1) / 127.5 - 1 for image in images]
-    for place, image in enumerate(shown):
+    shown = []
+    for original in images:
+        image = torch.from_numpy(_as_rgb(original)).permute(2, 0, 1) / 127.5 - 1
         scale = largest_px / max(image.shape[1:])
         if scale < 1:
             size = [max(1, round(side * scale)) for side in image.shape[1:]]
-            shown[place] = F.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
+            image = F.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
+        shown.append(image)
     height, width = (max(image.shape[axis] for image in shown) for axis in (1, 2))
     return torch.stack(
         [F.pad(image, (0, width - image.shape[2], 0, height - image.shape[1]), value=1.0) for image in shown]

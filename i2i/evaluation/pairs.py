@@ -15,11 +15,11 @@ from i2i.evaluation.describing import Describing
 from i2i.evaluation.findings import Figure, Findings
 from i2i.evaluation.image_sets import ImageSet
 from i2i.evaluation.pages import alike
-from i2i.metrics.image import MS_SSIM_SMALLEST_PX, WINDOW_PX, l1, laplacian_energy, luma, ms_ssim, psnr, ssim
+from i2i.metrics.image import MS_SSIM_SMALLEST_PX, WINDOW_PX, PairMetric, pair_figures
 from i2i.metrics.intervals import REPLICATES, bootstrap_mean
 from i2i.metrics.perceptual import Lpips, load_lpips
 
-NAMES = ("psnr", "ssim", "ms_ssim", "l1", "lpips", "sharpness")
+NAMES: tuple[PairMetric, ...] = ("psnr", "ssim", "ms_ssim", "l1", "lpips", "sharpness")
 # Why a figure of a pair is NaN.
 UNMEASURED = {
     "ssim": f"it needs images of at least {WINDOW_PX} px within the border",
@@ -29,7 +29,6 @@ UNMEASURED = {
 }
 SHOWN = 4  # pairs in each picture
 SMALLEST_SHARP_PX = 3
-FLAT = 1e-8  # mean squared Laplacian of an image without detail
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,27 +94,26 @@ class PairMeter:
         Raises:
             InputError: the border leaves nothing, or brightness is asked of other than RGB images.
         """
+        self.check(truth)
         border = self.settings.crop_border
-        if min(truth.shape[1:]) <= 2 * border:
-            raise InputError(f"--crop-border {border} leaves nothing of images {tuple(truth.shape[1:])}; crop less")
         inner = slice(border, -border or None)
         pair = [image[None, :, inner, inner] for image in (output, truth)]
-        shares = [(image + 1) / 2 for image in pair]
-        if self.settings.y_channel:
-            shares = [luma(share) for share in shares]
-        smallest_px = min(pair[1].shape[2:])
-        exact = [share.double() if share.device.type != "mps" else share for share in shares]
-        measured = {"psnr": psnr(*exact), "l1": l1(*exact)}
-        if smallest_px >= WINDOW_PX:
-            measured["ssim"] = ssim(*shares)
-        if smallest_px >= MS_SSIM_SMALLEST_PX:
-            measured["ms_ssim"] = ms_ssim(*shares)
-        if self._lpips is not None and len(truth) == 3 and smallest_px >= self._lpips.smallest_px:
-            measured["lpips"] = self._lpips(*pair)
-        if smallest_px >= SMALLEST_SHARP_PX:
-            energy, real_energy = map(laplacian_energy, pair)
-            measured["sharpness"] = torch.where(real_energy > FLAT, energy / real_energy, torch.nan)
-        return torch.tensor([measured[name].item() if name in measured else torch.nan for name in NAMES]).double()
+        size_px = min(pair[1].shape[2:])
+        measurable = {
+            "ssim": size_px >= WINDOW_PX,
+            "ms_ssim": size_px >= MS_SSIM_SMALLEST_PX,
+            "lpips": self._lpips is not None and len(truth) == 3 and size_px >= self._lpips.smallest_px,
+            "sharpness": size_px >= SMALLEST_SHARP_PX,
+        }
+        names = [name for name in NAMES if measurable.get(name, True)]
+        found = pair_figures(*pair, names=names, y_channel=self.settings.y_channel, lpips=self._lpips)
+        return torch.tensor([found[name].item() if name in found else torch.nan for name in NAMES], dtype=torch.float64)
+
+    def check(self, image: Tensor) -> None:
+        """Raises InputError where images such as this one (C, H, W) cannot be compared."""
+        border, (height, width) = self.settings.crop_border, image.shape[1:]
+        if min(height, width) <= 2 * border:
+            raise InputError(f"--crop-border {border} leaves nothing of images of {width} x {height} px; crop less")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,23 +134,29 @@ class Pairs:
     missing: Mapping[str, str]
 
 
-def compare_pairs(generated: ImageSet, real: ImageSet, *, settings: PairSettings, describing: Describing) -> Pairs:
+def compare_pairs(generated: ImageSet, real: ImageSet, *, meter: PairMeter, describing: Describing) -> Pairs:
     """Measure all pairs of images with equal names.
+
+    Args:
+        generated, real: the images, of which each has a partner in the other set or does not count.
+        meter: measures each pair, on the device of `describing`.
+        describing: reads them.
 
     Raises:
         InputError: there are none, or the sizes of a pair differ.
     """
     outputs, truths = generated.matched(real)
     if not len(outputs):
-        raise InputError(
-            f"no image in {generated.root} is called like one in {real.root} (such as {generated.names[0]} and "
-            f"{real.names[0]}); pairs need equal names"
-        )
+        raise InputError(f"there are no pairs of generated and real images: {generated.unmatched(real)}")
     difference = size_difference(outputs, truths)
     if difference is not None:
         raise InputError(difference)
-    meter = PairMeter(settings, device=describing.device)
-    described = describing.of(outputs, _PairDescriber(meter, truths), what="pairs")
+    described = describing.of(
+        outputs,
+        _PairDescriber(meter, truths),
+        what="pairs",
+        kept=None,
+    )
     compared = described.indices["figures"]
     rows = described.rows["figures"]
     return Pairs(
@@ -168,7 +172,7 @@ def pair_findings(
     generated: ImageSet,
     real: ImageSet,
     *,
-    settings: PairSettings,
+    meter: PairMeter,
     describing: Describing,
     replicates: int = REPLICATES,
     seed: int = 0,
@@ -176,22 +180,17 @@ def pair_findings(
     """Means over all pairs of images with equal names, and pictures of the worst, median and best ones.
 
     Args:
-        generated, real: the images, of which each has a partner in the other set or does not count.
-        settings: how they are compared.
-        describing: reads them.
+        generated, real, meter, describing: as for `compare_pairs`.
         replicates, seed: of the samples that intervals come from.
 
     Raises:
         InputError: there are no pairs, or the sizes of one differ.
     """
-    pairs = compare_pairs(generated, real, settings=settings, describing=describing)
+    pairs = compare_pairs(generated, real, meter=meter, describing=describing)
     means = mean_findings(pairs.values, missing=pairs.missing, what="pairs", replicates=replicates, seed=seed)
     warnings = []
-    if pairs.found < len(generated):
-        warnings.append(
-            f"{len(generated) - pairs.found} of {len(generated)} generated images have no real image of the same name; "
-            "figures of pairs leave them out"
-        )
+    if left_out := generated.unmatched(real):
+        warnings.append(f"figures of pairs leave generated images out: {left_out}")
     if len(pairs.generated) < pairs.found:
         warnings.append(f"figures of pairs are over {len(pairs.generated)} of {pairs.found}, evenly spread")
     images = {
@@ -250,27 +249,16 @@ def mean_figure(values: Tensor, *, replicates: int | None, seed: int = 0) -> Fig
 
 
 def size_difference(outputs: ImageSet, truths: ImageSet) -> str | None:
-    """A sentence about the first pair whose sizes or channels differ, as their files say; None where there is none."""
+    """A sentence about the first pair whose sizes differ, as their files say; None where there is none."""
 
-    def sizes(images: ImageSet) -> list[tuple[int, int, int]]:
+    def sizes(images: ImageSet) -> list[str]:
         with ThreadPoolExecutor() as pool:
             headers: list[ImageHeader] = list(pool.map(read_header, images.files))
-        # Grey is taken as RGB, and transparency left out.
-        return [
-            (
-                header.width // (1 + (images.half is not None)),
-                header.height,
-                {1: 3, 2: 3, 4: 3}.get(header.channels, header.channels),
-            )
-            for header in headers
-        ]
+        return [f"{header.width // (1 + (images.half is not None))} x {header.height} px" for header in headers]
 
     for one, other, output, truth in zip(sizes(outputs), sizes(truths), outputs.files, truths.files, strict=True):
         if one != other:
-            first, second = (
-                f"{width} x {height} px of {channels} channels" for width, height, channels in (one, other)
-            )
-            return f"{output} has {first}, {truth} {second}; expected pairs of one size: resize one side, or cut it"
+            return f"{output} has {one}, {truth} {other}; expected pairs of one size: resize one side, or cut it"
     return None
 
 
@@ -286,10 +274,15 @@ class _PairDescriber:
 
     def __call__(self, images: Tensor, indices: Sequence[int]) -> Mapping[str, Tensor]:
         # One by one, for what lies in the processor's cache is measured in half the time.
-        figures = [
-            self._meter(image, self._real.read(index).to(image.device))
-            for image, index in zip(images, indices, strict=True)
-        ]
+        figures = []
+        for image, index in zip(images, indices, strict=True):
+            truth = self._real.read(index).to(image.device)
+            if image.shape != truth.shape:
+                raise InputError(
+                    f"{self._real.files[index]} has {len(truth)} channels, and the generated image of its name "
+                    f"{len(image)}; expected pairs of one kind"
+                )
+            figures.append(self._meter(image, truth))
         return {"figures": torch.stack(figures)}
 
 
@@ -314,6 +307,9 @@ def _pictures(pairs: Pairs) -> dict[str, dict[str, Tensor]]:
 
 
 def _columns(pairs: Pairs, places: Sequence[int]) -> dict[str, Tensor]:
-    generated, real = ([images.read(place) for place in places] for images in (pairs.generated, pairs.real))
-    differences = [(one - other).abs() - 1 for one, other in zip(generated, real, strict=True)]
-    return {"generated": alike(generated), "real": alike(real), "difference": alike(differences)}
+    generated, real = pairs.generated, pairs.real
+    return {
+        "generated": alike(generated.read(place) for place in places),
+        "real": alike(real.read(place) for place in places),
+        "difference": alike((generated.read(place) - real.read(place)).abs() - 1 for place in places),
+    }

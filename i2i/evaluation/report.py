@@ -140,7 +140,7 @@ def meaning_of(name: str) -> str:
 
 def _some(images: ImageSet) -> Any:
     count = min(len(images), SAMPLES)
-    return alike([images.read(number * len(images) // count) for number in range(count)])
+    return alike(images.read(number * len(images) // count) for number in range(count))
 
 
 def _write(path: Path, text: str) -> None:
@@ -175,6 +175,8 @@ def _number(value: float | None) -> str:
 
 
 def _interval(figure: Figure) -> str:
+    if figure.low is None and figure.images == 1:
+        return "needs several"
     return "" if figure.low is None else f"{_number(figure.low)} … {_number(figure.high)}"
 
 

@@ -88,7 +88,8 @@ def test_two_folders(folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.
         "images": 6,
         "fingerprint": ImageSet.find(made).fingerprint,
     }
-    assert evaluation["settings"]["features"] == ["inception"] and "out" not in evaluation["settings"]
+    assert evaluation["settings"]["figures"]["features"] == ["inception"]
+    assert not {"out", "seed"} & set(evaluation["settings"])
     printed = capsys.readouterr().out
     assert "psnr" in printed and "not measured" in printed and str(tmp_path / "two" / "evaluation.html") in printed
 
@@ -335,7 +336,7 @@ def test_an_interruption_has_its_code(
         raise KeyboardInterrupt
 
     made, real = folders
-    monkeypatch.setattr(command, "pair_findings", interrupt)
+    monkeypatch.setattr("i2i.evaluation.evaluator.pair_findings", interrupt)
     assert evaluate(made, "--real", real, "--out", tmp_path / "out") == 130
     assert not (tmp_path / "out" / "evaluation.json").exists()
     monkeypatch.undo()

@@ -10,8 +10,7 @@ from i2i.data.image_io import write_image
 from i2i.errors import InputError
 from i2i.evaluation import Describing, Findings, ImageSet
 from i2i.evaluation.groups import group_findings, read_groups
-from i2i.evaluation.pairs import PairSettings
-from i2i.evaluation.sets import SetSettings
+from i2i.evaluation.pairs import PairMeter, PairSettings
 
 NOISE = {"day": 4, "night": 20}
 
@@ -46,8 +45,7 @@ def found(made: ImageSet, real: ImageSet, groups: dict[str, str], *, paired: boo
         made,
         real,
         groups=groups,
-        pairs=PairSettings(lpips="off") if paired else None,
-        sets=SetSettings(),
+        meter=PairMeter(PairSettings(lpips="off")) if paired else None,
         describing=Describing(),
     )
 

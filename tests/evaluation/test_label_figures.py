@@ -9,7 +9,7 @@ import torch
 from i2i.data.image_io import write_image
 from i2i.errors import InputError
 from i2i.evaluation import Describing, Findings, ImageSet
-from i2i.evaluation.labels import LabelSettings, label_findings
+from i2i.evaluation.labels import LabelJudge, LabelSettings, label_findings
 from i2i.metrics.segmenter import Segmenter, save_segmenter
 
 CLASSES = 4
@@ -39,7 +39,7 @@ def write(tmp_path: Path, *, count: int = 5, first_id: int = 0) -> tuple[ImageSe
 def found(tmp_path: Path, judge: Path, *, first_id: int = 0, ids: tuple[int, ...] = ()) -> Findings:
     made, real, labels = write(tmp_path, first_id=first_id)
     settings = LabelSettings(labels=labels, judge=judge, first_id=first_id, judge_ids=ids)
-    return label_findings(made, real, settings=settings, describing=Describing())
+    return label_findings(made, real, judge=LabelJudge(settings), describing=Describing())
 
 
 def read(judge: Path, images: ImageSet) -> list[np.ndarray]:
@@ -92,7 +92,7 @@ def test_what_cannot_be_judged_is_said(tmp_path: Path, judge: Path) -> None:
 
     def findings(made: ImageSet, real: ImageSet, **settings: object) -> Findings:
         chosen = {"labels": labels, "judge": judge} | settings
-        return label_findings(made, real, settings=LabelSettings(**chosen), describing=Describing())  # type: ignore[arg-type]
+        return label_findings(made, real, judge=LabelJudge(LabelSettings(**chosen)), describing=Describing())  # type: ignore[arg-type]
 
     others = ImageSet.find(tmp_path / "real", half=None)
     renamed = tmp_path / "renamed"
@@ -102,7 +102,7 @@ def test_what_cannot_be_judged_is_said(tmp_path: Path, judge: Path) -> None:
     without = findings(made, ImageSet.find(renamed))
     assert set(without.figures) == {"miou", "accuracy"}
     assert "no real image has a label map" in without.warnings[0]
-    with pytest.raises(InputError, match=r"no generated image is called like a label map .*\(such as x0 and 0\)"):
+    with pytest.raises(InputError, match=r"no generated image has a label map: 5 of 5 .*not such as x0 and 0"):
         findings(ImageSet.find(renamed), real)
     with pytest.raises(InputError, match="--labels and --judge go together"):
         findings(made, real, judge=None)
@@ -115,7 +115,8 @@ def test_threads_change_nothing(tmp_path: Path, judge: Path) -> None:
     made, real, labels = write(tmp_path, count=40)
     settings = LabelSettings(labels=labels, judge=judge)
     one, four = (
-        label_findings(made, real, settings=settings, describing=Describing(threads=threads)) for threads in (1, 4)
+        label_findings(made, real, judge=LabelJudge(settings), describing=Describing(threads=threads))
+        for threads in (1, 4)
     )
     assert one == four
     assert torch.isfinite(torch.tensor(one.figures["miou"].value))

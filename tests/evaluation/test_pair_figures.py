@@ -1,5 +1,6 @@
 """Figures of pairs against scikit-image and NumPy, read from files as a person has them."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from i2i.data.image_io import write_image
 from i2i.errors import InputError
 from i2i.evaluation import Describing, Findings, ImageSet
-from i2i.evaluation.pairs import PairSettings, pair_findings
+from i2i.evaluation.pairs import PairMeter, PairSettings, pair_findings
 from i2i.metrics import ms_ssim
 from i2i.metrics.perceptual import load_lpips
 
@@ -39,7 +40,7 @@ def findings(tmp_path: Path, made: list[np.ndarray], real: list[np.ndarray], set
     return pair_findings(
         write(tmp_path / "made", {f"{place}.png": image for place, image in enumerate(made)}),
         write(tmp_path / "real", {f"{place}.tif": image for place, image in enumerate(real)}),
-        settings=settings,
+        meter=PairMeter(settings),
         describing=Describing(),
     )
 
@@ -163,16 +164,18 @@ def test_sets_that_match_in_part_and_sizes_that_differ(tmp_path: Path) -> None:
     image = np.zeros((12, 14, 3), np.uint8)
     made = write(tmp_path / "made", {"a.png": image + 1, "sub/b.png": image, "c.png": image})
     real = write(tmp_path / "real", {"a.png": image, "sub/b.tif": image, "d.png": image})
-    found = pair_findings(made, real, settings=WITHOUT_LPIPS, describing=Describing())
+    found = pair_findings(made, real, meter=PairMeter(WITHOUT_LPIPS), describing=Describing())
     assert set(found.details["pairs"]["images"]) == {"a", "sub/b"}
-    assert "1 of 3 generated images have no real image" in " ".join(found.warnings)
-    with pytest.raises(InputError, match=r"no image in .*other is called like one in .*real \(such as x and a\)"):
+    assert re.search(r"leave generated images out: 1 of 3 have none .*/real \(such as c\)", " ".join(found.warnings))
+    with pytest.raises(
+        InputError, match=r"no pairs .*: 1 of 1 .*/real \(equal names are needed, not such as x and a\)"
+    ):
         pair_findings(
-            write(tmp_path / "other", {"x.png": image}), real, settings=WITHOUT_LPIPS, describing=Describing()
+            write(tmp_path / "other", {"x.png": image}), real, meter=PairMeter(WITHOUT_LPIPS), describing=Describing()
         )
     wide = write(tmp_path / "wide", {"a.png": np.zeros((12, 15, 3), np.uint8)})
-    with pytest.raises(InputError, match=r"wide/a.png has 15 x 12 px of 3 channels, .*real/a.png 14 x 12 px"):
-        pair_findings(wide, real, settings=WITHOUT_LPIPS, describing=Describing())
+    with pytest.raises(InputError, match=r"wide/a.png has 15 x 12 px, .*real/a.png 14 x 12 px"):
+        pair_findings(wide, real, meter=PairMeter(WITHOUT_LPIPS), describing=Describing())
 
 
 def test_any_number_of_channels_and_grey_beside_colour(tmp_path: Path) -> None:
@@ -182,12 +185,15 @@ def test_any_number_of_channels_and_grey_beside_colour(tmp_path: Path) -> None:
         write(tmp_path / "made", dict(zip(files, made, strict=True))),
         write(tmp_path / "real", dict(zip(files, real, strict=True))),
     )
-    found = pair_findings(*sets, settings=WITHOUT_LPIPS, describing=Describing())
+    found = pair_findings(*sets, meter=PairMeter(WITHOUT_LPIPS), describing=Describing())
     expected = np.mean([peak_signal_noise_ratio(b, a) for a, b in zip(made, real, strict=True)])
     assert found.figures["psnr"].value == pytest.approx(expected, rel=1e-5)
     grey = write(tmp_path / "grey", {"0.png": real[0][..., :1]})
     colour = write(tmp_path / "colour", {"0.png": real[0][..., [0, 0, 0]]})
-    assert pair_findings(grey, colour, settings=WITHOUT_LPIPS, describing=Describing()).details["pairs"]["equal"] == 1
+    assert (
+        pair_findings(grey, colour, meter=PairMeter(WITHOUT_LPIPS), describing=Describing()).details["pairs"]["equal"]
+        == 1
+    )
 
 
 def test_the_worst_and_best_pairs_are_shown(tmp_path: Path) -> None:

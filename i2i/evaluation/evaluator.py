@@ -1,0 +1,218 @@
+"""All that can be said of generated images next to real ones: every figure that their names and the weights allow."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from i2i.errors import InputError
+from i2i.evaluation.describing import Describing
+from i2i.evaluation.findings import Findings
+from i2i.evaluation.groups import group_findings, read_groups
+from i2i.evaluation.image_sets import ImageSet, check_channels
+from i2i.evaluation.labels import LabelJudge, LabelSettings, label_findings
+from i2i.evaluation.memorisation import MemorisationSettings, memorisation_findings
+from i2i.evaluation.pairs import PairMeter, PairSettings, pair_findings, size_difference
+from i2i.evaluation.report import sample_findings
+from i2i.evaluation.sets import FeatureDescriber, SetSettings, load_networks, set_findings
+from i2i.evaluation.usefulness import (
+    LabelledSet,
+    Usefulness,
+    UsefulnessSettings,
+    class_usefulness_findings,
+    label_usefulness_findings,
+)
+from i2i.metrics.intervals import REPLICATES
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """Which figures are measured, and how.
+
+    Args:
+        pairs: whether images are compared with those of the same name; auto: where there are any of one size.
+        pairing: how pairs of images, or the frames of videos, are compared.
+        features: networks in whose features the two sets are compared: inception, dinov2, any name of timm, a
+            segmenter or classifier of i2i's as a file, or pixels; none: only what needs no weights.
+        feature_weights: a file with the weights of each, in the same order; fetched once unless given.
+        neighbours: k of precision, recall, density and coverage.
+        label_maps: whether images show what label maps ask for.
+        usefulness: train a small network on generated images, and another on those of --training, and test both on
+            real ones: a classifier (classes: folders, or the end of names) or a segmenter (labels: with --labels,
+            where real images' label maps lie, too).
+        usefulness_size: side in px of the squares that images are resized to for it.
+        usefulness_steps: of training; 400 of a classifier and 1500 of a segmenter unless given.
+        training_labels: the label maps of training images, for --usefulness labels.
+        groups: a CSV file with the columns image and group; figures of pairs are then shown for each group, too.
+        group_column: which of its columns has the groups.
+        replicates: samples of the images that confidence intervals come from.
+    """
+
+    pairs: Literal["auto", "on", "off"] = "auto"
+    pairing: PairSettings = PairSettings()  # noqa: RUF009 - frozen
+    features: tuple[str, ...] = ("inception",)
+    feature_weights: tuple[Path, ...] = ()
+    neighbours: int = 5
+    label_maps: LabelSettings = LabelSettings()  # noqa: RUF009 - frozen
+    usefulness: Usefulness | None = None
+    usefulness_size: int = 64
+    usefulness_steps: int | None = None
+    training_labels: Path | None = None
+    groups: Path | None = None
+    group_column: str | None = None
+    replicates: int = REPLICATES
+
+
+class Evaluator:
+    """Holds sets of generated images against real ones.
+
+    Settings are checked, and networks and tables loaded, when it is made: what is wrong with them shows before images
+    are generated.
+
+    Args:
+        real: the real images.
+        training: those that the generator was trained on, to look for copies of them.
+        settings: what to measure.
+        describing: reads the images.
+
+    Raises:
+        InputError: something given cannot be used, or sets differ in channels.
+    """
+
+    def __init__(
+        self,
+        real: ImageSet,
+        *,
+        training: ImageSet | None = None,
+        settings: EvaluationSettings | None = None,
+        describing: Describing | None = None,
+    ) -> None:
+        self.real = real
+        self.training = training
+        self.settings = settings = settings or EvaluationSettings()
+        self.describing = describing = describing or Describing()
+        check_channels(real, *([] if training is None else [training]))
+        for name, value, least in (("neighbours", settings.neighbours, 1), ("replicates", settings.replicates, 2)):
+            if value < least:
+                raise InputError(f"--{name}: expected at least {least}, got {value}")
+        self._sets = SetSettings(
+            features=() if settings.features == ("none",) else settings.features,
+            feature_weights=settings.feature_weights,
+            neighbours=settings.neighbours,
+            replicates=settings.replicates,
+        )
+        self._networks = load_networks(self._sets, device=describing.device, channels=len(real.read(0)))
+        self._groups = None
+        if settings.groups is not None:
+            self._groups = read_groups(settings.groups, column=settings.group_column)
+        if settings.pairs == "on" or settings.pairing != PairSettings():
+            self._meter.check(real.read(0))
+        self._judge = None
+        maps = settings.label_maps
+        if maps.judge is not None or (maps.labels is not None and settings.usefulness != "labels"):
+            self._judge = LabelJudge(maps, device=describing.device)
+        self._usefulness = UsefulnessSettings(
+            size_px=settings.usefulness_size, steps=settings.usefulness_steps, replicates=settings.replicates
+        )
+        if settings.usefulness is not None and training is None:
+            raise InputError("--usefulness needs --training: the images that the generator was trained on")
+        self._label_maps: list[ImageSet] = []  # of generated, training and real images
+        if settings.usefulness == "labels":
+            if maps.labels is None or settings.training_labels is None:
+                raise InputError("--usefulness labels needs label maps: --labels and --training-labels")
+            labels = ImageSet.find(maps.labels)
+            self._label_maps = [labels, ImageSet.find(settings.training_labels), labels]
+
+    def __call__(self, generated: ImageSet, *, inputs: ImageSet | None = None) -> Findings:
+        """Everything that the settings ask for.
+
+        Args:
+            generated: the images to be judged.
+            inputs: what they were made from, to be shown beside them.
+
+        Raises:
+            InputError: an image cannot be read, or sets do not go together.
+        """
+        check_channels(generated, self.real)
+        settings, describing, real = self.settings, self.describing, self.real
+        paired, why_not = self._are_pairs(generated)
+        findings = sample_findings(generated, real, inputs=inputs, paired=paired)
+        findings |= Findings(warnings=_transparency(generated=generated, real=real))
+        findings |= set_findings(generated, real, settings=self._sets, describing=describing, networks=self._networks)
+        if paired:
+            findings |= pair_findings(
+                generated, real, meter=self._meter, describing=describing, replicates=settings.replicates
+            )
+        elif why_not:
+            findings |= Findings(missing={"pairs": why_not})
+        if self._judge is not None:
+            findings |= label_findings(
+                generated, real, judge=self._judge, describing=describing, replicates=settings.replicates
+            )
+        if self.training is not None:
+            findings |= self._training_findings(generated, self.training)
+        if self._groups is not None:
+            findings |= group_findings(
+                generated,
+                real,
+                groups=self._groups,
+                meter=self._meter if paired else None,
+                describing=describing,
+                replicates=settings.replicates,
+            )
+        return findings
+
+    @cached_property
+    def _meter(self) -> PairMeter:
+        """Made where there are pairs, for its network may have to be fetched."""
+        return PairMeter(self.settings.pairing, device=self.describing.device)
+
+    def _are_pairs(self, generated: ImageSet) -> tuple[bool, str]:
+        """Whether images of equal names are compared, and if that was to be expected and is not so, why."""
+        match self.settings.pairs:
+            case "on":
+                return True, ""
+            case "off":
+                return False, ""
+            case "auto":
+                outputs, truths = generated.matched(self.real)
+                if not len(outputs):
+                    return False, generated.unmatched(self.real) if generated.repeated(self.real) else ""
+                difference = size_difference(outputs, truths)
+                return difference is None, difference or ""
+
+    def _training_findings(self, generated: ImageSet, training: ImageSet) -> Findings:
+        """What needs the images that the generator was trained on."""
+        settings, describing, real = self.settings, self.describing, self.real
+        findings = memorisation_findings(
+            generated,
+            training,
+            None if training.files == real.files else real,
+            settings=MemorisationSettings(replicates=settings.replicates),
+            describing=describing,
+            features=[FeatureDescriber(extractor) for extractor in self._networks.extractors],
+        )
+        match settings.usefulness:
+            case "classes":
+                findings |= class_usefulness_findings(
+                    generated, training, real, settings=self._usefulness, describing=describing
+                )
+            case "labels":
+                maps = settings.label_maps
+                sets = [
+                    LabelledSet(images=images, labels=labels, palette=maps.palette, first_id=maps.first_id)
+                    for images, labels in zip((generated, training, real), self._label_maps, strict=True)
+                ]
+                findings |= label_usefulness_findings(*sets, settings=self._usefulness, describing=describing)
+        return findings
+
+
+def _transparency(**sets: ImageSet) -> tuple[str, ...]:
+    """A warning for each set with images that can be seen through."""
+    counts = {what: images.transparent() for what, images in sets.items()}
+    return tuple(
+        f"{count} of {len(sets[what])} {what} images are transparent in parts, which no figure sees: colours are "
+        "compared as if all were opaque; lay them on a background first"
+        for what, count in counts.items()
+        if count
+    )
