@@ -31,6 +31,7 @@ from i2i.checkpoints.card import (
     PERFORMANCE,
     SOURCE,
     TITLE,
+    WEIGHTS_LICENCE,
     Card,
     Section,
     bullets,
@@ -52,12 +53,20 @@ from i2i.checkpoints.store import (
     write_card,
 )
 from i2i.errors import InputError
-from i2i.evaluation.card_sections import check_model, evaluation_section, hub_results, performance_section
+from i2i.evaluation.card_sections import check_model, evaluation_section, hub_results, maker, performance_section
 from i2i.evaluation.report import JSON
 from i2i.inference.profile import Profile
 
-# What the Hub takes for the name of a licence; others are "other", with a name beside it.
-HUB_LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
+# https://huggingface.co/docs/hub/repositories-licenses; others are "other" there, with a name beside it.
+HUB_LICENCES = """
+apache-2.0 mit openrail bigscience-openrail-m creativeml-openrail-m bigscience-bloom-rail-1.0 bigcode-openrail-m afl-3.0
+artistic-2.0 bsl-1.0 bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear c-uda cc cc0-1.0 cc-by-2.0 cc-by-2.5 cc-by-3.0
+cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0
+cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cdla-sharing-1.0 cdla-permissive-1.0 cdla-permissive-2.0 wtfpl ecl-2.0
+epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2 agpl-3.0 gfdl gpl gpl-2.0 gpl-3.0 lgpl lgpl-2.1 lgpl-3.0 isc lppl-1.3c
+ms-pl mpl-2.0 odc-by odbl openrail++ osl-3.0 postgresql ofl-1.1 ncsa unlicense zlib pddl lgpl-lr deepfloyd-if-license
+llama2 gemma unknown
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +81,7 @@ class Settings:
         data_licence: their licence.
         intended_use: what the model is for.
         limits: what it cannot do or must not be used for, a sentence each, beside what holds for all its kind.
-        licence: of the weights: an identifier of the Hugging Face Hub such as cc-by-4.0, or words.
+        licence: of the weights: one that the Hugging Face Hub knows, such as cc-by-4.0 or MIT, or words.
     """
 
     generator: Positional[Path]
@@ -105,14 +114,25 @@ def main(settings: Settings) -> None:
     header = card.header
     if settings.licence is not None:
         header = _with_licence(header, settings.licence)
+        given.append(section(WEIGHTS_LICENCE, " ".join(settings.licence.split())))
     if settings.evaluation is not None:
         file = settings.evaluation / JSON if settings.evaluation.is_dir() else settings.evaluation
         with _naming(file):
             evaluation = _read_json(file)
             given.append(evaluation_section(evaluation))
-            check_model(evaluation["sets"]["generated"]["place"], model=model)
-            title = next((part.heading.strip("# ") for part in card.sections if part.name == TITLE), model)
-            header = with_entry(header, "model-index", hub_results(evaluation, name=title, task=_task(usual)))
+            made_by = maker(evaluation)
+            if made_by is not None:
+                check_model(made_by, model=model)
+                title = next((part.heading.strip("# ") for part in card.sections if part.name == TITLE), model)
+                header = with_entry(header, "model-index", hub_results(evaluation, name=title, task=_task(usual)))
+            else:
+                header = with_entry(header, "model-index", None)
+                print(
+                    f"{file}: not known who made these images: the card says so, and the Hub is not told the figures. "
+                    "`i2i evaluate --weights` makes them itself, and i2i notes in the images that it writes who made "
+                    "them.",
+                    file=sys.stderr,
+                )
     if settings.profile is not None:
         with _naming(settings.profile):
             profile = Profile.from_json(_read_json(settings.profile))
@@ -163,9 +183,11 @@ def _fingerprint_of_run(folder: Path) -> str | None:
 
 
 def _with_licence(header: str, licence: str) -> str:
-    known = HUB_LICENCE.fullmatch(licence) is not None
-    header = with_entry(header, "license", licence if known else "other")
-    return with_entry(header, "license_name", None if known else licence)
+    """The header with the licence as the Hub wants it: by an identifier, "CC BY 4.0" being cc-by-4.0."""
+    name = re.sub(r"[^a-z0-9.+]+", "-", licence.lower()).strip("-.") or "own"
+    known = name in HUB_LICENCES.split()
+    header = with_entry(header, "license", name if known else "other")
+    return with_entry(header, "license_name", None if known else name)
 
 
 def _task(card: Card) -> str:

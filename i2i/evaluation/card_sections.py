@@ -2,10 +2,9 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-from i2i.checkpoints.card import EVALUATION, PERFORMANCE, Section, bullets, section, table
+from i2i.checkpoints.card import EVALUATION, PERFORMANCE, Section, bullets, last_name, section, table, without_folders
 from i2i.errors import InputError
 from i2i.inference.profile import Profile, facts_in_words, notes_in_words, rows_in_words
 
@@ -14,17 +13,25 @@ _FINGERPRINT = re.compile(r"\(sha256 ([0-9a-f]+)\)")
 
 
 def check_model(told: str, *, model: str) -> None:
-    """Raise InputError where figures are of other weights than the card.
+    """Raise InputError where figures are of other weights than the card, or of a mixture of several.
 
     Args:
-        told: what they are said to be of, with digits of the weights' sha256 in brackets, if these are known.
+        told: what they are of, with digits of the weights' sha256 in brackets.
         model: the same of the card's generator, from `name_model`.
     """
-    theirs, ours = _FINGERPRINT.search(told), _FINGERPRINT.search(model)
-    if theirs and ours and theirs[1] != ours[1]:
-        raise InputError(
-            f"its figures are of {told.removeprefix(MADE_BY)}, and the card is of {model}; measure this one"
-        )
+    if _FINGERPRINT.findall(told) != _FINGERPRINT.findall(model):
+        raise InputError(f"its figures are of {told}, and the card is of {model}; measure this one")
+
+
+def maker(evaluation: Mapping[str, Any]) -> str | None:
+    """The model that made the images, by `name_model`: it was made to, or is named in their files; None: not known.
+
+    Args:
+        evaluation: what `evaluation.json` holds.
+    """
+    about = evaluation["sets"]["generated"]
+    place: str = about["place"]
+    return place.removeprefix(MADE_BY) if place.startswith(MADE_BY) else about.get("made_by")
 
 
 def performance_section(profile: Profile) -> Section:
@@ -70,15 +77,14 @@ def hub_results(evaluation: Mapping[str, Any], *, name: str, task: str) -> list[
 
 
 def shown_place(place: str) -> str:
-    """Where images lie, without what only says where that is on somebody's machine."""
-    if place.startswith(MADE_BY):
-        return "this model's own"
-    path = Path(place)
-    return str(Path(*path.parts[1:][-2:])) if path.is_absolute() else place
+    """Where images lie, without the folders above, which are nobody else's business."""
+    return "this model's own" if place.startswith(MADE_BY) else last_name(place)
 
 
 def _evaluation(evaluation: Mapping[str, Any]) -> Iterator[str]:
     yield bullets([_set(part, about) for part, about in evaluation["sets"].items()])
+    if maker(evaluation) is None:
+        yield "**It is not known which model made these images:** their files do not tell."
     rows = [
         [name, _value(about), _interval(about), "" if about["images"] is None else str(about["images"])]
         for name, about in evaluation["figures"].items()
@@ -92,7 +98,8 @@ def _evaluation(evaluation: Mapping[str, Any]) -> Iterator[str]:
     yield f"**Groups:** {_groups(evaluation.get('groups'))}"
     if evaluation["warnings"]:
         yield "Before you believe these figures:"
-        yield bullets(evaluation["warnings"])
+        places = [about["place"] for about in evaluation["sets"].values()]
+        yield bullets([without_folders(warning, places=places) for warning in evaluation["warnings"]])
 
 
 def _set(part: str, about: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from i2i import __version__
+from i2i.data.image_io import read_provenance
 from i2i.evaluation.findings import Figure, Findings
 from i2i.evaluation.image_sets import ImageSet
 from i2i.evaluation.pages import PAGE, alike, columns_of, picture, write_grid
@@ -21,6 +22,7 @@ from i2i.metrics.meanings import MEANINGS
 
 JSON, MARKDOWN, PAGE_FILE, PICTURES = "evaluation.json", "evaluation.md", "evaluation.html", "pictures"
 SAMPLES = 12
+NOTES_READ = 50  # of a set's images, for the model that made them
 LARGEST_PX = 2000  # of a picture in the page
 
 
@@ -42,8 +44,15 @@ class Evaluation:
 
 
 def about_set(images: ImageSet, *, place: str) -> dict[str, Any]:
-    """What a report says of a set of images; `place` is where they lie or came from, in words."""
-    return {"place": place, "half": images.half, "images": len(images), "fingerprint": images.fingerprint}
+    """What a report says of a set of images; `place` is where they lie or came from, in words.
+
+    "made_by" is there where the files themselves say that one model made them.
+    """
+    about = {"place": place, "half": images.half, "images": len(images), "fingerprint": images.fingerprint}
+    count = min(len(images), NOTES_READ)
+    notes = [read_provenance(images.files[number * len(images) // count]) for number in range(count)]
+    models = {note and note.model for note in notes}
+    return about | ({"made_by": models.pop()} if len(models) == 1 and None not in models else {})
 
 
 def sample_findings(generated: ImageSet, real: ImageSet, *, paired: bool, inputs: ImageSet | None = None) -> Findings:

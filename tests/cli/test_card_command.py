@@ -3,14 +3,18 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
 
 from i2i.checkpoints.identity import name_model
 from i2i.checkpoints.store import GeneratorSpec, ImageSide, read_card, save_generator
 from i2i.cli import card as command
 from i2i.cli.entry import exit_code, parse
+from i2i.data.image_io import Provenance, write_image
 from i2i.evaluation.findings import Figure, Findings
-from i2i.evaluation.report import Evaluation, as_json
+from i2i.evaluation.image_sets import ImageSet
+from i2i.evaluation.report import Evaluation, about_set, as_json
 from i2i.generators import CompactGenerator
 from i2i.inference.profile import Cost, Latency, Measurement, Profile
 
@@ -122,8 +126,62 @@ def test_words_of_a_person_are_kept(tmp_path: Path, folder: Path, capsys: pytest
     assert "Teaching." not in text
     assert "## Thanks\n\nTo all.\n" in text
     assert "datasets:\n- anna/facades\n" in text
-    assert 'license: "other"\nlicense_name: "Ask me first"' in text
+    assert 'license: "other"\nlicense_name: "ask-me-first"' in text
+    assert "\n\nAsk me first\n\n" in text.partition("## Licence of the weights")[2]
     assert "- **Licence:** CC0" in text
+
+
+@pytest.mark.parametrize(
+    ("licence", "entries"),
+    [
+        ("MIT", {"license": "mit"}),
+        ("CC BY-SA 4.0", {"license": "cc-by-sa-4.0"}),
+        ("mine", {"license": "other", "license_name": "mine"}),
+        ("Nur für mich!", {"license": "other", "license_name": "nur-f-r-mich"}),
+        ("自用", {"license": "other", "license_name": "own"}),
+    ],
+)
+def test_licences(licence: str, entries: dict[str, str], folder: Path) -> None:
+    for given in ("Another one first", licence):
+        assert run(folder, "--licence", given) == 0
+    header = yaml.safe_load(read_card(folder).header)
+    assert {name: value for name, value in header.items() if name.startswith("license")} == entries
+    assert read_card(folder).text("Licence of the weights") == licence
+
+
+def test_figures_of_images_in_a_folder(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The images say who made them, or nobody knows, and the Hub is not told such figures."""
+    model = name_model(folder)
+    rng = np.random.default_rng(0)
+    images = {
+        "ours": [model] * 3,
+        "theirs": ["other (sha256 ffffffffffff)"] * 3,
+        "mixed": [model, model, None],
+        "photos": [None] * 3,
+    }
+    files = {}
+    for place, models in images.items():
+        for number, name in enumerate(models):
+            note = Provenance(kind="translated", model=name) if name else None
+            write_image(tmp_path / place / f"{number}.png", rng.integers(0, 256, (4, 4, 3), np.uint8), provenance=note)
+        about = about_set(ImageSet.find(tmp_path / place), place=str(tmp_path / place))
+        findings = Findings(figures={"ssim": Figure(value=0.5, images=3)})
+        evaluation = Evaluation(title="x", sets={"generated": about, "real": about}, findings=findings, settings={})
+        files[place] = tmp_path / f"{place}.json"
+        files[place].write_text(json.dumps(as_json(evaluation)))
+
+    assert run(folder, "--evaluation", files["ours"]) == 0
+    assert "not known" not in capsys.readouterr().err
+    assert "model-index" in read_card(folder).header
+    before = (folder / "README.md").read_bytes()
+    assert run(folder, "--evaluation", files["theirs"]) == 2
+    assert "its figures are of other (sha256 ffffffffffff), and the card is of run/generator" in capsys.readouterr().err
+    assert (folder / "README.md").read_bytes() == before
+    for place in ("mixed", "photos"):
+        assert run(folder, "--evaluation", files[place]) == 0
+        assert f"{files[place]}: not known who made these images" in capsys.readouterr().err
+        assert "model-index" not in read_card(folder).header
+        assert "It is not known which model made these images" in read_card(folder).text("Evaluation")
 
 
 def test_a_card_that_is_somebodys_own_gains_what_is_missing(folder: Path) -> None:

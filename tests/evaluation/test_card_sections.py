@@ -5,7 +5,14 @@ from typing import Any
 import pytest
 
 from i2i.errors import InputError
-from i2i.evaluation.card_sections import check_model, evaluation_section, hub_results, performance_section, shown_place
+from i2i.evaluation.card_sections import (
+    check_model,
+    evaluation_section,
+    hub_results,
+    maker,
+    performance_section,
+    shown_place,
+)
 from i2i.evaluation.findings import Figure, Findings
 from i2i.evaluation.report import Evaluation, as_json
 from i2i.inference.profile import Cost, Latency, Measurement, Profile
@@ -21,7 +28,10 @@ def an_evaluation(**details: Any) -> dict[str, Any]:
         "copies_dinov2": Figure(value=0.0, low=0.0, high=0.3, images=8),
     }
     findings = Findings(
-        figures=figures, missing={"fid": "/root/secret is missing"}, warnings=("few | images",), details=details
+        figures=figures,
+        missing={"fid": "/root/secret is missing"},
+        warnings=("few | images", "1 is a copy (1 from anna/IMG.png), by /home/anna/photos/test"),
+        details=details,
     )
     sets = {
         "generated": {"place": "made by net (sha256 0123456789ab)", "half": None, "images": 8, "fingerprint": "f1"},
@@ -37,9 +47,11 @@ def test_figures_with_their_intervals() -> None:
     assert rows["swd"].startswith("| swd | infinite |  | 8 | sliced")
     assert rows["swd_0"].startswith("| swd_0 | 3 |  |  | ")
     assert "- generated: this model's own, 8 images, fingerprint `f1`" in text
-    assert "- real: photos/test, 9 images, left halves, fingerprint `f2`" in text
+    assert "not known" not in text
+    assert "- real: test, 9 images, left halves, fingerprint `f2`" in text
     assert "not at hand: fid." in text
     assert "- few | images" in text
+    assert "- 1 is a copy (1 from IMG.png), by test\n" in text + "\n"
     for private in ("anna", "secret"):
         assert private not in text
 
@@ -71,7 +83,7 @@ def test_figures_for_the_hub() -> None:
     (entry,) = hub_results(an_evaluation(), name="Streets", task="image-to-image")
     (result,) = entry["results"]
     assert entry["name"] == "Streets"
-    assert result["dataset"]["name"] == "photos/test"
+    assert result["dataset"]["name"] == "test"
     assert {metric["type"]: metric["value"] for metric in result["metrics"]} == {
         "psnr": 23.456789,
         "swd_0": 3.0,
@@ -84,9 +96,9 @@ def test_figures_for_the_hub() -> None:
     ("place", "shown"),
     [
         ("made by x (sha256 0)", "this model's own"),
-        ("/a/b/c", "b/c"),
-        ("/a", "a"),
-        ("photos/test", "photos/test"),
+        ("/a/b/c", "c"),
+        ("anna.meier/gen", "gen"),
+        ("C:\\Users\\anna\\real", "real"),
     ],
 )
 def test_places(place: str, shown: str) -> None:
@@ -97,10 +109,23 @@ def test_other_things_are_refused() -> None:
     for content in ({}, {"sets": []}, {**an_evaluation(), "figures": {"psnr": {}}}):
         with pytest.raises(InputError, match=r"expected an evaluation\.json"):
             evaluation_section(content)
-    check_model("made by a (sha256 0123456789ab)", model="b (sha256 0123456789ab)")
-    check_model("a folder of images", model="b (sha256 0123456789ab)")
+    check_model("a (sha256 0123456789ab)", model="b (sha256 0123456789ab)")
+    for told in ("a folder of images", "0.5 · b (sha256 0123456789ab) + 0.5 · c (sha256 ffffffffffff)"):
+        with pytest.raises(InputError, match="its figures are of"):
+            check_model(told, model="b (sha256 0123456789ab)")
     with pytest.raises(InputError, match=r"of a \(sha256 0123456789ab\), and the card is of b \(sha256 ffffffffffff\)"):
-        check_model("made by a (sha256 0123456789ab)", model="b (sha256 ffffffffffff)")
+        check_model("a (sha256 0123456789ab)", model="b (sha256 ffffffffffff)")
+
+
+def test_who_made_the_images() -> None:
+    evaluation = an_evaluation()
+    assert maker(evaluation) == "net (sha256 0123456789ab)"
+    evaluation["sets"]["generated"]["place"] = "~/gen"
+    assert maker(evaluation) is None
+    assert "**It is not known which model made these images:**" in evaluation_section(evaluation).text
+    evaluation["sets"]["generated"]["made_by"] = "other"
+    assert maker(evaluation) == "other"
+    assert "not known" not in evaluation_section(evaluation).text
 
 
 def test_performance() -> None:
