@@ -6,6 +6,7 @@
 
 Each line is of the network alone, on inputs that lie on its device, or of a whole call, from arrays in memory to arrays
 in memory. All passes take turns, so that what else the machine does meets all alike; nothing else should run meanwhile.
+Ctrl-C ends that early: what was read by then is printed and written.
 """
 
 import json
@@ -19,7 +20,14 @@ from tyro.conf import DisallowNone, UseAppendAction
 from i2i.cli.overrides import parse_overrides
 from i2i.errors import InputError
 from i2i.files import replacing
-from i2i.inference.profile import FixedPrecision, Profile, facts_in_words, notes_in_words, rows_in_words
+from i2i.inference.profile import (
+    INTERRUPTED,
+    FixedPrecision,
+    Profile,
+    facts_in_words,
+    notes_in_words,
+    rows_in_words,
+)
 from i2i.inference.profiling import Size, Subject, profile
 
 
@@ -33,11 +41,12 @@ class Settings:
         sizes: of the images that go in: a side in pixels, or height x width, 720x1280. 256 and 512 unless given, or the
             only size that the network takes; generators that draw from noise have their own.
         precisions: of the computation.
-        batch_sizes: those to find the fastest among; 1, 2, 4 … until more gain nothing, or memory is short, unless
-            given.
+        batch_sizes: those to measure; unless given, 1 and the fastest of 2, 4, 8 … until more gain nothing, or memory
+            is short.
         device: cpu, cuda, cuda:1, mps …; auto takes an accelerator if there is one.
         threads: cores that a CPU may use; all unless given.
-        seconds: for the readings, once the best batch is found; the percentiles of slow networks need more.
+        seconds: for the readings, once the best batch is found; the percentiles of slow networks need more. Each is
+            read three times, however long that takes.
         out: a file for all figures as JSON, which `i2i card --profile` takes.
         json: print JSON in place of a table.
         set: name=value for what a weight file cannot tell; `i2i inspect FILE` lists such names.
@@ -55,15 +64,18 @@ class Settings:
     set: UseAppendAction[tuple[str, ...]] = ()
 
 
-def main(settings: Settings) -> None:
+def main(settings: Settings) -> int:
     """Measure as the settings say, and print a table.
+
+    Returns:
+        The exit code: 0; 130 when interrupted.
 
     Raises:
         InputError: the settings cannot be, or nothing could be measured.
         OSError: the file cannot be written.
     """
-    if settings.out is not None and settings.out.is_dir():
-        raise InputError(f"--out {settings.out} is a folder; expected a name for a file, such as profile.json")
+    if settings.out is not None:
+        _check_replaceable(settings.out)
     if not settings.precisions:
         raise InputError("--precisions: expected at least one of fp32, bf16, fp16")
     if settings.threads is not None:
@@ -89,6 +101,18 @@ def main(settings: Settings) -> None:
         print(content)
     else:
         _print_tables(found)
+    return 130 if INTERRUPTED in found.missing else 0
+
+
+def _check_replaceable(out: Path) -> None:
+    """Raise InputError where something else than a profile would be lost."""
+    if out.is_dir():
+        raise InputError(f"--out {out} is a folder; expected a name for a file, such as profile.json")
+    if out.exists():
+        try:
+            Profile.from_json(json.loads(out.read_bytes()))
+        except (InputError, ValueError) as error:
+            raise InputError(f"--out {out} is there, and is no profile; give another name, or remove it") from error
 
 
 def _size(text: str) -> Size:

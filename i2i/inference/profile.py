@@ -13,7 +13,9 @@ FixedPrecision = Literal["fp32", "bf16", "fp16"]
 Pass = Literal["network", "call"]
 
 PASSES: dict[Pass, str] = {"network": "network alone", "call": "whole call"}
+IN_PIECES = ", in pieces"
 ENOUGH_READINGS = 100  # for the slowest of a hundred
+INTERRUPTED = "further readings: interrupted"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,7 @@ class Measurement:
         flop_per_s: of the network's convolutions and matrix products, at the median latency; None for a whole call,
             which does other work besides.
         share_of_product: flop_per_s next to that of a matrix product in the same precision, in the same minutes.
+        in_pieces: whether a whole call divided its images into tiles or bands; the network alone takes them whole.
     """
 
     height: int | None
@@ -55,6 +58,7 @@ class Measurement:
     peak_memory_bytes: int | None
     flop_per_s: float | None
     share_of_product: float | None
+    in_pieces: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +91,8 @@ class Profile:
         memory: what the peaks are peaks of.
         costs: by size.
         product_flop_per_s: of a product of two large square matrices, by precision.
-        measurements: by size, precision and batch; batch 1 first, then the one with the most images a second.
-        missing: what could not be measured, and why.
+        measurements: by size, precision and batch.
+        missing: what could not be measured, and why; `INTERRUPTED` where a person ended it early.
         version: of i2i.
     """
 
@@ -152,7 +156,7 @@ def rows_in_words(found: Profile) -> list[list[str]]:
     for entry in found.measurements:
         latency = entry.latency
         row = [f"{entry.height} x {entry.width}"] * sized
-        row += [entry.precision, str(entry.batch), PASSES[entry.of]]
+        row += [entry.precision, str(entry.batch), PASSES[entry.of] + IN_PIECES * entry.in_pieces]
         row += [_digits(value) for value in (latency.p50_ms, latency.p90_ms, latency.p99_ms)]
         row += [str(latency.readings), _digits(entry.images_per_s)]
         row.append("" if entry.peak_memory_bytes is None else f"{entry.peak_memory_bytes / 1e6:,.0f}")
@@ -165,6 +169,11 @@ def rows_in_words(found: Profile) -> list[list[str]]:
 def notes_in_words(found: Profile) -> Iterator[str]:
     """What to know before believing the table, a sentence each."""
     yield "A whole call goes from arrays in memory to arrays in memory; the network alone has its inputs on its device."
+    if any(entry.in_pieces for entry in found.measurements):
+        yield (
+            "In pieces: the call takes its images through the network in tiles or bands, which bounds its memory, and "
+            "may be faster so than the network alone, which takes them whole."
+        )
     yield f"Memory: {found.memory}."
     yield "Operations are those of convolutions, matrix products and attention; a multiply-add counts as two."
     if any(entry.latency.readings < ENOUGH_READINGS for entry in found.measurements):

@@ -33,7 +33,16 @@ from i2i.inference.graph import peak_bytes_per_pixel
 from i2i.inference.loading import load
 from i2i.inference.memory import SHARE, available_bytes, is_out_of_memory
 from i2i.inference.precision import DTYPES
-from i2i.inference.profile import PASSES, Cost, FixedPrecision, Latency, Measurement, Pass, Profile
+from i2i.inference.profile import (
+    INTERRUPTED,
+    PASSES,
+    Cost,
+    FixedPrecision,
+    Latency,
+    Measurement,
+    Pass,
+    Profile,
+)
 from i2i.inference.sampler import Sampler
 from i2i.inference.translator import Translator
 
@@ -42,6 +51,7 @@ Size = tuple[int, int]  # height and width, px
 USUAL_SIZES: tuple[Size, ...] = ((256, 256), (512, 512))
 LARGEST_BATCH = 1024
 GAIN = 1.05  # of images a second, below which a larger batch is not worth its latency
+MEASURED_BATCH = 4  # whose memory, beside that of 1, tells how much larger batches of drawn images take
 PROBES, PROBING_S = 3, 0.5  # readings of each batch that is tried, and seconds for them, at least
 FEWEST_READINGS = 3
 TURN_S = 0.05  # a pass that is faster is read several times in a turn
@@ -90,17 +100,18 @@ def profile(
 ) -> Profile:
     """Measure a generator.
 
-    The batch with the most images a second is looked for first, among 1, 2, 4 … until more gain less than 5 %, or
-    memory gets short. Then all passes take turns, so that whatever else the machine does meets all alike.
+    Unless batches are given, the one with the most images a second is looked for first, among 1, 2, 4 … until more
+    gain less than 5 %, or memory gets short; it is measured beside 1. Then all passes take turns, so that whatever else
+    the machine does meets all alike. Ctrl-C while they do ends them, and what was read by then is the profile.
 
     Args:
         subject: the generator.
         sizes: height and width of the images that go in; 256 and 512 px unless given, or the only size that the
             network takes. For generators that draw from noise, leave it out.
         precisions: of the computation: "bf16" and "fp16" through autocast.
-        batch_sizes: those to look among.
+        batch_sizes: those to measure, in place of 1 and the best.
         seconds: for the readings, once the best batch is known; every pass is read three times at least, however long
-            that takes.
+            that takes, and `say` is told how long.
         say: told what is being done.
 
     Raises:
@@ -116,37 +127,48 @@ def profile(
     settings = [_Setting(size, precision) for size in sizes or (None,) for precision in dict.fromkeys(precisions)]
     missing: list[str] = []
     costs: dict[Size | None, Cost] = {}
+    needs: dict[Size | None, Callable[[int], float]] = {}
     memory: dict[_Case, int | None] = {}
     cases: list[_Case] = []
     for setting in settings:
-        say(f"looking for the best batch: {_in_words(setting)}")
+        say(f"{'measuring memory' if batch_sizes else 'looking for the best batch'}: {_in_words(setting)}")
         try:
             if setting.size not in costs:
+                needs[setting.size] = _bytes_needed(subject, loaded, setting.size)
+                _check_memory(needs[setting.size](1))
                 costs[setting.size] = _count_operations(loaded, setting.size)
-            batches = _find_batches(loaded, setting, batch_sizes)
+            batches = sorted(set(batch_sizes or ())) or _find_batches(loaded, setting, needs[setting.size])
         except _CannotRun as error:
             missing.append(f"the network alone, {_in_words(setting)}: {error}")
+            missing += [f"{_in_words(setting)}, batch {batch}: the same" for batch in batch_sizes or () if batch > 1]
             batches = [1]
             passes: tuple[Pass, ...] = ("call",)
         else:
             passes = ("network", "call")
-        for case in [_Case(setting, batch, of) for batch in batches for of in passes]:
-            try:
-                memory[case] = _peak_memory(subject, loaded, case)
-            except _CannotRun as error:
-                missing.append(f"the {PASSES[case.of]}, {_in_words(setting)}, batch {case.batch}: {error}")
-            else:
-                cases.append(case)
+        for batch in batches:
+            for case in [_Case(setting, batch, of) for of in passes]:
+                try:
+                    if batch > 1:  # one image goes through a call in pieces where memory is short
+                        _check_memory(needs[setting.size](batch))
+                    memory[case] = _peak_memory(subject, loaded, case)
+                except _CannotRun as error:
+                    missing.append(f"the {PASSES[case.of]}, {_in_words(setting)}, batch {batch}: {error}")
+                else:
+                    cases.append(case)
     if not cases:
         raise InputError(f"nothing could be measured: {'; '.join(missing)}")
 
-    say(f"{len(cases)} passes take turns for {seconds:g} s")
-    steps: dict[_Case | str, Callable[[], object]] = {case: _step(loaded, case) for case in cases}
-    steps |= {setting.precision: _matrix_product(setting.precision, device) for setting in settings}
-    readings = take_turns(steps, seconds=seconds, wait=partial(_wait_for, device))
+    steps = {case: _step(loaded, case) for case in cases}
+    # Products first, that an interrupted profile has what to hold the network against.
+    products = {setting.precision: _matrix_product(setting.precision, device) for setting in settings}
+    readings, interrupted = take_turns({**products, **steps}, seconds=seconds, wait=partial(_wait_for, device), say=say)
+    cases = [case for case in cases if readings[case]]
+    if not cases:
+        raise KeyboardInterrupt
+    if interrupted:
+        missing.append(INTERRUPTED)
     rates: dict[str, float] = {
-        precision: 2 * _product_side(device) ** 3 / float(np.median(readings[precision]))
-        for precision in dict.fromkeys(setting.precision for setting in settings)
+        precision: 2 * _product_side(device) ** 3 / float(np.median(readings[precision])) for precision in products
     }
     return Profile(
         model=name_model(subject.weights),
@@ -157,42 +179,68 @@ def profile(
         costs=tuple(costs.values()),
         product_flop_per_s=rates,
         measurements=tuple(
-            _measurement(case, Latency.of(readings[case]), memory[case], costs, rates) for case in cases
+            _measurement(
+                case, Latency.of(readings[case]), memory[case], costs, rates, in_pieces=_in_pieces(steps[case])
+            )
+            for case in cases
         ),
         missing=tuple(missing),
     )
 
 
 def take_turns(
-    steps: Mapping[Any, Callable[[], object]], *, seconds: float, wait: Callable[[], None] = lambda: None
-) -> dict[Any, list[float]]:
+    steps: Mapping[Any, Callable[[], object]],
+    *,
+    seconds: float,
+    wait: Callable[[], None] = lambda: None,
+    say: Callable[[str], None] = lambda line: None,
+) -> tuple[dict[Any, list[float]], bool]:
     """Seconds of each reading of each step, which take turns until the time is over, in an order that rotates.
 
     Args:
         steps: by name.
         seconds: for all; every step is read three times at least.
         wait: for the device, after each step.
+        say: told how long it will take.
+
+    Returns:
+        They, and whether an interrupt ended it early: some steps may have no readings then.
     """
+    say(f"{len(steps)} passes are taken once")
+    least = 0.0
     for step in steps.values():  # what is done once, such as choosing an algorithm, is done here
+        begun = time.perf_counter()
         step()
         wait()
+        least += FEWEST_READINGS * max(TURN_S, time.perf_counter() - begun)
+    if least > seconds:
+        say(
+            f"they take turns for about {least:.0f} s, for {FEWEST_READINGS} readings of each; Ctrl-C ends it with "
+            "what was read by then"
+        )
+    else:
+        say(f"they take turns for {seconds:g} s")
+
     readings: dict[Any, list[float]] = {name: [] for name in steps}
     names = list(steps)
     begun, turn = time.perf_counter(), 0
-    while turn < FEWEST_READINGS or time.perf_counter() - begun < seconds:
-        first = turn % len(names)
-        for name in names[first:] + names[:first]:
-            turn_begun = time.perf_counter()
-            while True:
-                reading_begun = time.perf_counter()
-                steps[name]()
-                wait()
-                now = time.perf_counter()
-                readings[name].append(now - reading_begun)
-                if now - turn_begun >= TURN_S:
-                    break
-        turn += 1
-    return readings
+    try:
+        while turn < FEWEST_READINGS or time.perf_counter() - begun < seconds:
+            first = turn % len(names)
+            for name in names[first:] + names[:first]:
+                turn_begun = time.perf_counter()
+                while True:
+                    reading_begun = time.perf_counter()
+                    steps[name]()
+                    wait()
+                    now = time.perf_counter()
+                    readings[name].append(now - reading_begun)
+                    if now - turn_begun >= TURN_S:
+                        break
+            turn += 1
+    except KeyboardInterrupt:
+        return readings, True
+    return readings, False
 
 
 _MEMORY = {
@@ -265,7 +313,7 @@ def _inputs(loaded: Translator | Sampler, setting: _Setting, batch: int) -> tupl
     return tuple(tensor.expand(batch, *tensor.shape[1:]).contiguous() for tensor in taken[0])
 
 
-def _step(loaded: Translator | Sampler, case: _Case) -> Callable[[], object]:
+def _step(loaded: Translator | Sampler, case: _Case) -> partial[Any]:
     """A pass, ready to be called."""
     (size, precision), batch = case.setting, case.batch
     if case.of == "network":
@@ -277,6 +325,11 @@ def _step(loaded: Translator | Sampler, case: _Case) -> Callable[[], object]:
     assert size is not None
     translator = Translator(generator=loaded.generator, spec=loaded.spec, precision=precision)
     return partial(translator, [_random_image(loaded.codec.input, size)] * batch, batch_size=batch)
+
+
+def _in_pieces(step: partial[Any]) -> bool:
+    """Whether a pass that was taken divided its images."""
+    return isinstance(step.func, Translator) and bool(step.func.work.tiles or step.func.work.stages)
 
 
 @torch.no_grad()
@@ -300,23 +353,33 @@ def _told_why() -> Iterator[None]:
         raise
 
 
-def _check_memory(loaded: Translator | Sampler, setting: _Setting, batch: int) -> None:
-    """Raise `_CannotRun` where the host would kill a process that took what the network needs."""
-    if loaded.device.type != "cpu" or isinstance(loaded, Sampler):
-        return
-    assert setting.size is not None
-    height, width = loaded.codec.padded_size(*setting.size)
+def _bytes_needed(subject: Subject, loaded: Translator | Sampler, size: Size | None) -> Callable[[int], float]:
+    """About how much of the host's memory the network takes, by batch; nothing on other devices, which say no."""
+    if loaded.device.type != "cpu":
+        return lambda batch: 0.0
+    if isinstance(loaded, Sampler):  # whose size is not known from its inputs: it is measured
+        one, several = (
+            _peak_memory(subject, loaded, _Case(_Setting(None, "fp32"), batch, "network")) or 0
+            for batch in (1, MEASURED_BATCH)
+        )
+        each = max(0, several - one) / (MEASURED_BATCH - 1)
+        return lambda batch: one + each * (batch - 1)
+    assert size is not None
+    height, width = loaded.codec.padded_size(*size)
     per_pixel = peak_bytes_per_pixel(loaded.generator) or ASSUMED_BYTES_PER_PIXEL * loaded.codec.scale**2
-    needed, free = per_pixel * height * width * batch, available_bytes()
+    return lambda batch: per_pixel * height * width * batch
+
+
+def _check_memory(needed: float) -> None:
+    """Raise `_CannotRun` where the host would kill a process that took so many bytes."""
+    free = available_bytes()
     if needed > SHARE * free:
         raise _CannotRun(f"it takes about {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
 
 
 def _count_operations(loaded: Translator | Sampler, size: Size | None) -> Cost:
-    setting = _Setting(size, "fp32")
     with _told_why():
-        _check_memory(loaded, setting, 1)
-        inputs = _inputs(loaded, setting, 1)
+        inputs = _inputs(loaded, _Setting(size, "fp32"), 1)
         with FlopCounterMode(display=False) as counter:
             output = _run_network(loaded, inputs, "fp32")
     flop = counter.get_total_flops()
@@ -324,28 +387,26 @@ def _count_operations(loaded: Translator | Sampler, size: Size | None) -> Cost:
     return Cost(height=height, width=width, output=tuple(output.shape[1:]), multiply_adds=flop // 2, flop=flop)
 
 
-def _find_batches(loaded: Translator | Sampler, setting: _Setting, given: Sequence[int] | None) -> list[int]:
+def _find_batches(loaded: Translator | Sampler, setting: _Setting, bytes_needed: Callable[[int], float]) -> list[int]:
     """1, and the batch with the most images a second, if that is another."""
     best, most = 1, 0.0
-    candidates = sorted(set(given)) if given else [2**n for n in range(LARGEST_BATCH.bit_length())]
-    for batch in candidates:
+    for batch in [2**n for n in range(LARGEST_BATCH.bit_length())]:
         try:
+            _check_memory(bytes_needed(batch))
             rate = batch / _probe(loaded, setting, batch)
         except _CannotRun:
             if batch == 1:
                 raise
             break
-        if given is None and rate < GAIN * most:
+        if rate < GAIN * most:
             break
-        if rate > most:
-            best, most = batch, rate
+        best, most = batch, rate
     return list(dict.fromkeys((1, best)))
 
 
 def _probe(loaded: Translator | Sampler, setting: _Setting, batch: int) -> float:
     """Seconds of a pass, from few readings: of the fastest, for what else the machine does only adds to it."""
     with _told_why():
-        _check_memory(loaded, setting, batch)
         step = _step(loaded, _Case(setting, batch, "network"))
         step()
         _wait_for(loaded.device)
@@ -432,6 +493,8 @@ def _measurement(
     memory: int | None,
     costs: Mapping[Size | None, Cost],
     products: Mapping[str, float],
+    *,
+    in_pieces: bool,
 ) -> Measurement:
     size, precision = case.setting
     height, width = size or (None, None)
@@ -448,6 +511,7 @@ def _measurement(
         peak_memory_bytes=memory,
         flop_per_s=rate,
         share_of_product=None if rate is None else rate / products[precision],
+        in_pieces=in_pieces,
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from i2i.cli import profile as command
 from i2i.cli.entry import exit_code, parse
 from i2i.generators import CompactGenerator
 from i2i.inference import profiling
-from i2i.inference.profile import Profile
+from i2i.inference.profile import INTERRUPTED, Profile
 
 
 def run(*arguments: str | Path) -> int:
@@ -31,7 +32,7 @@ def test_table_and_file(tmp_path: Path, weights: Path, capsys: pytest.CaptureFix
     options = ("--sizes", "32x48", "--precisions", "fp32", "--batch-sizes", "1", "--seconds", "0.2")
     assert run("--weights", weights, *options, "--out", out) == 0
     printed = capsys.readouterr()
-    assert "looking for the best batch: 32 x 48 px, fp32 …" in printed.err
+    assert "measuring memory: 32 x 48 px, fp32 …" in printed.err
     lines = printed.out.splitlines()
     assert lines[0].split() == ["model", "net", "(sha256", Profile.from_json(json.loads(out.read_text())).model[-13:]]
     heading = next(line for line in lines if "p50 ms" in line)
@@ -52,6 +53,35 @@ def test_table_and_file(tmp_path: Path, weights: Path, capsys: pytest.CaptureFix
         assert entry["images_per_s"] == pytest.approx(1000 * entry["batch"] / latency["p50_ms"])
         assert 0 < entry["peak_memory_bytes"] < 10**9
     assert content["machine"]["torch"]
+
+
+def test_only_profiles_are_replaced(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profiling, "_peak_memory", lambda *given: None)
+    options = ("--sizes", "32", "--precisions", "fp32", "--batch-sizes", "1", "--seconds", "0.1")
+    before = {file: file.read_bytes() for file in weights.iterdir()}
+    for out in before:
+        assert run("--weights", weights, *options, "--out", out) == 2
+        assert f"--out {out} is there, and is no profile" in capsys.readouterr().err
+    assert before == {file: file.read_bytes() for file in weights.iterdir()}
+    for _ in range(2):
+        assert run("--weights", weights, *options, "--out", tmp_path / "profile.json") == 0
+
+
+def test_an_interrupted_profile_is_written(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profiling, "_peak_memory", lambda *given: None)
+
+    def turns(steps: dict[Any, Any], **others: Any) -> Any:
+        return profiling_turns(steps, **{**others, "seconds": 0.1})[0], True
+
+    profiling_turns = profiling.take_turns
+    monkeypatch.setattr(profiling, "take_turns", turns)
+    options = ("--sizes", "32", "--precisions", "fp32", "--batch-sizes", "1")
+    assert run("--weights", weights, *options, "--out", tmp_path / "p.json") == 130
+    found = Profile.from_json(json.loads((tmp_path / "p.json").read_text()))
+    assert found.missing == (INTERRUPTED,)
+    assert len(found.measurements) == 2
 
 
 def test_json_in_place_of_the_table(

@@ -12,7 +12,7 @@ from i2i.checkpoints.store import GeneratorSpec, ImageSide, save_generator
 from i2i.errors import InputError
 from i2i.generators import CompactGenerator, DCGANGenerator, SPADEGenerator
 from i2i.inference import profiling
-from i2i.inference.profile import Latency, Profile, facts_in_words, notes_in_words, rows_in_words
+from i2i.inference.profile import INTERRUPTED, Latency, Profile, facts_in_words, notes_in_words, rows_in_words
 from i2i.inference.profiling import Subject, profile, take_turns
 
 UINT8 = ImageSide(channels=3, dtype="uint8", data_range=(0, 255))
@@ -58,12 +58,12 @@ def test_operations_and_parameters_against_a_count_by_hand(tmp_path: Path, no_me
 def test_what_follows_from_the_readings(tmp_path: Path, no_memory: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rates, next to a matrix product that takes 0.1 s, of passes that take 0.02 s."""
 
-    def turns(steps: dict[Any, Any], **others: Any) -> dict[Any, list[float]]:
-        return {name: [0.1 if name == "fp32" else 0.02] * 7 for name in steps}
+    def turns(steps: dict[Any, Any], **others: Any) -> tuple[dict[Any, list[float]], bool]:
+        return {name: [0.1 if name == "fp32" else 0.02] * 7 for name in steps}, False
 
     monkeypatch.setattr(profiling, "take_turns", turns)
     monkeypatch.setattr(profiling, "_probe", lambda loaded, setting, batch: 1.0 if batch < 5 else 10.0)
-    found = profile(Subject(weights=save(tmp_path / "net")), sizes=[(16, 16)], precisions=["fp32"], batch_sizes=[4])
+    found = profile(Subject(weights=save(tmp_path / "net")), sizes=[(16, 16)], precisions=["fp32"])
     product = 2 * profiling.PRODUCT_SIDE["cpu"] ** 3 / 0.1
     assert found.product_flop_per_s == {"fp32": pytest.approx(product)}
     assert [(entry.batch, entry.of) for entry in found.measurements] == [
@@ -81,26 +81,59 @@ def test_what_follows_from_the_readings(tmp_path: Path, no_memory: None, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("seconds_of_batch", "given", "best"),
+    ("seconds_of_batch", "best"),
     [
-        ({1: 1.0, 2: 1.0, 4: 1.0, 8: 2.0}, None, [1, 4]),  # 8 gain nothing
-        ({1: 1.0, 2: 1.96}, None, [1]),  # hardly anything
-        ({1: 1.0, 2: 1.0}, None, [1, 2]),  # and 4 do not fit
-        ({3: 1.0, 7: 7.0}, [7, 3], [1, 3]),
-        ({1: 1.0, 64: 640.0}, [1, 64], [1]),
+        ({1: 1.0, 2: 1.0, 4: 1.0, 8: 2.0}, [1, 4]),  # 8 gain nothing
+        ({1: 1.0, 2: 1.96}, [1]),  # hardly anything
+        ({1: 1.0, 2: 1.0}, [1, 2]),  # and 4 do not fit
+        ({1: 1.0, 2: 1.0, 4: 1.0, 8: 1.0, 16: 1.0, 32: 1.0}, [1, 16]),  # 32 are predicted not to
     ],
 )
-def test_the_best_batch(
-    seconds_of_batch: dict[int, float], given: list[int] | None, best: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_best_batch(seconds_of_batch: dict[int, float], best: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     def probe(loaded: object, setting: object, batch: int) -> float:
         if batch not in seconds_of_batch:
             raise profiling._CannotRun("memory does not suffice")
         return seconds_of_batch[batch]
 
     monkeypatch.setattr(profiling, "_probe", probe)
+    monkeypatch.setattr(profiling, "available_bytes", lambda: 100 * 20 / profiling.SHARE)
     loaded: Any = None
-    assert profiling._find_batches(loaded, profiling._Setting((64, 64), "fp32"), given) == best
+    assert profiling._find_batches(loaded, profiling._Setting((64, 64), "fp32"), lambda batch: 100 * batch) == best
+
+
+def test_batches_that_are_asked_for_are_measured_or_missing(
+    tmp_path: Path, no_memory: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    per_image = profiling._bytes_needed
+    subject, needed = Subject(weights=save(tmp_path / "net")), []
+
+    def bytes_needed(*given: Any) -> Any:
+        needed.append(per_image(*given)(1))
+        return per_image(*given)
+
+    monkeypatch.setattr(profiling, "_bytes_needed", bytes_needed)
+    monkeypatch.setattr(profiling, "available_bytes", lambda: 10 * needed[0] / profiling.SHARE)
+    found = profile(subject, sizes=[(32, 32), (300, 300)], precisions=["fp32"], batch_sizes=[512, 3, 2], seconds=0.1)
+    sized = {((entry.height, entry.width), entry.batch, entry.of) for entry in found.measurements}
+    small = {((32, 32), batch, of) for batch in (2, 3) for of in ("network", "call")}
+    assert sized == small | {((300, 300), 1, "call")}
+    told = "\n".join(found.missing)
+    assert "the network alone, 32 x 32 px, fp32, batch 512: it takes about" in told
+    assert "the whole call, 32 x 32 px, fp32, batch 512: it takes about" in told
+    for batch in (2, 3, 512):
+        assert f"\n300 x 300 px, fp32, batch {batch}: the same" in told
+
+
+def test_memory_of_larger_batches_is_predicted_for_drawn_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peaks = {1: 100.0, 4: 160.0}
+    monkeypatch.setattr(profiling, "_peak_memory", lambda subject, loaded, case: peaks[case.batch])
+    drawer = DCGANGenerator(latent_channels=4, out_channels=3, width=4, size=16)
+    save_generator(tmp_path / "noise", network=drawer, spec=GeneratorSpec(input=None, output=UINT8), card="")
+    subject = Subject(weights=tmp_path / "noise", device="cpu")
+    needed = profiling._bytes_needed(subject, subject.load(), None)
+    assert [needed(batch) for batch in (1, 4, 8, 64)] == [100, 160, 240, 1360]
 
 
 def test_passes_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,11 +150,41 @@ def test_passes_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(profiling.time, "perf_counter", lambda: now)
     steps = {"slow": step("slow", 0.1), "fast": step("fast", 0.02)}
-    readings = take_turns(steps, seconds=0.6)
+    said: list[str] = []
+    readings, interrupted = take_turns(steps, seconds=0.6, say=said.append)
     # After one call each, rounds of 0.1 s and 3 times 0.02 s, until 0.6 s are over.
     assert "".join(name[0] for name in order) == "sf" + "sfff" + "fffs" + "sfff" + "fffs"
     assert readings == {"slow": [pytest.approx(0.1)] * 4, "fast": [pytest.approx(0.02)] * 12}
-    assert len(take_turns(steps, seconds=1e-9)["slow"]) == 3
+    assert not interrupted
+    assert said == ["2 passes are taken once", "they take turns for 0.6 s"]
+    said.clear()
+    steps["slow"] = step("slow", 20.0)
+    assert len(take_turns(steps, seconds=1e-9, say=said.append)[0]["slow"]) == 3
+    assert "they take turns for about 60 s, for 3 readings of each; Ctrl-C ends" in said[1]
+
+
+def test_what_was_read_before_an_interrupt_is_the_profile(tmp_path: Path, no_memory: None) -> None:
+    subject = Subject(weights=save(tmp_path / "net"))
+    allowed, calls = 1, []  # once with two images, to warm up
+    original = profiling._run_network
+
+    with pytest.MonkeyPatch.context() as patch:
+
+        def run(*given: Any) -> Any:
+            calls.append(len(given[1][0]))
+            if calls.count(2) > allowed:
+                raise KeyboardInterrupt
+            return original(*given)
+
+        patch.setattr(profiling, "_run_network", run)
+        found = profile(subject, sizes=[(32, 32)], precisions=["fp32"], batch_sizes=[1, 2], seconds=60)
+        assert [(entry.batch, entry.of) for entry in found.measurements] == [(1, "network"), (1, "call")]
+        assert found.missing == (INTERRUPTED,)
+        assert "Not measured: further readings: interrupted." in list(notes_in_words(found))
+        calls.clear()
+        allowed = 0
+        with pytest.raises(KeyboardInterrupt):
+            profile(subject, sizes=[(32, 32)], precisions=["fp32"], batch_sizes=[2], seconds=60)
 
 
 def test_peak_memory_is_of_the_pass_alone(tmp_path: Path) -> None:
@@ -151,6 +214,20 @@ def test_images_that_memory_does_not_hold_go_as_a_call_takes_them(
     assert not found.costs
     assert f"Not measured: {reason}." in list(notes_in_words(found))
     assert len(rows_in_words(found)) == 2
+
+
+def test_calls_that_divide_their_images_say_so(
+    tmp_path: Path, no_memory: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject, how = Subject(weights=save(tmp_path / "net")), {"precisions": ["fp32"], "batch_sizes": [1], "seconds": 0.1}
+    found = profile(subject, sizes=[(256, 256)], **how)  # type: ignore[arg-type]
+    assert not any(entry.in_pieces for entry in found.measurements)
+    monkeypatch.setattr("i2i.inference.engine.working_budget", lambda device: 5 * 10**6)
+    found = profile(subject, sizes=[(256, 256)], **how)  # type: ignore[arg-type]
+    assert [entry.in_pieces for entry in found.measurements] == [False, True]
+    assert [row[3] for row in rows_in_words(found)[1:]] == ["network alone", "whole call, in pieces"]
+    assert any(line.startswith("In pieces: the call takes") for line in notes_in_words(found))
+    assert Profile.from_json(found.to_json()) == found
 
 
 def test_generators_of_every_kind(tmp_path: Path, no_memory: None) -> None:
