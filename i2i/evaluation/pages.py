@@ -24,6 +24,7 @@ PAGE = """<!doctype html>
 <style>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
 table {{ border-collapse: collapse }}
+h1 {{ overflow-wrap: anywhere }}
 th, td {{ padding: .3rem .8rem; text-align: right; border-bottom: 1px solid #ddd }}
 th:first-child, td:first-child {{ text-align: left }} img {{ max-width: 100%; height: auto }}
 .over-time {{ display: flex; flex-wrap: wrap; gap: 1rem }} figure {{ margin: 0; flex: 1 1 28rem; max-width: 36rem }}

@@ -269,10 +269,11 @@ def _page(evaluation: Evaluation, files: Mapping[str, Path]) -> str:
         return html.escape(content, quote=True)
 
     def table(rows: Sequence[Sequence[str]], *, words: tuple[int, ...] = ()) -> str:
-        """`words`: columns of words, which begin at the left."""
+        """`words`: columns of sentences, which begin at the left and are not squeezed."""
 
         def line(cells: Sequence[str], tag: str) -> str:
-            styles = (' style="text-align: left"' if place in words else "" for place in range(len(cells)))
+            sentences = ' style="text-align: left; min-width: 14rem"'
+            styles = (sentences if place in words else "" for place in range(len(cells)))
             unbroken = (text(cell).replace(" … ", "&nbsp;…&nbsp;") for cell in cells)
             marked = (f"<{tag}{style}>{cell}</{tag}>" for style, cell in zip(styles, unbroken, strict=True))
             return f"<tr>{''.join(marked)}</tr>"
@@ -286,7 +287,7 @@ def _page(evaluation: Evaluation, files: Mapping[str, Path]) -> str:
 
     parts = [f"<h1>{text(evaluation.title)}</h1>", points(list(_sets(evaluation)))]
     parts += [f'<p class="alarm">{text(warning)}</p>' for warning in findings.warnings]
-    parts += ["<h2>Figures</h2>", table([_HEADINGS, *_rows(findings)], words=(0, 4))]
+    parts += ["<h2>Figures</h2>", table([_HEADINGS, *_rows(findings)], words=(4,))]
     if findings.missing:
         parts += ["<h2>Not measured</h2>", points(_missing(findings))]
     if rows := _group_table(findings):

@@ -299,10 +299,13 @@ def test_what_is_no_evaluation_is_not_written_over(folders: tuple[Path, Path], t
         (["made", "--real", "real", "--threads", "0"], "--threads: expected at least 1"),
         (["made", "--real", "real", "--crop-border", "-1"], "--crop-border: expected at least 0"),
         (["made", "--real", "real", "--crop-border", "12"], "--crop-border 12 leaves nothing"),
+        (["made", "--real", "real", "--neighbours", "0"], "--neighbours: expected at least 1, got 0"),
+        (["made", "--real", "real", "--features", "none", "pixels"], "none is no network that describes images"),
         (["made", "--real", "real", "--device", "abacus"], "--device abacus cannot be used"),
         (["clip.mp4", "--real", "real"], "clip.mp4 is a video, real is not"),
         (["--weights", "w", "--real", "clip.mp4"], "clip.mp4 is a video, w is not"),
         (["clip.mp4", "--real", "clip.mp4", "--groups", "g.csv"], "--groups is for images, not for videos"),
+        (["clip.mp4", "--real", "clip.mp4", "--labels", "made"], "--labels is for images, not for videos"),
         (["clip.mp4", "--real", "clip.mp4"], "clip.mp4"),
         (["--weights", "translator", "--real", "real"], "translator translates images; say which with --inputs"),
         (["--weights", "sampler", "--real", "real", "--inputs", "made"], "leave --inputs out"),
@@ -342,6 +345,94 @@ def test_an_interruption_has_its_code(
     monkeypatch.undo()
     monkeypatch.setenv("I2I_CACHE", str(tmp_path / "cache"))
     assert evaluate(made, "--real", real, "--out", tmp_path / "out", "--features", "pixels", "--lpips", "off") == 0
+
+
+def test_without_networks(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    made, real = folders
+    assert evaluate(made, "--real", real, "--out", tmp_path / "out", "--lpips", "off", "--features", "none") == 0
+    evaluation = found(tmp_path / "out")
+    assert set(evaluation["figures"]) == WEIGHTS_FREE and set(evaluation["missing"]) == {"lpips", "ms_ssim"}
+
+
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        (["--features", "inceptoin"], "inceptoin is no network"),
+        (["--features", "pixels", "--feature-weights", "a", "b"], "at most one --feature-weights"),
+        (["--labels", "real", "--judge", "none.pth"], "none.pth"),
+        (["--pairs", "on", "--crop-border", "12"], "--crop-border 12 leaves nothing"),
+        (["--training", "real", "--usefulness", "labels"], "--labels and --training-labels"),
+        (["--training", "wide"], "real/0.png has 3 channels, wide/0.tif 5"),
+        (["--groups", "none.csv"], "none.csv cannot be read"),
+        (["--count", "3"], "--count is for weights that draw"),
+    ],
+)
+def test_mistakes_are_told_before_images_are_made_anew(
+    mistake: list[str],
+    message: str,
+    folders: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_image(tmp_path / "wide" / "0.tif", np.zeros((24, 20, 5), np.uint8))
+    arguments = ("--weights", save_translator(tmp_path / "w"), "--inputs", "made", "--real", "real", "--device", "cpu")
+    monkeypatch.setattr(command, "translate_inputs", _not_expected)
+    (tmp_path / "out" / "generated").mkdir(parents=True)
+    for name in (".i2i-evaluation", "evaluation.json", "generated/0.png"):
+        (tmp_path / "out" / name).touch()
+    assert evaluate(*arguments, "--out", "out", *mistake) == 2
+    assert message in capsys.readouterr().err
+    assert (tmp_path / "out" / "evaluation.json").exists() and (tmp_path / "out" / "generated" / "0.png").exists()
+
+
+def _not_expected(*_: object, **__: object) -> None:
+    raise AssertionError("images were made")
+
+
+def test_what_is_read_is_neither_removed_nor_mixed_with_results(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made, real = folders
+    assert evaluate(made, "--real", real, "--out", real / "deep" / "out") == 2
+    assert "lies in" in capsys.readouterr().err and not (real / "deep").exists()
+    weights = save_translator(tmp_path / "weights")
+    again = ("--out", tmp_path / "out", "--device", "cpu", "--lpips", "off", "--features", "none")
+    assert evaluate("--weights", weights, "--inputs", made, "--real", real, *again) == 0
+    own = tmp_path / "out" / "generated"
+    assert evaluate("--weights", weights, "--inputs", own, "--real", real, *again) == 2
+    assert "makes anew" in capsys.readouterr().err and len(list(own.iterdir())) == 6
+    assert evaluate(own, "--real", real, *again) == 0  # which leaves them alone
+    assert len(list(own.iterdir())) == 6
+
+
+def test_a_failure_leaves_no_older_results(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    made, real = folders
+    arguments = (made, "--real", real, "--out", tmp_path / "out", "--lpips", "off", "--features", "none")
+    assert evaluate(*arguments) == 0
+    (made / "3.png").write_bytes((made / "3.png").read_bytes()[:200])
+    assert evaluate(*arguments) == 2
+    assert [file.name for file in (tmp_path / "out").iterdir()] == [".i2i-evaluation"]
+
+
+def test_names_of_two_files_and_transparency_are_told(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    made, real = folders
+    write_image(made / "2.jpg", read_image(made / "2.png"))
+    for name, alpha in (("0", 255), ("1", 220)):
+        colours = read_image(real / f"{name}.png")
+        write_image(real / f"{name}.png", np.dstack([colours, np.full(colours.shape[:2], alpha, np.uint8)]))
+    assert evaluate(made, "--real", real, "--out", tmp_path / "out", "--lpips", "off", "--features", "none") == 0
+    evaluation = found(tmp_path / "out")
+    assert evaluation["figures"]["psnr"]["images"] == 5
+    warnings = " ".join(evaluation["warnings"])
+    assert "leave generated images out: 2 of 7" in warnings and "2 is the name of several files" in warnings
+    assert "1 of 6 real images are transparent in parts" in warnings
+    for file in made.iterdir():
+        if not file.name.startswith("2"):
+            file.unlink()
+    assert evaluate(made, "--real", real, "--out", tmp_path / "out", "--lpips", "off", "--features", "none") == 0
+    assert "2 is the name of several files" in found(tmp_path / "out")["missing"]["pairs"]
 
 
 @pytest.mark.slow

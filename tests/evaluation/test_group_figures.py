@@ -11,6 +11,7 @@ from i2i.errors import InputError
 from i2i.evaluation import Describing, Findings, ImageSet
 from i2i.evaluation.groups import group_findings, read_groups
 from i2i.evaluation.pairs import PairMeter, PairSettings
+from i2i.evaluation.sets import SetSettings, set_findings, wasserstein_of_some
 
 NOISE = {"day": 4, "night": 20}
 
@@ -92,6 +93,28 @@ def test_groups_without_pairs_are_compared_as_sets_of_one_size(tmp_path: Path) -
     assert [about["figures"]["swd"]["images"] for about in by_group.values()] == [4, 4]
     assert by_group["night"]["figures"]["swd"]["value"] > by_group["day"]["figures"]["swd"]["value"]
     assert set(by_group["day"]["figures"]) == {"swd"}
+
+
+def test_images_are_described_once_for_all_groups(tmp_path: Path) -> None:
+    """And what is known of the whole set gives each group the figure that its images alone have."""
+    made, real, _ = sets(tmp_path)
+    passes: list[str] = []
+    describing = Describing(progress=lambda what, done, total: passes.append(what) if done == total else None)
+    groups = {f"sub/{number:02d}": f"group {number % 4}" for number in range(12)}
+    by_group = group_findings(made, real, groups=groups, meter=None, describing=describing).details["groups"][
+        "by_group"
+    ]
+    assert sorted(passes) == ["generated images", "real images"]
+    whole = wasserstein_of_some(made, real, indices=(range(12), range(12)), describing=Describing())
+    expected = set_findings(made, real, settings=SetSettings(features=()), describing=Describing()).figures["swd"]
+    assert whole == expected
+    distances = [about["figures"]["swd"]["value"] for about in by_group.values()]
+    assert len(set(distances)) == 4
+    alone = wasserstein_of_some(
+        *(images.subset([0, 4, 8]) for images in (made, real)), indices=(range(3), range(3)), describing=Describing()
+    )
+    assert alone is not None
+    assert distances[0] == pytest.approx(alone.value, rel=0.2)  # patches lie elsewhere, by the images' places
 
 
 def test_strangers_are_counted_and_named(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from i2i.errors import InputError
 from i2i.evaluation import ImageSet
+from i2i.evaluation.image_sets import check_channels
 
 
 def write(path: Path, pixels: np.ndarray) -> Path:
@@ -46,9 +47,10 @@ def test_images_of_subfolders_are_found_and_others_left_out(tmp_path: Path) -> N
         ("a.png", noise(5, 6, 4), lambda p: p[..., :3] / 127.5 - 1),
         ("a.tif", noise(5, 6, 3, dtype=np.uint16), lambda p: p / 32767.5 - 1),
         ("a.npy", noise(5, 6, 5, dtype=np.uint16), lambda p: p / 32767.5 - 1),
+        ("a.npy", noise(5, 6, 4), lambda p: p / 127.5 - 1),
         ("a.npy", np.linspace(-2, 6, 90, dtype=np.float32).reshape(5, 6, 3), lambda p: (p + 2) / 4 - 1),
     ],
-    ids=["rgb", "grey", "alpha", "16-bit", "five channels", "floats"],
+    ids=["rgb", "grey", "alpha", "16-bit", "five channels", "four without alpha", "floats"],
 )
 def test_images_are_read_at_their_full_depth(tmp_path: Path, name: str, pixels: np.ndarray, expected) -> None:
     write(tmp_path / name, pixels)
@@ -98,6 +100,34 @@ def test_images_of_equal_names_are_matched(tmp_path: Path) -> None:
     assert mine.names == ("x/a", "y/c") and theirs.names == ("a", "c")
     write(tmp_path / "four" / "z.png", noise(4, 4, 3))
     assert [len(part) for part in one.matched(ImageSet.find(tmp_path / "four"))] == [0, 0]
+
+
+def test_names_of_several_files_do_not_count_and_are_told(tmp_path: Path) -> None:
+    for name in ("one/a.png", "one/a.jpg", "one/b.png", "one/c.png", "two/a.png", "two/b.png"):
+        write(tmp_path / name, noise(4, 4, 3))
+    one, two = (ImageSet.find(tmp_path / name) for name in ("one", "two"))
+    mine, theirs = one.matched(two)
+    assert mine.names == theirs.names == ("b",)
+    assert one.repeated(two) and "3 of 4 have none" in one.unmatched(two)
+    assert "a is the name of several files" in one.unmatched(two)
+    assert one.unmatched(one.subset([2])) == f"3 of 4 have none of their name in {one.root} (such as a)"
+    assert mine.unmatched(two) == "" and not mine.repeated(two)
+    assert "1 of 2 have none" in two.unmatched(one)
+
+
+def test_images_that_can_be_seen_through_are_counted(tmp_path: Path) -> None:
+    opaque, glass = noise(4, 6, 4), noise(4, 6, 4)
+    opaque[..., 3] = 255
+    glass[..., 3] = 255
+    glass[0, 0, 3] = 254
+    for name, pixels in (("a.png", opaque), ("b.png", glass), ("c.npy", glass), ("d.png", noise(4, 6, 3))):
+        write(tmp_path / name, pixels)
+    Image.fromarray(noise(4, 6, 2), "LA").save(tmp_path / "e.png")
+    assert ImageSet.find(tmp_path).transparent() == 2
+    assert ImageSet.find(tmp_path, half="right").transparent() == 1
+    check_channels(ImageSet.find(tmp_path / "a.png"), ImageSet.find(tmp_path / "e.png"))
+    with pytest.raises(InputError, match=r"a\.png has 3 channels, .*c\.npy 4"):
+        check_channels(ImageSet.find(tmp_path), ImageSet.find(tmp_path / "c.npy"))
 
 
 def test_equal_file_names_in_several_folders_are_no_match(tmp_path: Path) -> None:

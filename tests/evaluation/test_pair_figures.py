@@ -178,6 +178,13 @@ def test_sets_that_match_in_part_and_sizes_that_differ(tmp_path: Path) -> None:
         pair_findings(wide, real, meter=PairMeter(WITHOUT_LPIPS), describing=Describing())
 
 
+def test_pairs_of_other_channels_are_refused(tmp_path: Path) -> None:
+    made, real = some((12, 12, 5), count=1)
+    images = write(tmp_path / "made", {"0.tif": made[0]}), write(tmp_path / "real", {"0.png": real[0][..., :3]})
+    with pytest.raises(InputError, match=r"real/0\.png has 3 channels, and the generated image of its name 5"):
+        pair_findings(*images, meter=PairMeter(WITHOUT_LPIPS), describing=Describing())
+
+
 def test_any_number_of_channels_and_grey_beside_colour(tmp_path: Path) -> None:
     made, real = some((12, 12, 5))
     files = [f"{place}.tif" for place in range(3)]
