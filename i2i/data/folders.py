@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -30,8 +30,10 @@ from i2i.data.image_io import (
     rescale,
 )
 from i2i.data.sampler import Draw
-from i2i.data.transforms import ImageTransform
 from i2i.errors import InputError
+
+if TYPE_CHECKING:  # albumentations takes a second and a half, which what only reads folders need not wait for
+    from i2i.data.transforms import ImageTransform
 
 Direction = Literal["AtoB", "BtoA"]
 Side = Literal["A", "B"]
@@ -384,7 +386,9 @@ class PairedImages(Dataset[dict[str, Tensor]]):
     index for the pair as evaluation sees it.
     """
 
-    def __init__(self, *, pairs: Sequence[Pair], transform: ImageTransform, input: SideInfo, target: SideInfo) -> None:
+    def __init__(
+        self, *, pairs: Sequence[Pair], transform: "ImageTransform", input: SideInfo, target: SideInfo
+    ) -> None:
         """
         Args:
             pairs: from `find_pairs` or `pair_folders`.
@@ -427,7 +431,7 @@ class ImageFolder(Dataset[Tensor]):
     sees it.
     """
 
-    def __init__(self, *, files: Sequence[Path], transform: ImageTransform, side: SideInfo) -> None:
+    def __init__(self, *, files: Sequence[Path], transform: "ImageTransform", side: SideInfo) -> None:
         """
         Args:
             files: from `find_sides` or `side_images`.
