@@ -34,7 +34,7 @@ from i2i.metrics.neighbours import (
 from i2i.metrics.ranking import auroc, auroc_error
 
 # A copy is nearer to its original than to the others around, by this share or less of the mean distance to so many.
-LARGEST_COPY_RATIO = 0.5
+LARGEST_COPY_RATIO = 0.45
 SURROUNDING = 50
 # Real images reach down to their 5 % quantile; copies lie so many times as far below the median, in logarithms.
 REACH_TIMES = 4.0

@@ -22,7 +22,7 @@ LEAST_CONTRAST = 0.01
 # the wider blur, next to their own strength thereabouts or to this share of the picture's contrast.
 BLUR_PX = 1.0
 SURROUNDINGS_PX = 3.0
-LEAST_DETAIL = 0.2
+LEAST_DETAIL = 0.1
 # From coarse to fine; a step moves by about as much as the picture is blurred.
 ALIGNING_BLURS_PX = (2.0, 2.0, 2.0, 1.0, 1.0, 1.0)
 SMALLEST_WINDOW = 0.75
