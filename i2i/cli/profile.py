@@ -6,7 +6,7 @@
 
 Each line is of the network alone, on inputs that lie on its device, or of a whole call, from arrays in memory to arrays
 in memory. All passes take turns, so that what else the machine does meets all alike; nothing else should run meanwhile.
-Ctrl-C ends that early: what was read by then is printed and written.
+Ctrl-C ends what is going on, and what is known by then is printed and written; before any figure there is nothing.
 """
 
 import json

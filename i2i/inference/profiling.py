@@ -102,7 +102,7 @@ def profile(
 
     Unless batches are given, the one with the most images a second is looked for first, among 1, 2, 4 … until more
     gain less than 5 %, or memory gets short; it is measured beside 1. Then all passes take turns, so that whatever else
-    the machine does meets all alike. Ctrl-C while they do ends them, and what was read by then is the profile.
+    the machine does meets all alike. Ctrl-C ends what is going on, and what is known by then makes the profile.
 
     Args:
         subject: the generator.
@@ -125,48 +125,27 @@ def profile(
         raise InputError(f"seconds: expected a number above 0, got {seconds:g}")
     device = loaded.device
     settings = [_Setting(size, precision) for size in sizes or (None,) for precision in dict.fromkeys(precisions)]
-    missing: list[str] = []
-    costs: dict[Size | None, Cost] = {}
-    needs: dict[Size | None, Callable[[int], float]] = {}
-    memory: dict[_Case, int | None] = {}
-    cases: list[_Case] = []
-    for setting in settings:
-        say(f"{'measuring memory' if batch_sizes else 'looking for the best batch'}: {_in_words(setting)}")
-        try:
-            if setting.size not in costs:
-                needs[setting.size] = _bytes_needed(subject, loaded, setting.size)
-                _check_memory(needs[setting.size](1))
-                costs[setting.size] = _count_operations(loaded, setting.size)
-            batches = sorted(set(batch_sizes or ())) or _find_batches(loaded, setting, needs[setting.size])
-        except _CannotRun as error:
-            missing.append(f"the network alone, {_in_words(setting)}: {error}")
-            missing += [f"{_in_words(setting)}, batch {batch}: the same" for batch in batch_sizes or () if batch > 1]
-            batches = [1]
-            passes: tuple[Pass, ...] = ("call",)
-        else:
-            passes = ("network", "call")
-        for batch in batches:
-            for case in [_Case(setting, batch, of) for of in passes]:
-                try:
-                    if batch > 1:  # one image goes through a call in pieces where memory is short
-                        _check_memory(needs[setting.size](batch))
-                    memory[case] = _peak_memory(subject, loaded, case)
-                except _CannotRun as error:
-                    missing.append(f"the {PASSES[case.of]}, {_in_words(setting)}, batch {batch}: {error}")
-                else:
-                    cases.append(case)
-    if not cases:
-        raise InputError(f"nothing could be measured: {'; '.join(missing)}")
+    survey = _Survey(subject, loaded)
+    cut_short = False
+    try:
+        for setting in settings:
+            say(f"{'measuring memory' if batch_sizes else 'looking for the best batch'}: {_in_words(setting)}")
+            survey.take(setting, batch_sizes)
+    except KeyboardInterrupt:
+        if not survey.memory:
+            raise
+        cut_short = True
+        say("interrupted: only what is known by now is read; Ctrl-C once more ends that, too")
+    if not survey.memory:
+        raise InputError(f"nothing could be measured: {'; '.join(survey.missing)}")
 
-    steps = {case: _step(loaded, case) for case in cases}
+    steps = {case: _step(loaded, case) for case in survey.memory}
     # Products first, that an interrupted profile has what to hold the network against.
-    products = {setting.precision: _matrix_product(setting.precision, device) for setting in settings}
-    readings, interrupted = take_turns({**products, **steps}, seconds=seconds, wait=partial(_wait_for, device), say=say)
-    cases = [case for case in cases if readings[case]]
+    products = {case.setting.precision: _matrix_product(case.setting.precision, device) for case in steps}
+    readings, ended = take_turns({**products, **steps}, seconds=seconds, wait=partial(_wait_for, device), say=say)
+    cases = [case for case in steps if readings[case]]
     if not cases:
         raise KeyboardInterrupt
-    if interrupted:
-        missing.append(INTERRUPTED)
     rates: dict[str, float] = {
         precision: 2 * _product_side(device) ** 3 / float(np.median(readings[precision])) for precision in products
     }
@@ -176,15 +155,20 @@ def profile(
         parameters=sum(parameter.numel() for parameter in loaded.generator.parameters()),
         machine=_machine(device),
         memory=_MEMORY.get(device.type, _MEMORY["cuda"]),
-        costs=tuple(costs.values()),
+        costs=tuple(survey.costs.values()),
         product_flop_per_s=rates,
         measurements=tuple(
             _measurement(
-                case, Latency.of(readings[case]), memory[case], costs, rates, in_pieces=_in_pieces(steps[case])
+                case,
+                Latency.of(readings[case]),
+                survey.memory[case],
+                survey.costs,
+                rates,
+                in_pieces=_in_pieces(steps[case]),
             )
             for case in cases
         ),
-        missing=tuple(missing),
+        missing=(*survey.missing, *[INTERRUPTED] * (cut_short or ended)),
     )
 
 
@@ -256,6 +240,48 @@ class _CannotRun(Exception):
 
 class _Taken(Exception):
     """The network's inputs are known."""
+
+
+class _Survey:
+    """What can be measured, and what is known before the readings.
+
+    Attributes:
+        costs: by size.
+        memory: peaks of all passes that can be taken.
+        missing: why others cannot.
+    """
+
+    def __init__(self, subject: Subject, loaded: Translator | Sampler) -> None:
+        self.costs: dict[Size | None, Cost] = {}
+        self.memory: dict[_Case, int | None] = {}
+        self.missing: list[str] = []
+        self._subject = subject
+        self._loaded = loaded
+        self._bytes_needed: dict[Size | None, Callable[[int], float]] = {}
+
+    def take(self, setting: _Setting, batch_sizes: Sequence[int] | None) -> None:
+        """Look at the batches of one setting: those that are given, or 1 and the best."""
+        size = setting.size
+        passes: tuple[Pass, ...] = ("network", "call")
+        try:
+            if size not in self.costs:
+                self._bytes_needed[size] = _bytes_needed(self._subject, self._loaded, size)
+                _check_memory(self._bytes_needed[size](1))
+                self.costs[size] = _count_operations(self._loaded, size)
+            batches = sorted(set(batch_sizes or ())) or _find_batches(self._loaded, setting, self._bytes_needed[size])
+        except _CannotRun as error:
+            self.missing.append(f"the network alone, {_in_words(setting)}: {error}")
+            self.missing += [
+                f"{_in_words(setting)}, batch {batch}: the same" for batch in batch_sizes or () if batch > 1
+            ]
+            batches, passes = [1], ("call",)
+        for case in [_Case(setting, batch, of) for batch in batches for of in passes]:
+            try:
+                if case.batch > 1:  # one image goes through a call in pieces where memory is short
+                    _check_memory(self._bytes_needed[size](case.batch))
+                self.memory[case] = _peak_memory(self._subject, self._loaded, case)
+            except _CannotRun as error:
+                self.missing.append(f"the {PASSES[case.of]}, {_in_words(setting)}, batch {case.batch}: {error}")
 
 
 def _checked_sizes(loaded: Translator | Sampler, sizes: Sequence[Size] | None) -> Sequence[Size] | None:

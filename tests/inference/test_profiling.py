@@ -181,6 +181,21 @@ def test_what_was_read_before_an_interrupt_is_the_profile(tmp_path: Path, no_mem
         assert [(entry.batch, entry.of) for entry in found.measurements] == [(1, "network"), (1, "call")]
         assert found.missing == (INTERRUPTED,)
         assert "Not measured: further readings: interrupted." in list(notes_in_words(found))
+
+        calls.clear()
+
+        def count(loaded: Any, size: Any) -> Any:  # while the second size is looked at
+            if size == (48, 48):
+                raise KeyboardInterrupt
+            return count_operations(loaded, size)
+
+        count_operations = profiling._count_operations
+        patch.setattr(profiling, "_count_operations", count)
+        found = profile(subject, sizes=[(32, 32), (48, 48)], precisions=["fp32"], batch_sizes=[1], seconds=0.1)
+        assert [(entry.height, entry.of) for entry in found.measurements] == [(32, "network"), (32, "call")]
+        assert found.missing == (INTERRUPTED,)
+        with pytest.raises(KeyboardInterrupt):
+            profile(subject, sizes=[(48, 48)], precisions=["fp32"], batch_sizes=[1], seconds=0.1)
         calls.clear()
         allowed = 0
         with pytest.raises(KeyboardInterrupt):
