@@ -26,16 +26,21 @@ from i2i.metrics.distribution import (
     neighbour_scores,
     pair_distances,
 )
-from i2i.metrics.features import FeatureExtractor, MissingWeights, feature_slug, load_features, small_images
+from i2i.metrics.features import (
+    PIXELS_PX,
+    FeatureExtractor,
+    MissingWeights,
+    feature_slug,
+    load_features,
+    small_images,
+)
 from i2i.metrics.intervals import REPLICATES, bootstrap_mean, from_error, wilson
+from i2i.metrics.wasserstein import enough_patches
 
 FEW_IMAGES = 10_000
 """Below so many, FID and its kind are higher than they would be of more images."""
-PATCHES = 1 << 16
-"""At most so many are kept of each level of a set's pyramids: 128 an image up to 512 images, 6 of 10,000. Of images of
-256 px and three channels they take 95 MB."""
-PATCHES_PER_IMAGE = 128
 LEVELS = (*(str(halvings) for halvings in range(12)), "low")  # larger images than of 131,071 px would have more
+ALIKE = 1e-4  # distance of small images that are one image, but for rounding
 SPLITS = 10
 STUDENTS_T = 2.262  # of SPLITS − 1 degrees of freedom: 95 % lie within ± so many standard errors
 
@@ -59,6 +64,52 @@ class SetSettings:
     kid_subset_size: int = 1000
     replicates: int = REPLICATES
     seed: int = 2020
+
+
+@dataclass(frozen=True, kw_only=True)
+class Networks:
+    """Networks that describe images, as settings name them.
+
+    Attributes:
+        extractors: those that could be had.
+        missing: figures of the others, by name: why, and how to get their weights.
+    """
+
+    extractors: tuple[FeatureExtractor, ...]
+    missing: Mapping[str, str]
+
+
+def load_networks(settings: SetSettings, *, device: torch.device | str = "cpu", channels: int = 3) -> Networks:
+    """The networks of `settings.features`, for images of so many channels.
+
+    Raises:
+        InputError: there is no such network, one is named twice, or files with weights do not fit.
+    """
+    if len(settings.feature_weights) > len(settings.features):
+        raise InputError(
+            f"expected at most one --feature-weights for each of --features {' '.join(settings.features)}, "
+            f"got {len(settings.feature_weights)}"
+        )
+    if repeated := [slug for slug, count in Counter(map(feature_slug, settings.features)).items() if count > 1]:
+        raise InputError(f"--features names {repeated[0]} twice; give each network once, and files different names")
+    extractors: list[FeatureExtractor] = []
+    missing: dict[str, str] = {}
+    for name, weights in zip_longest(settings.features, settings.feature_weights):
+        names = _names(feature_slug(name), classes=name == "inception").values()
+        try:
+            extractor = load_features(name, weights=weights, device=device, channels=channels)
+        except MissingWeights as error:
+            missing |= dict.fromkeys(names, str(error))
+            continue
+        if extractor.channels in (None, channels):
+            extractors.append(extractor)
+        else:
+            missing |= dict.fromkeys(
+                _names(extractor.slug, classes=extractor.classes > 0).values(),
+                f"{extractor.slug} needs images of {extractor.channels} channels, and these have {channels}: use "
+                "--features pixels, or a classifier trained on such images",
+            )
+    return Networks(extractors=tuple(extractors), missing=missing)
 
 
 class FeatureDescriber:
@@ -110,7 +161,14 @@ class PatchDescriber:
         return found | {level: rows.half() for level, rows in levels.items()}
 
 
-def set_findings(generated: ImageSet, real: ImageSet, *, settings: SetSettings, describing: Describing) -> Findings:
+def set_findings(
+    generated: ImageSet,
+    real: ImageSet,
+    *,
+    settings: SetSettings,
+    describing: Describing,
+    networks: Networks | None = None,
+) -> Findings:
     """Compare a set of generated images with a set of real ones.
 
     Sliced Wasserstein distance and variety need no weights and always come. Each network of the settings adds Fréchet
@@ -124,28 +182,17 @@ def set_findings(generated: ImageSet, real: ImageSet, *, settings: SetSettings, 
         generated, real: of one number of channels. What is known of the real ones is kept for other evaluations.
         settings: what to compare by.
         describing: reads them.
+        networks: those of the settings, if they are loaded already.
 
     Raises:
         InputError: an image cannot be read, images differ in their numbers of channels, or settings do not fit.
     """
-    if len(settings.feature_weights) > len(settings.features):
-        raise InputError(
-            f"expected at most one --feature-weights for each of --features {' '.join(settings.features)}, "
-            f"got {len(settings.feature_weights)}"
-        )
-    if repeated := [slug for slug, count in Counter(map(feature_slug, settings.features)).items() if count > 1]:
-        raise InputError(f"--features names {repeated[0]} twice; give each network once, and files different names")
+    if networks is None:
+        networks = load_networks(settings, device=describing.device, channels=len(generated.read(0)))
     findings = Findings(warnings=_warnings(generated, real)) | _patch_findings(generated, real, describing=describing)
-    channels = len(generated.read(0))
-    for name, weights in zip_longest(settings.features, settings.feature_weights):
-        try:
-            extractor = load_features(name, weights=weights, device=describing.device, channels=channels)
-        except MissingWeights as error:
-            missing = _names(feature_slug(name), classes=name == "inception").values()
-            findings |= Findings(missing=dict.fromkeys(missing, str(error)))
-        else:
-            findings |= feature_findings(generated, real, extractor=extractor, settings=settings, describing=describing)
-    return findings
+    for extractor in networks.extractors:
+        findings |= feature_findings(generated, real, extractor=extractor, settings=settings, describing=describing)
+    return findings | Findings(missing=networks.missing)
 
 
 def feature_findings(
@@ -153,13 +200,6 @@ def feature_findings(
 ) -> Findings:
     """The part of `set_findings` that one network says."""
     names = _names(extractor.slug, classes=extractor.classes > 0)
-    channels = len(generated.read(0))
-    if extractor.channels not in (None, channels):
-        reason = (
-            f"{extractor.slug} needs images of {extractor.channels} channels, and these have {channels}: use "
-            "--features pixels, or a classifier trained on such images"
-        )
-        return Findings(missing=dict.fromkeys(names.values(), reason))
     describer = FeatureDescriber(extractor)
     fake = describing.of(generated, describer, what="generated images")
     true = describing.of(real, describer, what="real images", cached=True)
@@ -170,6 +210,8 @@ def feature_findings(
         return Findings(missing=dict.fromkeys(names.values(), reason))
     fake_rows, true_rows = fake.rows["features"], true.rows["features"]
     kept = len(fake_rows)
+    tell = describing.progress or (lambda what, done, total: None)
+    tell(f"figures of {extractor.slug}", 0, 1)  # which may take half a minute
 
     distance = frechet_of_moments(
         fake.moments["features"].mean,
@@ -211,67 +253,120 @@ def feature_findings(
     else:
         reason = f"needs more than {settings.neighbours} images in both sets, got {kept} and {len(true_rows)}"
         missing |= dict.fromkeys([names[kind] for kind in kinds], reason)
+    tell(f"figures of {extractor.slug}", 1, 1)
     return Findings(figures=figures, missing=missing)
 
 
+def wasserstein_of_some(
+    generated: ImageSet, real: ImageSet, *, indices: tuple[Sequence[int], Sequence[int]], describing: Describing
+) -> Figure | None:
+    """The sliced Wasserstein distance between some generated and some real images, such as those of a group.
+
+    The whole sets are described, once for all that is asked of them.
+
+    Args:
+        generated, real: as for `set_findings`.
+        indices: which of the generated and which of the real ones.
+        describing: reads them.
+
+    Returns:
+        The figure; None where images are too small, or fewer than two of either kind are among those kept.
+    """
+    described = _described_patches(generated, real, describing=describing)
+    fake, true = (_part(whole, some) for whole, some in zip(described, indices, strict=True))
+    levels = [level for level in LEVELS if level in fake.rows and level in true.rows]
+    if not levels or min(fake.count, true.count) < 2:
+        return None
+    return _wasserstein(fake, true, levels=levels).figures.get("swd")
+
+
+def _described_patches(generated: ImageSet, real: ImageSet, *, describing: Describing) -> tuple[Described, Described]:
+    """What is known of either set without any network."""
+    # By its own number, so that what is remembered of real images serves generated sets of any size.
+    fake, true = (PatchDescriber(patches=enough_patches(min(len(images), KEPT))) for images in (generated, real))
+    return (
+        describing.of(generated, fake, what="generated images"),
+        describing.of(real, true, what="real images", cached=True),
+    )
+
+
+def _part(whole: Described, indices: Sequence[int]) -> Described:
+    """What is known of some images, as if there were no others; of those whose rows are kept."""
+    kept = torch.tensor(sorted(set(indices) & set(whole.indices["size"].tolist())), dtype=torch.int64)
+    chosen = {name: torch.isin(of_rows, kept) for name, of_rows in whole.indices.items()}
+    return Described(
+        count=len(kept),
+        rows={name: whole.rows[name][rows] for name, rows in chosen.items() if rows.any()},
+        indices={name: torch.searchsorted(kept, whole.indices[name][rows]) for name, rows in chosen.items()},
+        moments={},
+    )
+
+
 def _patch_findings(generated: ImageSet, real: ImageSet, *, describing: Describing) -> Findings:
-    most = min(max(len(generated), len(real)), KEPT)
-    describer = PatchDescriber(patches=max(1, min(PATCHES_PER_IMAGE, PATCHES // most)))
-    fake = describing.of(generated, describer, what="generated images")
-    true = describing.of(real, describer, what="real images", cached=True)
-    figures: dict[str, Figure] = {}
-    missing: dict[str, str] = {}
-    warnings: tuple[str, ...] = ()
+    fake, true = _described_patches(generated, real, describing=describing)
+    findings = Findings()
     if min(fake.count, true.count) > 1:
-        figures["variety"] = _variety(fake.rows["small"], true.rows["small"])
+        findings |= _variety(fake.rows["small"], true.rows["small"])
     else:
-        missing["variety"] = f"needs at least two images in both sets, got {fake.count} and {true.count}"
+        reason = f"needs at least two images in both sets, got {fake.count} and {true.count}"
+        findings |= Findings(missing={"variety": reason})
     shared = [level for level in LEVELS if level in fake.rows and level in true.rows]
     if shared:
-        figures |= _wasserstein(fake, true, levels=shared, patches=describer.patches)
+        findings |= _wasserstein(fake, true, levels=shared)
     else:
-        missing["swd"] = f"needs images of at least {wasserstein.SMALLEST_IMAGE_PX} px in both sets"
+        reason = f"needs images of at least {wasserstein.SMALLEST_IMAGE_PX} px in both sets"
+        findings |= Findings(missing={"swd": reason})
     sizes = [Counter(map(tuple, described.rows["size"].tolist())).most_common(1)[0][0] for described in (fake, true)]
     if sizes[0] != sizes[1]:
         of_fake, of_real = (f"{width} x {height}" for height, width in sizes)
-        warnings = (
+        warning = (
             f"Most generated images are {of_fake} px and most real ones {of_real} px: details are compared pixel by "
-            "pixel, so that figures such as swd_0 say how the sizes differ; resize one set.",
+            "pixel, so that figures such as swd_0 say how the sizes differ; resize one set."
         )
-    return Findings(figures=figures, missing=missing, warnings=warnings)
+        findings |= Findings(warnings=(warning,))
+    return findings
 
 
-def _wasserstein(fake: Described, true: Described, *, levels: Sequence[str], patches: int) -> dict[str, Figure]:
+def _wasserstein(fake: Described, true: Described, *, levels: Sequence[str]) -> Findings:
     """The sliced Wasserstein distance, and that of each level."""
 
-    def patches_of(described: Described, level: str) -> dict[str, Tensor]:
-        return {level: described.rows[level].unflatten(1, (patches, -1))}
+    def patches_of(described: Described, level: str) -> Tensor:
+        channels = described.rows["small"].shape[1] // PIXELS_PX**2
+        return described.rows[level].unflatten(1, (-1, channels * wasserstein.PATCH_PX**2))
 
-    values, errors = [], []
+    flat = [level for level in levels if wasserstein.is_flat(patches_of(true, level))]
+    if flat:
+        reason = f"nothing varies in a channel of the real images at level {', '.join(flat)}, to measure distances by"
+        return Findings(missing=dict.fromkeys(["swd", *(f"swd_{level}" for level in levels)], reason))
+    values: list[float] = []
+    figures = {}
     # What each image adds to the mean over levels; those of one image vary together.
     shares = [torch.zeros(described.count) for described in (true, fake)]
-    figures = {}
+    have_rows = [torch.zeros(described.count, dtype=torch.bool) for described in (true, fake)]
     for level in levels:
-        pair = patches_of(true, level), patches_of(fake, level)
+        pair = {level: patches_of(true, level)}, {level: patches_of(fake, level)}
         values.append(wasserstein.sliced_wasserstein(*pair)["swd"])
         found = wasserstein.sliced_wasserstein_influences(*pair)[f"swd_{level}"]
         parts = [influences / len(influences) for influences in found]
-        errors.append(_error_of_sum(parts))
-        for share, part, described in zip(shares, parts, (true, fake), strict=True):
+        for share, have, part, described in zip(shares, have_rows, parts, (true, fake), strict=True):
             share[described.indices[level]] += part / len(levels)
+            have[described.indices[level]] = True
         images = len(fake.indices[level])
-        figures[f"swd_{level}"] = _figure(values[-1], errors[-1], images=images, lowest=0)
-    kept = [share[share != 0] for share in shares]
-    swd = _figure(sum(values) / len(values), _error_of_sum(kept), images=min(fake.count, KEPT), lowest=0)
-    return {"swd": swd} | figures
+        figures[f"swd_{level}"] = _figure(values[-1], _error_of_sum(parts), images=images, lowest=0)
+    error = _error_of_sum([share[have] for share, have in zip(shares, have_rows, strict=True)])
+    swd = _figure(sum(values) / len(values), error, images=int(have_rows[1].sum()), lowest=0)
+    return Findings(figures={"swd": swd} | figures)
 
 
-def _variety(fake: Tensor, true: Tensor) -> Figure:
+def _variety(fake: Tensor, true: Tensor) -> Findings:
     """Mean distance of two generated images at random, next to that of two real ones."""
     of_fake, of_true = pair_distances(fake).double(), pair_distances(true).double()
-    value = (of_fake.mean() / of_true.mean().clamp(min=1e-12)).item()
+    if of_true.mean() < ALIKE:
+        return Findings(missing={"variety": "the real images are all alike, so that nothing varies less or more"})
+    value = (of_fake.mean() / of_true.mean()).item()
     relative = [_ring_error(distances) / distances.mean().clamp(min=1e-12).item() for distances in (of_fake, of_true)]
-    return _figure(value, value * sum(part**2 for part in relative) ** 0.5, images=len(fake), lowest=0)
+    error = value * sum(part**2 for part in relative) ** 0.5
+    return Findings(figures={"variety": _figure(value, error, images=len(fake), lowest=0)})
 
 
 def _ring_error(distances: Tensor) -> float:
@@ -328,6 +423,13 @@ def _warnings(generated: ImageSet, real: ImageSet) -> tuple[str, ...]:
             f"The sets differ in number ({len(generated):,} generated and {len(real):,} real images): compare figures "
             "only with those of the same two numbers."
         )
+    many = [
+        f"{KEPT:,} of {len(images):,} {kind}"
+        for images, kind in ((generated, "generated"), (real, "real"))
+        if len(images) > KEPT
+    ]
+    if many:
+        found.append(f"All figures of sets but Fréchet distances are over {' and '.join(many)} images, evenly spread.")
     if same := _in_both(generated, real):
         found.append(
             f"{same:,} of the generated images are in the real set too, as the same file: distances come out too low."
