@@ -19,13 +19,16 @@ HALVED_FROM_PX = 32
 SMALLEST_IMAGE_PX = 16
 # A twentieth of an 8-bit step. What varies less is flat, and dividing by it would measure rounding errors.
 SMALLEST_DEVIATION = 1e-4
+# Of each level of a set's pyramids. Of images of three channels they take 19 MB in float16.
+PATCHES = 1 << 16
+PATCHES_PER_IMAGE = 128
 # Few enough to keep a pass small (8 MB for each set), enough to be quick.
 PROJECTED_AT_ONCE = 1 << 21
 BINS = 4096
 
 
 def patch_descriptors(
-    images: Tensor, *, patches_per_image: int = 128, seed: int | Sequence[int] = 0
+    images: Tensor, *, patches_per_image: int = PATCHES_PER_IMAGE, seed: int | Sequence[int] = 0
 ) -> dict[str, Tensor]:
     """Patches of 7×7 px at random positions in each level of each image's Laplacian pyramid.
 
@@ -62,9 +65,26 @@ def patch_descriptors(
         ]
         return join_descriptors(parts)
     generator = torch.Generator().manual_seed(seed)
-    *bands, low = laplacian_pyramid(images)
-    levels = {str(halvings): band for halvings, band in enumerate(bands)} | {"low": low}
-    return {name: _random_patches(level, patches_per_image, generator) for name, level in levels.items()}
+    # Level by level, for a photo's whole pyramid would take much memory.
+    found = [_random_patches(level, patches_per_image, generator) for level in _levels(images)]
+    return dict(zip([*map(str, range(len(found) - 1)), "low"], found, strict=True))
+
+
+def enough_patches(images: int) -> int:
+    """How many patches of each image to take of a set of so many: 128, and fewer of more than 512 images.
+
+    The distance is one of pooled patches, and more than PATCHES would take memory and change little.
+    """
+    return max(1, min(PATCHES_PER_IMAGE, PATCHES // images))
+
+
+def is_flat(patches: Tensor) -> bool:
+    """Whether patches of real images (N, patches, C · 49) have a channel that does not vary.
+
+    Distances from such a set are none to believe: they are measured in its deviations.
+    """
+    channels = patches.unflatten(2, (-1, PATCH_PX**2))
+    return any(channels[:, :, c].float().std().item() < SMALLEST_DEVIATION for c in range(channels.shape[2]))
 
 
 def sliced_wasserstein(
@@ -141,13 +161,7 @@ def laplacian_pyramid(images: Tensor) -> list[Tensor]:
         (N, C, H, W), (N, C, ⌈H/2⌉, ⌈W/2⌉), …, float32 or wider. Enlarging the last, adding the one before, and so on
         gives the images back.
     """
-    level = images if images.dtype == torch.float64 else images.float()
-    pyramid = []
-    while min(level.shape[-2:]) >= HALVED_FROM_PX:
-        half = _blur(level)[..., ::2, ::2]
-        pyramid.append(level - _enlarge(half, level.shape))
-        level = half
-    return [*pyramid, level]
+    return list(_levels(images))
 
 
 def wasserstein_1(first: Tensor, second: Tensor) -> Tensor:
@@ -190,6 +204,15 @@ def potentials(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     potential = -width * (densities[0] - densities[1]).cumsum(1).sign().cumsum(1)
     of_first, of_second = (potential.gather(1, places) for places in bins)
     return of_first, of_second
+
+
+def _levels(images: Tensor) -> Iterator[Tensor]:
+    level = images if images.dtype == torch.float64 else images.float()
+    while min(level.shape[-2:]) >= HALVED_FROM_PX:
+        half = _blur(level)[..., ::2, ::2].contiguous()
+        yield level - _enlarge(half, level.shape)
+        level = half
+    yield level
 
 
 def _patch_distance(real: Tensor, fake: Tensor, *, projections: int, seed: int) -> float:
@@ -250,8 +273,8 @@ def _blur(images: Tensor) -> Tensor:
     """By [1 4 6 4 1] / 16 along either axis: the mean of two neighbours, taken four times."""
     images = F.pad(images, (2, 2, 2, 2), mode="reflect")
     for _ in range(4):
-        images = (images[..., 1:] + images[..., :-1]) / 2
-        images = (images[..., 1:, :] + images[..., :-1, :]) / 2
+        images = (images[..., 1:] + images[..., :-1]).div_(2)
+        images = (images[..., 1:, :] + images[..., :-1, :]).div_(2)
     return images
 
 
@@ -259,7 +282,7 @@ def _enlarge(images: Tensor, shape: torch.Size) -> Tensor:
     """To twice the size or one less: pixels spread out, the gaps between them filled by the blur."""
     spread = images.new_zeros(shape)
     spread[..., ::2, ::2] = images
-    return 4 * _blur(spread)
+    return _blur(spread).mul_(4)
 
 
 def _sorted(rows: Tensor) -> Tensor:

@@ -184,8 +184,8 @@ def test_what_few_or_tiny_images_cannot_say_is_missing(
 
 
 def test_large_sets_have_fewer_patches_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And as many in the smaller set, so that an image's place decides where its patches lie in either."""
-    monkeypatch.setattr(sets, "PATCHES", 64)
+    """Each by its own number: what is known of real images is so, whatever is held against them."""
+    monkeypatch.setattr(sets.wasserstein, "PATCHES", 64)
     asked = []
     original = patch_descriptors
 
@@ -195,7 +195,42 @@ def test_large_sets_have_fewer_patches_an_image(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(sets.wasserstein, "patch_descriptors", noting)
     compared(write_set(tmp_path / "generated", 4, seed=1), write_set(tmp_path / "real", 9))
-    assert set(asked) == {64 // 9}
+    assert set(asked) == {64 // 4, 64 // 9}
+    kept = set((tmp_path / "cache" / "statistics").iterdir())
+    compared(write_set(tmp_path / "more", 6, seed=1), ImageSet.find(tmp_path / "real"))
+    assert set((tmp_path / "cache" / "statistics").iterdir()) == kept
+
+
+def test_real_images_without_anything_in_them_measure_nothing(tmp_path: Path) -> None:
+    """Instead of figures in the millions."""
+    generated = write_set(tmp_path / "generated", 12, seed=1)
+    (tmp_path / "flat").mkdir()
+    for number in range(12):
+        cv2.imwrite(str(tmp_path / "flat" / f"{number}.png"), np.full((48, 48, 3), 90, np.uint8))
+    found = compared(generated, ImageSet.find(tmp_path / "flat"))
+    assert found.figures == {} and "all alike" in found.missing["variety"]
+    assert "nothing varies in a channel of the real images at level 0, low" in found.missing["swd"]
+    # Uniform images of different colours lack details, and vary.
+    for number in range(12):
+        cv2.imwrite(str(tmp_path / "flat" / f"{number}.png"), np.full((48, 48, 3), 20 * number, np.uint8))
+    found = compared(generated, ImageSet.find(tmp_path / "flat"))
+    assert set(found.figures) == {"variety"} and "at level 0," in found.missing["swd_0"]
+    assert {"swd", "variety"} <= set(compared(ImageSet.find(tmp_path / "flat"), generated).figures)
+
+
+def test_equal_sets_are_surely_equal(tmp_path: Path) -> None:
+    images = write_set(tmp_path / "images", 12)
+    for name, figure in compared(images, images).figures.items():
+        assert figure.value == (1 if name == "variety" else 0), name
+        assert figure.low is not None and figure.high is not None
+        if name != "variety":
+            assert figure.low == figure.high == 0
+
+
+def test_what_is_over_some_images_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sets, "KEPT", 10)
+    warnings = compared(write_set(tmp_path / "generated", 12, seed=1), write_set(tmp_path / "real", 9)).warnings
+    assert "All figures of sets but Fréchet distances are over 10 of 12 generated images, evenly spread." in warnings
 
 
 def test_settings_that_do_not_fit_are_refused(tmp_path: Path) -> None:
