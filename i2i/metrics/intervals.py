@@ -71,4 +71,5 @@ def wilson(successes: float, trials: float) -> tuple[float, float]:
     share = successes / trials
     centre = (share + _Z**2 / (2 * trials)) / (1 + _Z**2 / trials)
     reach = _Z / (1 + _Z**2 / trials) * math.sqrt(share * (1 - share) / trials + _Z**2 / (4 * trials**2))
-    return max(0.0, centre - reach), min(1.0, centre + reach)
+    # The ends of none and of all are exact, which rounding would miss.
+    return (centre - reach if share > 0 else 0.0), (centre + reach if share < 1 else 1.0)

@@ -46,6 +46,12 @@ def test_wilsons_interval_is_scipys(successes: int, trials: int) -> None:
     assert wilson(successes, trials) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
+def test_none_and_all_end_exactly() -> None:
+    for trials in (3, 50, 106, 10_000):
+        assert wilson(0, trials)[0] == 0
+        assert wilson(trials, trials)[1] == 1
+
+
 def test_a_replicated_figures_interval_lies_around_the_figure() -> None:
     low, high = around(10.0, torch.tensor([13.0, 14.0, 15.0]))  # shifted, with a deviation of 1
     assert (low, high) == pytest.approx((10 - 1.959964, 10 + 1.959964), abs=1e-5)
