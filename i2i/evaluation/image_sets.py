@@ -187,7 +187,7 @@ def check_channels(*sets: ImageSet) -> None:
     for file, channels in others:
         if channels != first[1]:
             raise InputError(
-                f"{first[0]} has {first[1]} channels, {file} {channels}; expected images of one kind: convert one of the sets"
+                f"{first[0]} has {first[1]} channels, {file} {channels}; expected images of one kind: convert one set"
             )
 
 

@@ -27,7 +27,7 @@ class LabelSettings:
     Attributes:
         labels: a folder of label maps that are called as the generated images are.
         judge: the segmentation network that reads classes off images: torchvision's FCN, DeepLabV3 or
-            LR-ASPP fine-tuned to these classes, an ONNX file, or one that `i2i.metrics.train_segmenter` has trained.
+            LR-ASPP fine-tuned to these classes, an ONNX file, or one that i2i.metrics.segmenter.save_segmenter wrote.
         judge_ids: for each class of the label maps the judge's that means the same, -1 for none; unless given, its
             classes are theirs.
         palette: a file with the colour of each class, where label maps are colour-coded.
