@@ -23,6 +23,7 @@ from i2i.checkpoints.catalogue import find_weights
 from i2i.checkpoints.foreign import Checkpoint, open_checkpoint
 from i2i.checkpoints.layouts.layout import Finding
 from i2i.cli.overrides import parse_overrides
+from i2i.cli.plan import VIDEO_SUFFIXES
 from i2i.data.image_io import READABLE_SUFFIXES, read_provenance
 from i2i.errors import InputError
 from i2i.inference.graph import receptive_radius
@@ -51,6 +52,11 @@ def main(settings: Settings) -> None:
     if path.suffix.lower() in READABLE_SUFFIXES and path.is_file():
         _print_provenance(path, as_json=settings.json)
         return
+    if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
+        raise InputError(
+            f"{path} is a video, which inspect does not look into: expected a weight file, a generator's folder, or an "
+            "image, which a frame saved as PNG is, too"
+        )
     checkpoint = open_checkpoint(find_weights(settings.file), **parse_overrides(settings.set))
     if settings.json:
         print(json.dumps(describe(checkpoint), indent=2, ensure_ascii=False))

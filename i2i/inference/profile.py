@@ -14,6 +14,7 @@ Pass = Literal["network", "call"]
 
 PASSES: dict[Pass, str] = {"network": "network alone", "call": "whole call"}
 IN_PIECES = ", in pieces"
+PRODUCT = "of a matrix product"
 ENOUGH_READINGS = 100  # for the slowest of a hundred
 INTERRUPTED = "further readings: interrupted"
 
@@ -44,7 +45,8 @@ class Measurement:
         peak_memory_bytes: see `Profile.memory`; None where it cannot be measured.
         flop_per_s: of the network's convolutions and matrix products, at the median latency; None for a whole call,
             which does other work besides.
-        share_of_product: flop_per_s next to that of a matrix product in the same precision, in the same minutes.
+        share_of_product: flop_per_s next to that of a matrix product in the same precision, in the same minutes; may be
+            above 1, for it is no limit.
         in_pieces: whether a whole call divided its images into tiles or bands; the network alone takes them whole.
     """
 
@@ -144,7 +146,7 @@ def facts_in_words(found: Profile) -> Iterator[tuple[str, str]]:
     processor = f"{machine['processor']}, {machine['threads']} of {machine['cores']} cores"
     yield "machine", f"{accelerator}{processor}; torch {machine['torch']}, {machine['system']}"
     for precision, rate in found.product_flop_per_s.items():
-        yield "limit", f"{rate / 1e9:,.4g} GFLOP/s in {precision}, of a product of two large matrices"
+        yield "matrix product", f"{rate / 1e9:,.4g} GFLOP/s in {precision}, of two large square matrices"
 
 
 def rows_in_words(found: Profile) -> list[list[str]]:
@@ -152,7 +154,7 @@ def rows_in_words(found: Profile) -> list[list[str]]:
     sized = any(entry.height is not None for entry in found.measurements)
     heading = ["height x width"] * sized
     heading += ["precision", "batch", "pass", "p50 ms", "p90 ms", "p99 ms", "readings", "images/s", "memory MB"]
-    rows = [[*heading, "GFLOP/s", "of the limit"]]
+    rows = [[*heading, "GFLOP/s", PRODUCT]]
     for entry in found.measurements:
         latency = entry.latency
         row = [f"{entry.height} x {entry.width}"] * sized
@@ -180,6 +182,16 @@ def notes_in_words(found: Profile) -> Iterator[str]:
         yield (
             f"Where there are fewer than {ENOUGH_READINGS} readings, p99 lies next to the slowest one; --seconds gives "
             "more of them."
+        )
+    if any(entry.share_of_product is not None for entry in found.measurements):
+        yield (
+            f'"{PRODUCT[0].upper()}{PRODUCT[1:]}" sets the network\'s GFLOP/s beside those of the product of two large '
+            "matrices, in the same precision and the same minutes: a yardstick, and no limit."
+        )
+    if any((entry.share_of_product or 0) > 1 for entry in found.measurements):
+        yield (
+            "Where it is above 100%, the machine was busy with something else while the product was read, or the "
+            "product's shape suits the machine less than the network's."
         )
     for reason in found.missing:
         yield f"Not measured: {reason}."

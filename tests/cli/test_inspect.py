@@ -125,6 +125,12 @@ def test_what_is_no_weight_file_is_told(tmp_path: Path) -> None:
         main(Settings(file=str(tmp_path / "photo.pth")))
 
 
+def test_videos_are_not_looked_into(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_bytes(b"\x00\x00\x00\x20ftypisom")
+    with pytest.raises(InputError, match=r"clip\.mp4 is a video, which inspect does not look into: expected a weight"):
+        main(Settings(file=str(tmp_path / "clip.mp4")))
+
+
 @pytest.mark.data
 def test_guesses_are_marked_and_can_be_overruled(capsys: Printed, data_dir: Path) -> None:
     file = data_dir / "golden" / "spade-generator-normal" / "weights.pth"

@@ -1,5 +1,6 @@
 """What a generator costs: percentiles and operations against what is known, and measurements that are taken fairly."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,21 @@ def test_what_follows_from_the_readings(tmp_path: Path, no_memory: None, monkeyp
     assert network.latency == Latency(p50_ms=20.0, p90_ms=20.0, p99_ms=20.0, readings=7)
     assert found.model == name_model(tmp_path / "net")
     assert Profile.from_json(found.to_json()) == found
+
+
+@pytest.mark.parametrize(("share", "shown", "explained"), [(0.5, "50%", False), (1.375, "138%", True)])
+def test_the_rate_of_a_product_is_no_limit(
+    share: float, shown: str, explained: bool, tmp_path: Path, no_memory: None
+) -> None:
+    found = profile(
+        Subject(weights=save(tmp_path / "net")), sizes=[(16, 16)], precisions=["fp32"], batch_sizes=[1], seconds=0.1
+    )
+    network, call = found.measurements
+    found = replace(found, measurements=(replace(network, share_of_product=share), call))
+    heading, row, _ = rows_in_words(found)
+    assert dict(zip(heading, row, strict=True))["of a matrix product"] == shown
+    assert dict(facts_in_words(found))["matrix product"].endswith("GFLOP/s in fp32, of two large square matrices")
+    assert any("the machine was busy" in note for note in notes_in_words(found)) is explained
 
 
 @pytest.mark.parametrize(
