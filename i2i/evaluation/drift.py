@@ -23,7 +23,7 @@ from i2i.errors import InputError
 from i2i.evaluation.describing import Describing
 from i2i.evaluation.image_sets import ImageSet
 from i2i.files import replacing
-from i2i.metrics.appearance import SMALLEST_PX, STATISTICS, composition, measure_appearance
+from i2i.metrics.appearance import CHANNELS, SMALLEST_PX, STATISTICS, composition, measure_appearance
 from i2i.metrics.two_samples import categories, holm, kolmogorov_smirnov, smallest_seen, told_apart
 
 LEVEL = 0.05
@@ -52,6 +52,12 @@ DIRECTIONS = {
     "black": ("more black pixels", "fewer black pixels"),
     "white": ("more white pixels", "fewer white pixels"),
 }
+IMPORTANCE = (
+    *("height_px", "width_px", *FACTS),
+    *("brightness", "saturation", *(f"channel_{number}" for number in range(CHANNELS))),
+    *("contrast", "sharpness", "noise", "black", "white", "composition", "blockiness"),
+)
+"""In this order changes of one verdict are told: what a person can do most about comes first."""
 SHARES = ("black", "white")
 """These are 0 in most images, so that their means are looked at in place of medians, in steps of a thousandth."""
 SMALLEST_DEVIATION = 0.001
@@ -261,7 +267,7 @@ class Drift:
     Attributes:
         moved: whether any statistic moved by more than a little.
         verdict: in a sentence.
-        changes: of all statistics, those that moved first.
+        changes: of all statistics, those that moved first; see `IMPORTANCE`.
         outliers: the live images that are farthest from the reference, farthest first.
         notes: what else to know, a sentence each.
         images: in the reference and live.
@@ -308,7 +314,7 @@ def find_drift(reference: Snapshot, live: Snapshot, *, outliers: int = 8, seed: 
     changes += [_fact(name, reference, live, found[name].effect, p_values[name]) for name in FACTS]
     changes.append(_composed(found["composition"].effect, p_values["composition"]))
     order = ["moved", "moved a little", "not seen"]
-    changes.sort(key=lambda change: (order.index(change.verdict), -_strength(change)))
+    changes.sort(key=lambda change: (order.index(change.verdict), IMPORTANCE.index(change.name)))
 
     least = smallest_seen(
         min(map(len, reference.statistics.values())), min(map(len, live.statistics.values())), level=LEVEL / len(tested)
@@ -410,11 +416,6 @@ def _number(name: str, reference: Snapshot, live: Snapshot, effect: float, p_val
         live=now,
         shift=shift,
     )
-
-
-def _strength(change: Change) -> float:
-    """Effects on one scale, from 0 to 1: of the area under the curve, how far above chance it is."""
-    return 2 * change.effect - 1 if change.name == "composition" else change.effect
 
 
 def _fact(name: str, reference: Snapshot, live: Snapshot, effect: float, p_value: float) -> Change:

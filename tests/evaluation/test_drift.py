@@ -7,14 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from i2i.data.image_io import read_image, write_image
 from i2i.errors import InputError
 from i2i.evaluation.describing import Describing
-from i2i.evaluation.drift import FACTS, Drift, Snapshot, describe_live, find_drift
+from i2i.evaluation.drift import FACTS, IMPORTANCE, Drift, Snapshot, describe_live, find_drift
 from i2i.evaluation.drift_report import as_json, write_report
 from i2i.evaluation.image_sets import ImageSet
+from i2i.metrics.appearance import STATISTICS
 
 
 def save(
@@ -103,6 +105,22 @@ def test_a_significant_but_small_change_is_no_alarm() -> None:
     assert not drift.moved
     assert drift.verdict.startswith("The input has moved, but by little: darker (median brightness 0.")
     assert find_drift(normal(0.0), normal(-0.5)).moved
+
+
+def test_what_can_be_acted_on_leads(reference: Snapshot, tmp_path: Path) -> None:
+    """Darkened by half and saved as JPEG: not that they are blockier, however clear that is."""
+    live = save(tmp_path / "live", seed=1, change=lambda image: image * 0.5)
+    for file in live.files:
+        Image.fromarray(read_image(file)).save(file.with_suffix(".jpg"), quality=20)
+        file.unlink()
+    drift = find_drift(reference, snapshot(ImageSet.find(live.root)))
+    moved = list(changes(drift))
+    assert moved[:2] == ["format", "brightness"] and moved[-1] == "blockiness"
+    assert drift.verdict.startswith("The input has moved: other format (png 100% → jpeg 100%); darker (median bright")
+
+
+def test_every_statistic_has_its_place() -> None:
+    assert sorted(IMPORTANCE) == sorted((*STATISTICS, *FACTS, "composition"))
 
 
 def test_files_of_another_kind_are_told(reference: Snapshot, tmp_path: Path) -> None:
