@@ -27,7 +27,7 @@ PERFORMANCE = "Performance"
 NOTICE = "What it makes is synthetic"
 WEIGHTS_LICENCE = "Licence of the weights"
 USE = "Use"
-ORDER = (TITLE, INTENDED_USE, LIMITS, DATA, SETTINGS, HELD_OUT, EVALUATION, PERFORMANCE, NOTICE, WEIGHTS_LICENCE, USE)
+ORDER = (TITLE, INTENDED_USE, LIMITS, DATA, HELD_OUT, EVALUATION, PERFORMANCE, SETTINGS, NOTICE, WEIGHTS_LICENCE, USE)
 
 _HEADING = re.compile(r"#{1,2} +\S")
 _FENCE = re.compile(r" {0,3}(~{3,}|`{3,}(?!.*`))(.*)")
@@ -41,7 +41,7 @@ _PATH = re.compile(r"[^\s(),;\"']*[/\\][^\s(),;\"']*")
 _UNMARKED = {
     TITLE: re.compile(r".*\n\nTrained for \d+ steps\.", re.DOTALL),
     HELD_OUT: re.compile(r"(\|.*\|\n?)+"),
-    SETTINGS: re.compile(r"```json\n[^`]*```\n\nData fingerprint: `[^`]*`"),
+    SETTINGS: re.compile(r"(```json\n[^`]*```)\n\nData fingerprint: `([^`]*)`"),
     USE: re.compile(r"```python\nimport [^`]*```"),
 }
 
@@ -163,6 +163,20 @@ def data_section(*, fingerprint: str | None = None, licence: str | None = None, 
     """What the training data are; what is not known is said not to be."""
     facts = {SOURCE: source, LICENCE: licence, FINGERPRINT: fingerprint and f"`{fingerprint}`"}
     return section(DATA, entries({name: value or NOT_STATED for name, value in facts.items()}))
+
+
+def with_data(card: Card) -> Card:
+    """The card with the fingerprint of the data in its place; earlier versions of i2i wrote it below the settings."""
+    found = _UNMARKED[SETTINGS].fullmatch(card.text(SETTINGS))
+    if found is None:
+        return card
+    data = data_section(fingerprint=found[2])
+    if entries_in(card.text(DATA) or data.text).get(FINGERPRINT) != f"`{found[2]}`":
+        return card
+    settings = section(SETTINGS, found[1])
+    sections = tuple(settings if part.name == SETTINGS else part for part in card.sections)
+    card = replace(card, sections=sections)
+    return card if card.text(DATA) else updated(card, [data])[0]
 
 
 def last_name(place: str) -> str:

@@ -39,6 +39,7 @@ from i2i.checkpoints.card import (
     entries_in,
     section,
     updated,
+    with_data,
     with_entry,
 )
 from i2i.checkpoints.identity import RUN, name_model
@@ -155,6 +156,7 @@ def _complete(card: Card, usual: Card) -> Card:
     """The card with what every card should have; nothing of it is changed."""
     if not card.sections:
         return usual
+    card = with_data(card)
     names = {part.name for part in card.sections}
     card, _ = updated(card, [part for part in usual.sections if part.name not in names])
     return card if card.header else replace(card, header=usual.header)

@@ -8,6 +8,10 @@ from i2i.checkpoints.card import EVALUATION, PERFORMANCE, Section, bullets, last
 from i2i.errors import InputError
 from i2i.inference.profile import Profile, facts_in_words, notes_in_words, rows_in_words
 
+MEASURED_ON = (
+    "Measured by `i2i evaluate` on files as they are. Figures of the same names from training are over its held-out "
+    "data as it was prepared there, and do not compare with these."
+)
 MADE_BY = "made by "  # what evaluation.json says before the name of a model
 _FINGERPRINT = re.compile(r"\(sha256 ([0-9a-f]+)\)")
 
@@ -82,6 +86,7 @@ def shown_place(place: str) -> str:
 
 
 def _evaluation(evaluation: Mapping[str, Any]) -> Iterator[str]:
+    yield MEASURED_ON
     yield bullets([_set(part, about) for part, about in evaluation["sets"].items()])
     if maker(evaluation) is None:
         yield "**It is not known which model made these images:** their files do not tell."

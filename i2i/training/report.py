@@ -41,6 +41,12 @@ SAMPLES = "samples"
 PICTURES = "pictures"
 """Folder of a run whose PNG files the report shows, each under its own name."""
 
+# What its figures are over, in a card.
+MEASURED_ON = (
+    "Measured during training on its held-out data as it was prepared there, cut and scaled. What `i2i evaluate` "
+    "measures on files does not compare with these."
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
@@ -146,11 +152,11 @@ def model_card(facts: RunFacts, *, step: int, metrics: dict[str, float]) -> str:
     sections = [
         Section(heading=f"# {facts.title}", text=f"{about}\n\nTrained for {step} steps with i2i {__version__}."),
         data_section(fingerprint=facts.fingerprint),
-        section(SETTINGS, f"```json\n{json.dumps(settings, indent=2)}\n```"),
     ]
     if metrics:
         table = "\n".join(_markdown_table(metrics, facts.baselines))
-        sections.append(section(HELD_OUT, f"{table}\n\n{bullets(_explained(metrics))}"))
+        sections.append(section(HELD_OUT, f"{MEASURED_ON}\n\n{table}\n\n{bullets(_explained(metrics))}"))
+    sections.append(section(SETTINGS, f"```json\n{json.dumps(settings, indent=2)}\n```"))
     return render_card(Card(header="", sections=tuple(sections)))
 
 

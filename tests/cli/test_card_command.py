@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
+from i2i.checkpoints.card import Card, Section, parse_card, render_card
 from i2i.checkpoints.identity import name_model
 from i2i.checkpoints.store import GeneratorSpec, ImageSide, read_card, save_generator
 from i2i.cli import card as command
@@ -111,6 +112,32 @@ def test_all_of_it(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[s
     before = (folder / "README.md").read_bytes()
     assert run(folder) == 0
     assert (folder / "README.md").read_bytes() == before
+
+
+def test_figures_of_training_and_of_an_evaluation(tmp_path: Path, folder: Path) -> None:
+    """In the card of an earlier version; the Hub is told of the evaluation alone."""
+    file = folder / "README.md"
+    card = parse_card(file.read_text())
+    held_out = "| | ssim |\n|---|---|\n| this generator | 0.75 |"
+    settings = '```json\n{\n  "seed": 0\n}\n```\n\nData fingerprint: `abc123`'
+    title, *_, use = card.sections
+    parts = (
+        title,
+        Section(heading="## Held-out metrics", text=held_out, ours=False),
+        Section(heading="## Settings", text=settings, ours=False),
+        use,
+    )
+    file.write_text(render_card(Card(header=card.header, sections=parts)))
+    evaluation = write_evaluation(tmp_path / "evaluation.json", model=name_model(folder))
+    assert run(folder, "--evaluation", evaluation) == 0
+    text = file.read_text()
+    assert text.count("abc123") == 1 and "- **Fingerprint:** `abc123`" in text
+    found = parse_card(text)
+    names = [part.name for part in found.sections]
+    assert names.index("Held-out metrics") < names.index("Evaluation") < names.index("Settings")
+    assert found.text("Settings") == '```json\n{\n  "seed": 0\n}\n```'
+    assert found.text("Held-out metrics") == held_out
+    assert '[{"type": "ssim", "name": "ssim", "value": 0.5}]' in found.header and "0.75" not in found.header
 
 
 def test_words_of_a_person_are_kept(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,6 +42,7 @@ def an_evaluation(**details: Any) -> dict[str, Any]:
 
 def test_figures_with_their_intervals() -> None:
     text = evaluation_section(an_evaluation()).text
+    assert text.startswith("Measured by `i2i evaluate` on files as they are.")
     rows = {line.split(" | ")[0].strip("| "): line for line in text.splitlines() if line.startswith("| ")}
     assert rows["psnr"].startswith("| psnr | 23.46 | 22 … 24.5 | 8 | nearness to the truth")
     assert rows["swd"].startswith("| swd | infinite |  | 8 | sliced")

@@ -109,10 +109,11 @@ def test_figures_beside_losses_have_curves(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_card_says_what_the_data_are_and_what_is_not_stated() -> None:
     facts = RunFacts(title="Streets", about="By night.", settings={"width": 8}, fingerprint="abc")
     card = parse_card(model_card(facts, step=7, metrics={"psnr": 21.5}))
-    assert [part.heading for part in card.sections] == ["# Streets", "## Data", "## Settings", "## Held-out metrics"]
+    assert [part.heading for part in card.sections] == ["# Streets", "## Data", "## Held-out metrics", "## Settings"]
     assert card.text("#").startswith("By night.\n\nTrained for 7 steps with i2i ")
     assert entries_in(card.text("Data")) == {"Source": "not stated", "Licence": "not stated", "Fingerprint": "`abc`"}
     assert json.loads(card.text("Settings").removeprefix("```json").removesuffix("```")) == {"width": 8}
+    assert card.text("Held-out metrics").startswith("Measured during training on its held-out data as it was prepared")
     assert "| this generator | 21.5 |" in card.text("Held-out metrics")
     assert "- psnr: nearness to the truth in dB" in card.text("Held-out metrics")
 
