@@ -305,8 +305,11 @@ def rescale(values: Values, *, source: tuple[float, float], target: tuple[float,
     if source[0] == source[1]:
         raise InputError(f"expected a range of values with two different ends, got {source}")
     as_float = values.astype(np.float32) if isinstance(values, np.ndarray) else values.float()
-    fraction = (as_float - source[0]) / (source[1] - source[0])  # divided last, so that the ends are exact
-    return fraction * (target[1] - target[0]) + target[0]
+    scaled = as_float - source[0]
+    scaled /= source[1] - source[0]  # divided last, so that the ends are exact
+    scaled *= target[1] - target[0]
+    scaled += target[0]
+    return scaled
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from i2i.evaluation.findings import Figure, Findings
 from i2i.evaluation.image_sets import ImageSet
 from i2i.metrics import features, wasserstein
 from i2i.metrics.distribution import (
+    ALIKE,
     frechet_influences,
     frechet_of_moments,
     inception_score,
@@ -40,7 +41,7 @@ from i2i.metrics.wasserstein import enough_patches
 FEW_IMAGES = 10_000
 """Below so many, FID and its kind are higher than they would be of more images."""
 LEVELS = (*(str(halvings) for halvings in range(12)), "low")  # larger images than of 131,071 px would have more
-ALIKE = 1e-4  # distance of small images that are one image, but for rounding
+WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".onnx")
 SPLITS = 10
 STUDENTS_T = 2.262  # of SPLITS − 1 degrees of freedom: 95 % lie within ± so many standard errors
 
@@ -90,6 +91,15 @@ def load_networks(settings: SetSettings, *, device: torch.device | str = "cpu", 
             f"expected at most one --feature-weights for each of --features {' '.join(settings.features)}, "
             f"got {len(settings.feature_weights)}"
         )
+    if "none" in settings.features:
+        raise InputError("--features none stands alone; leave it out, or the others")
+    for name in settings.features:
+        is_file = "/" in name or Path(name).suffix in WEIGHT_SUFFIXES
+        if is_file and not Path(name).expanduser().exists():
+            raise InputError(
+                f"--features {name}: there is no such file; expected a segmenter or classifier that i2i has saved, or "
+                "inception, dinov2, pixels, none or a model of timm"
+            )
     if repeated := [slug for slug, count in Counter(map(feature_slug, settings.features)).items() if count > 1]:
         raise InputError(f"--features names {repeated[0]} twice; give each network once, and files different names")
     extractors: list[FeatureExtractor] = []
@@ -321,7 +331,7 @@ def _patch_findings(generated: ImageSet, real: ImageSet, *, describing: Describi
         of_fake, of_real = (f"{width} x {height}" for height, width in sizes)
         warning = (
             f"Most generated images are {of_fake} px and most real ones {of_real} px: details are compared pixel by "
-            "pixel, so that figures such as swd_0 say how the sizes differ; resize one set."
+            "pixel, so that figures such as swd_0 say how the sizes differ; give --fit, or resize one set."
         )
         findings |= Findings(warnings=(warning,))
     return findings
@@ -415,7 +425,7 @@ def _warnings(generated: ImageSet, real: ImageSet) -> tuple[str, ...]:
     ]
     if few:
         found.append(
-            f"There are only {' and '.join(few)} images: with fewer than {FEW_IMAGES:,}, FID and other distances come "
+            f"Few images ({' and '.join(few)}): with fewer than {FEW_IMAGES:,}, FID and other distances come "
             "out too high, and compare only with those of equally many images."
         )
     if len(generated) != len(real):

@@ -22,6 +22,8 @@ SMALLEST_SQUARE = 1e-12
 # Copies of an image are as far from its neighbours as it is itself, but for rounding errors, and so in no ball that it
 # bounds. Squared distances count as equal up to this share.
 TIE = 1e-9
+# Mean distance of images in [-1, 1] that are all one image, but for rounding errors.
+ALIKE = 1e-4
 
 
 def frechet_distance(first: Tensor, second: Tensor) -> float:

@@ -14,8 +14,9 @@ WINDOW_PX = 11
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 # Whole windows at the coarsest scale, too.
 MS_SSIM_SMALLEST_PX = WINDOW_PX * 2 ** (len(MS_SSIM_WEIGHTS) - 1)
-# Numbers of both images that SSIM widens to float64 at once: a photo of 12 megapixels would take gigabytes.
-WIDENED_AT_ONCE = 1 << 20
+# Numbers of an image that SSIM looks at together in float64: as many as a processor's cache holds with what is computed
+# of them. A whole photo of 12 megapixels would take gigabytes.
+WIDENED_AT_ONCE = 1 << 17
 # Mean squared Laplacian of an image without detail.
 FLAT = 1e-8
 
@@ -253,21 +254,28 @@ def paired_metrics(output: Tensor, target: Tensor) -> dict[str, float]:
 
 def _similarity(prediction: Tensor, target: Tensor, *, data_range: float) -> tuple[Tensor, Tensor]:
     """Means over all windows (N, C): of SSIM, and of its factor for contrast and structure alone."""
+    planes = [
+        _similarity_of_planes(x, y, data_range=data_range)
+        for x, y in zip(prediction.flatten(0, 1), target.flatten(0, 1), strict=True)
+    ]
+    similarity, structure = torch.stack(planes, dim=1).unflatten(1, prediction.shape[:2])
+    return similarity, structure
+
+
+def _similarity_of_planes(prediction: Tensor, target: Tensor, *, data_range: float) -> Tensor:
+    """The two means (2,) of one channel (H, W) of an image, some rows at a time."""
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    number, channels, height, width = prediction.shape
-    rows, columns = height - WINDOW_PX + 1, width - WINDOW_PX + 1
-    sums = torch.zeros(2, number, channels, device=prediction.device)
-    strip = max(WINDOW_PX, WIDENED_AT_ONCE // (number * channels * width))
+    rows, columns = (side - WINDOW_PX + 1 for side in prediction.shape)
+    strip = max(WINDOW_PX, WIDENED_AT_ONCE // prediction.shape[1])
+    sums = []
     for top in range(0, rows, strip):
-        part = slice(top, min(top + strip, rows) + WINDOW_PX - 1)
-        x, y = (_exact(image[:, :, part]) for image in (prediction, target))
-        mean_x, mean_y, mean_xx, mean_yy, mean_xy = map(_gaussian_mean, (x, y, x**2, y**2, x * y))
+        x, y = (_exact(image[top : top + strip + WINDOW_PX - 1]) for image in (prediction, target))
+        mean_x, mean_y, mean_xx, mean_yy, mean_xy = _gaussian_mean(torch.stack([x, y, x**2, y**2, x * y]))
         variance_x, variance_y, covariance = mean_xx - mean_x**2, mean_yy - mean_y**2, mean_xy - mean_x * mean_y
         luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
         structure = (2 * covariance + c2) / (variance_x + variance_y + c2)
-        sums = sums + torch.stack([(luminance * structure).sum((2, 3)), structure.sum((2, 3))])
-    similarity, structure = sums / (rows * columns)
-    return similarity, structure
+        sums.append(torch.stack([(luminance * structure).sum(), structure.sum()]))
+    return torch.stack(sums).sum(0) / (rows * columns)
 
 
 def _exact(image: Tensor) -> Tensor:
@@ -275,19 +283,18 @@ def _exact(image: Tensor) -> Tensor:
     return image if image.device.type == "mps" else image.double()
 
 
-def _gaussian_mean(image: Tensor) -> Tensor:
-    """Weighted mean of each whole 11×11 window: (N, C, H, W) to (N, C, H - 10, W - 10)."""
-    offsets = torch.arange(-5, 6, device=image.device, dtype=image.dtype)
+def _gaussian_mean(planes: Tensor) -> Tensor:
+    """Weighted mean of each whole 11×11 window: (N, H, W) to (N, H - 10, W - 10)."""
+    offsets = torch.arange(-5, 6, device=planes.device, dtype=planes.dtype)
     weights = torch.exp(-(offsets**2) / (2 * 1.5**2))
-    weights = weights / weights.sum()
     # Not by convolution: GPUs round what goes into one to 10 bits, which variances as differences cannot bear.
-    for dim in (2, 3):
-        length = image.shape[dim] - 10
-        mean = torch.zeros((), dtype=image.dtype, device=image.device)
-        for first, weight in enumerate(weights):
-            mean = mean + weight * image.narrow(dim, first, length)
-        image = mean
-    return image
+    for dim in (1, 2):
+        length = planes.shape[dim] - WINDOW_PX + 1
+        mean = torch.zeros_like(planes.narrow(dim, 0, length))
+        for first, weight in enumerate((weights / weights.sum()).tolist()):
+            mean = mean.add_(planes.narrow(dim, first, length), alpha=weight)
+        planes = mean
+    return planes
 
 
 def _mean_of_channels(image: Tensor, *, smallest_px: int) -> Tensor:

@@ -74,10 +74,11 @@ class TrainingSettings:
         measure_every_steps: `metrics` each so many steps, a multiple of validate_every_steps, and at the end; None:
             whenever held-out images are looked at.
         best_metric: held-out metric by which <out>/best is chosen, measured by the method or one of `metrics`; None: no
-            best is kept.
+            best is kept. Networks as they were before the first step are never chosen; the report says if they were
+            better.
         best_is: which end of that metric is good; None: the one that is known to be, or else the lowest.
         early_stop_after: so many measurements of best_metric in a row that are not better than the best one end the
-            run; None: it takes all its steps.
+            run, however many steps lie between them; None: it takes all its steps.
         max_skipped_steps: so many skipped steps in a row end the run.
         workers: processes that load data, per training process.
         device: "auto" takes an accelerator where there is one.

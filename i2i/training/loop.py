@@ -196,7 +196,7 @@ def train(
             patient = settings.early_stop_after is None or record.no_better < settings.early_stop_after
             stops = step < settings.steps and not _gather(patient, accelerator)[0]
             if stops and measures and not due:
-                metrics = measured(measures)
+                metrics = measured(measures)  # once more, at most once in a run: the last figures are complete
             if examine is not None and (stops or step == settings.steps) and is_main:
                 metrics = {**metrics, **examine(progress.say)}
             seconds = measures.taken()
@@ -721,7 +721,7 @@ def _validate(
             elif not isinstance(value, Comparison):
                 sums[name] = sums.get(name, 0.0) + value * len(indices)
         if measures:
-            measures.add(found, indices)
+            measures.add(found, indices, count=len(data))  # type: ignore[arg-type]
     gathered = _gather((sums, descriptors), accelerator)
     sums_of_all, tensors_of_all = zip(*gathered, strict=True)
     means = {name: sum(sums.get(name, 0.0) for sums in sums_of_all) / len(data) for name in sums_of_all[0]}  # type: ignore

@@ -7,7 +7,7 @@ functions of `i2i.metrics`, from as much as each metric needs of every image. Of
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from accelerate import Accelerator
@@ -15,8 +15,9 @@ from torch import Tensor
 
 from i2i.errors import InputError
 from i2i.methods.base import COMPARED, Comparison, HeldOut
-from i2i.metrics import laplacian_energy, load_lpips
+from i2i.metrics import load_lpips
 from i2i.metrics.distribution import (
+    ALIKE,
     frechet_distance,
     inception_score,
     kernel_distance,
@@ -24,12 +25,12 @@ from i2i.metrics.distribution import (
     pair_distances,
 )
 from i2i.metrics.features import FeatureExtractor, MissingWeights, load_features, small_images
-from i2i.metrics.image import l1, ms_ssim, psnr, ssim
+from i2i.metrics.image import PairMetric, mean_of_pairs, pair_figures
 from i2i.metrics.perceptual import Lpips
-from i2i.metrics.wasserstein import patch_descriptors, sliced_wasserstein
+from i2i.metrics.wasserstein import enough_patches, is_flat, patch_descriptors, sliced_wasserstein
 from i2i.training.config import FROM_FEATURES, Metric, TrainingSettings
 
-FROM_PAIRS = ("psnr", "ssim", "ms_ssim", "l1", "lpips", "sharpness")
+FROM_PAIRS: tuple[PairMetric, ...] = get_args(PairMetric)
 # Of other networks' features than Inception's, these are not FID and KID.
 OTHER_NAMES = {"fid": "frechet", "kid": "kernel"}
 FEW_IMAGES = 10_000
@@ -52,7 +53,8 @@ class Measures:
         seconds: that measuring has taken since they were last asked for.
 
     Raises:
-        InputError: weights cannot be had, or a network has no classes for an Inception Score.
+        InputError: weights cannot be had, a network has no classes for an Inception Score, or the best is to be chosen
+            by a figure of its features that is not among the metrics.
     """
 
     def __init__(self, settings: TrainingSettings, *, device: torch.device) -> None:
@@ -60,6 +62,7 @@ class Measures:
         self.extractor = _load_extractor(settings, device)
         self.lpips = _load_lpips(settings, device)
         self.names = {metric: _figure_name(metric, self.extractor) for metric in self.metrics}
+        _check_asked_for(settings, self.extractor)
         self.seconds = 0.0
         self._device = device
         self._generated: dict[str, list[tuple[Tensor, Rows]]] = {}
@@ -85,12 +88,13 @@ class Measures:
             "few for figures of sets: they compare with others over the same images only, such as those of this run."
         ]
 
-    def add(self, held_out: HeldOut, indices: Sequence[int]) -> None:
+    def add(self, held_out: HeldOut, indices: Sequence[int], *, count: int) -> None:
         """Find out what the metrics need to know of a batch.
 
         Args:
             held_out: what `Method.validate` gave.
             indices: places in the held-out set, of the batch's items.
+            count: items in that set.
 
         Raises:
             InputError: there are no images, they have no truth that a metric needs, or one that it cannot take.
@@ -105,9 +109,9 @@ class Measures:
         places = torch.tensor(indices)
         for ending, compared in found.items():
             generated, real = compared.generated.float().clamp(-1, 1), compared.real.float().clamp(-1, 1)
-            self._generated.setdefault(ending, []).append((places, self._of_set(generated, indices)))
+            self._generated.setdefault(ending, []).append((places, self._of_set(generated, indices, count)))
             if ending not in self._all_real:
-                self._real.setdefault(ending, []).append((places, self._of_set(real, indices)))
+                self._real.setdefault(ending, []).append((places, self._of_set(real, indices, count)))
             if compared.truth is not None:
                 pairs = self._of_pairs(generated, compared.truth.float().clamp(-1, 1))
                 self._pairs.setdefault(ending, []).append((places, pairs))
@@ -135,7 +139,7 @@ class Measures:
                 )
         for ending, rows in generated.items():
             found = self._set_figures(rows, self._all_real[ending])
-            found |= {metric: values.mean().item() for metric, values in pairs.get(ending, {}).items()}
+            found |= {metric: mean_of_pairs(values.tolist()) for metric, values in pairs.get(ending, {}).items()}
             # In the order that they were asked for.
             figures |= {self.names[metric] + ending: found[metric] for metric in self.metrics if metric in found}
         self.seconds += self._now() - begun
@@ -146,8 +150,8 @@ class Measures:
         seconds, self.seconds = self.seconds, 0.0
         return seconds
 
-    def _of_set(self, images: Tensor, indices: Sequence[int]) -> Rows:
-        """What metrics of sets need to know of images (N, C, H, W) in [-1, 1]."""
+    def _of_set(self, images: Tensor, indices: Sequence[int], count: int) -> Rows:
+        """What metrics of sets need to know of images (N, C, H, W) in [-1, 1], some of so many."""
         rows: Rows = {}
         if self.extractor is not None:
             grey = images.shape[1] == 1 and self.extractor.channels == 3
@@ -155,29 +159,16 @@ class Measures:
         if "variety" in self.metrics:
             rows["small"] = small_images(images)
         if "swd" in self.metrics:
-            described = patch_descriptors(images, seed=indices)  # so that neither batches nor processes matter
-            rows |= {f"patches/{level}": patches for level, patches in described.items()}
+            # Seeds of their own, so that neither batches nor processes matter.
+            described = patch_descriptors(images, patches_per_image=enough_patches(count), seed=indices)
+            rows |= {f"patches/{level}": patches.half() for level, patches in described.items()}
         return {name: values.cpu() for name, values in rows.items()}
 
     def _of_pairs(self, output: Tensor, truth: Tensor) -> Rows:
         """By metric, the figures (N,) of images (N, C, H, W) in [-1, 1]."""
-        rows: Rows = {}
-        for metric in self.metrics:
-            match metric:
-                case "psnr":
-                    rows[metric] = psnr(output, truth, data_range=2.0)
-                case "ssim":
-                    rows[metric] = ssim((output + 1) / 2, (truth + 1) / 2)
-                case "ms_ssim":
-                    rows[metric] = ms_ssim((output + 1) / 2, (truth + 1) / 2)
-                case "l1":
-                    rows[metric] = l1(output, truth) / 2
-                case "sharpness":
-                    rows[metric] = laplacian_energy(output) / laplacian_energy(truth).clamp(min=1e-8)
-                case "lpips":
-                    assert self.lpips is not None
-                    rows[metric] = self.lpips(output, truth)
-        return {name: values.cpu() for name, values in rows.items()}
+        names = [name for name in FROM_PAIRS if name in self.metrics]
+        found = pair_figures(output, truth, names=names, lpips=self.lpips)
+        return {name: values.cpu() for name, values in found.items()}
 
     def _set_figures(self, generated: Rows, real: Rows) -> dict[str, float]:
         if not all(rows.isfinite().all() for rows in generated.values()):
@@ -198,10 +189,12 @@ class Measures:
                         scores = neighbour_scores(generated["features"], real["features"])
                         figures |= {name: values.mean().item() for name, values in scores.items()}
                 case "swd":
-                    figures[metric] = sliced_wasserstein(_patches(real), _patches(generated))["swd"]
+                    patches = _patches(real)
+                    flat = any(is_flat(level) for level in patches.values())
+                    figures[metric] = math.nan if flat else sliced_wasserstein(patches, _patches(generated))["swd"]
                 case "variety":
                     of_generated, of_real = (pair_distances(rows["small"]).mean() for rows in (generated, real))
-                    figures[metric] = (of_generated / of_real.clamp(min=1e-12)).item()
+                    figures[metric] = (of_generated / of_real).item() if of_real > ALIKE else math.nan
         return figures
 
     def _now(self) -> float:
@@ -255,6 +248,20 @@ def _figure_name(metric: Metric, extractor: FeatureExtractor | None) -> str:
     if metric not in FROM_FEATURES or extractor is None or extractor.slug == "inception":
         return metric
     return f"{OTHER_NAMES.get(metric, metric)}_{extractor.slug}"
+
+
+def _check_asked_for(settings: TrainingSettings, extractor: FeatureExtractor | None) -> None:
+    """Raise InputError where the best is chosen by a figure that one more metric would give.
+
+    Only of names that end in the network's: others may be figures of the method, which are not known yet.
+    """
+    best = settings.best_metric
+    if best is None or extractor is None or extractor.slug == "inception":
+        return
+    for metric in FROM_FEATURES:
+        name = _figure_name(metric, extractor)
+        if metric not in settings.metrics and (best == name or best.startswith(f"{name}_")):
+            raise InputError(f"--best-metric {best} is not measured: give --metrics {metric}, too.")
 
 
 def _joined(gathered: Sequence[Mapping[str, list[tuple[Tensor, Rows]]]]) -> dict[str, Rows]:

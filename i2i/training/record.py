@@ -82,11 +82,11 @@ class Record:
     def metrics(self, step: int, metrics: dict[str, float], *, best: bool = False, measuring_s: float = 0.0) -> None:
         """Write held-out figures down.
 
-        best: they are the best so far.
+        best: they are the best so far, by `best_figure`.
         measuring_s: how long it took to measure what the settings chose.
         """
         self.last_metrics = metrics
-        self._write({"step": step, "metrics": metrics} | ({"best": True} if best else {}))
+        self._write({"step": step, "metrics": metrics} | ({"best": self.best_figure} if best else {}))
         self.clock.measuring_s += measuring_s
         self.time(step)
 

@@ -6,6 +6,7 @@ All of it is made from the run's folder, so it can be made again at any time.
 import html
 import io
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -31,6 +32,7 @@ from i2i.errors import InputError
 from i2i.evaluation.pages import PAGE, columns_of, inline, picture
 from i2i.evaluation.report import meaning_of
 from i2i.files import replacing
+from i2i.metrics.meanings import badness, good_end
 from i2i.training.clock import LOG, Curve, at_equal_time, curve_of, measuring_taken, seconds_taken
 from i2i.training.progress import duration
 
@@ -245,10 +247,18 @@ def _html_table(metrics: dict[str, float], baselines: dict[str, dict[str, float]
 def _measured(out: Path, facts: RunFacts, measured: list[dict[str, Any]]) -> list[str]:
     """Which step was best, and what measuring it cost."""
     chosen = facts.settings.get("training", {})
-    lines = [
-        f"Best by {chosen.get('best_metric')} are the networks of step {line['step']}, in best/."
-        for line in [line for line in measured if line.get("best")][-1:]
-    ]
+    lines = []
+    for best in [line for line in measured if line.get("best")][-1:]:
+        # Runs of before there were other metrics say no more than that it was the best.
+        name = best["best"] if isinstance(best["best"], str) else chosen.get("best_metric")
+        lines.append(f"Best by {name} are the networks of step {best['step']}, in best/.")
+        end = chosen.get("best_is") or good_end(name) or "lowest"
+        value, untrained = best["metrics"][name], measured[0]["metrics"].get(name, math.nan)
+        if measured[0]["step"] == 0 and badness(untrained, end) < badness(value, end):
+            lines.append(
+                f"Before training, {name} was better: {untrained:.4g}, and {value:.4g} then. best/ holds trained "
+                "networks only; those that the run began with are as good as they were."
+            )
     seconds = measuring_taken(out)
     if seconds:
         share = seconds / max(seconds_taken(out) - facts.spent_s, 1e-9)

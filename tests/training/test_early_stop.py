@@ -84,6 +84,19 @@ def test_the_report_says_so(tmp_path: Path) -> None:
     report = (tmp_path / "run" / "report.html").read_text()
     assert "Stopped early, at step 8 of 12" in report and "Best by score are the networks of step 5" in report
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["step"] == 8
+    # Networks are never chosen as they were before training: 1 at step 0 was better than all that followed.
+    assert "Before training, score was better: 1, and 6 then." in report
+
+
+def test_a_run_that_gets_better_is_not_said_to_have_been_better(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Scripted, "scores", (10.0, *SCORES[1:]))
+    train_scripted(tmp_path / "run")
+    facts = RunFacts(title="t", about="", settings={"training": {"best_metric": "score"}}, fingerprint="")
+    write_report(tmp_path / "run", facts)
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert "Best by score are the networks of step 5" in report and "Before training" not in report
 
 
 @pytest.mark.parametrize("interrupted_at", [1, 6, 7])

@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,17 @@ from i2i.checkpoints import GeneratorSpec, ImageSide, load_generator
 from i2i.data.unpaired import HeldOutPairs
 from i2i.discriminators import PatchDiscriminator
 from i2i.errors import InputError
+from i2i.evaluation.pairs import NAMES, PairMeter, PairSettings, mean_findings
 from i2i.generators import ResNetGenerator
 from i2i.methods.base import COMPARED, Comparison
 from i2i.methods.cyclegan import CycleGAN
 from i2i.methods.pix2pix import Pix2Pix
+from i2i.metrics import patch_descriptors, sliced_wasserstein
 from i2i.metrics.classifier import Classifier, save_classifier
 from i2i.training.config import TrainingSettings
 from i2i.training.loop import RunResult, check_start, train
 from i2i.training.measures import Measures
-from i2i.training.report import RunFacts
+from i2i.training.report import RunFacts, write_report
 
 IMAGE = ImageSide(channels=3, dtype="float32", data_range=(-1, 1))
 FACTS = RunFacts(title="toy", about="Toys.", settings={}, fingerprint="toys")
@@ -146,7 +149,7 @@ def test_pairs_are_measured_as_scikit_image_does() -> None:
     measures = Measures(settings_for(metrics=("sharpness", "l1", "psnr", "ssim")), device=torch.device("cpu"))
     for indices in ([3, 1], [4, 0, 2]):
         compared = Comparison(generated=output[indices], real=truth[indices], truth=truth[indices])
-        measures.add({"l1": 7.0, COMPARED: compared}, indices)
+        measures.add({"l1": 7.0, COMPARED: compared}, indices, count=5)
     figures = measures.figures(lambda value: [value])
     shares = [((image.clamp(-1, 1) + 1) / 2).double().numpy() for image in (output, truth)]
     pairs = list(zip(*shares, strict=True))
@@ -171,7 +174,7 @@ def test_the_best_is_chosen_by_a_metric_that_was_asked_for(run: Path) -> None:
     assert f"for {best} steps" in (run / "best" / "generator" / "README.md").read_text()
     outputs, truths = images_of(run / "best" / "generator")
     assert figures[best] == pytest.approx(frechet(pixels(outputs), pixels(truths)), rel=1e-3)
-    assert f"Best by fid are the networks of step {best}" in (run / "report.html").read_text()
+    assert f"Best by frechet_pixels are the networks of step {best}, in best/." in (run / "report.html").read_text()
 
 
 def test_a_classifier_gives_features_and_a_score(tmp_path: Path) -> None:
@@ -233,7 +236,7 @@ def test_real_images_are_described_once(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(
         Measures,
         "_of_set",
-        lambda self, images, indices: (described.append(len(images)), original(self, images, indices))[1],
+        lambda self, images, indices, count: (described.append(len(images)), original(self, images, indices, count))[1],
     )
     train_colours(tmp_path / "run", metrics=("fid",))
     assert sum(described) == 12 + 3 * 12  # real ones, and those of steps 0, 2 and 4
@@ -317,6 +320,17 @@ def test_what_cannot_be_had_is_said_before_training(tmp_path: Path, changes: dic
         assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("best", "metric"), [("recall_pixels", "recall"), ("kernel_pixels", "kid"), ("density_pixels_b_to_a", "density")]
+)
+def test_a_best_that_is_not_asked_for_leaves_no_folder(tmp_path: Path, best: str, metric: str) -> None:
+    with pytest.raises(InputError, match=f"--best-metric {best} is not measured: give --metrics {metric}, too"):
+        train_colours(tmp_path / "run", metrics=("fid",), best_metric=best)
+    assert not (tmp_path / "run").exists()
+    for known in ("frechet_pixels", "fid", "psnr"):
+        Measures(settings_for(metrics=("fid",), best_metric=known), device=torch.device("cpu"))
+
+
 def test_a_method_without_images_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="hands out no held-out images"):
         train_toy("plain", tmp_path / "run", metrics=("fid",), features="pixels")
@@ -337,6 +351,69 @@ def test_metrics_may_change_as_a_run_goes_on(tmp_path: Path, run: Path) -> None:
     figures = logged(copy)
     assert "frechet_pixels" in figures[4] and "frechet_judge" in figures[6]
     assert "for 6 steps" in (copy / "best" / "generator" / "README.md").read_text()
+    assert "Best by frechet_judge are the networks of step 6" in (copy / "report.html").read_text()
+
+
+def test_the_report_names_what_the_best_was_chosen_by(tmp_path: Path, run: Path) -> None:
+    """Which is no longer what the settings say, if nothing better was measured since they changed."""
+    copy = shutil.copytree(run, tmp_path / "run")
+    step = max(step for step, line in best_lines(copy))
+    write_report(copy, replace(FACTS, settings={"training": {"best_metric": "kid"}}))
+    assert f"Best by frechet_pixels are the networks of step {step}, in best/." in (copy / "report.html").read_text()
+    # Logs of before said no more than that it was the best.
+    log = copy / "log.jsonl"
+    log.write_text(log.read_text().replace('"best": "frechet_pixels"', '"best": true'))
+    write_report(copy, replace(FACTS, settings={"training": {"best_metric": "frechet_pixels"}}))
+    assert f"Best by frechet_pixels are the networks of step {step}, in best/." in (copy / "report.html").read_text()
+
+
+def best_lines(out: Path) -> list[tuple[int, str]]:
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [(line["step"], line["best"]) for line in lines if "best" in line]
+
+
+def test_pairs_have_the_figures_that_evaluation_finds() -> None:
+    """Where the truth is flat, and where it is met to the last bit, too."""
+    random = torch.Generator().manual_seed(0)
+    truth = torch.rand(4, 3, 24, 24, generator=random) * 2 - 1
+    output = truth * 0.9
+    truth[1], output[2] = 0.25, truth[2]
+    measures = Measures(settings_for(metrics=("psnr", "ssim", "l1", "sharpness")), device=torch.device("cpu"))
+    measures.add({COMPARED: Comparison(generated=output, real=truth, truth=truth)}, range(4), count=4)
+    meter = PairMeter(PairSettings(lpips="off"))
+    rows = torch.stack([meter(one, other) for one, other in zip(output, truth, strict=True)])
+    expected = mean_findings(
+        {name: rows[:, NAMES.index(name)] for name in measures.metrics}, missing={}, what="pairs", replicates=None
+    )
+    found = measures.figures(lambda value: [value])
+    assert found == pytest.approx({name: figure.value for name, figure in expected.figures.items()})
+    assert [figure.images for figure in expected.figures.values()] == [3, 4, 4, 3]
+
+
+def test_patches_of_many_images_take_bounded_memory() -> None:
+    """As many as evaluation keeps, in half precision; the distance hardly changes."""
+    random = torch.Generator().manual_seed(0)
+    images = torch.rand(4, 3, 32, 32, generator=random) * 2 - 1
+    figures = {}
+    for count in (4, 2000, 10**6):
+        measures = Measures(settings_for(metrics=("swd",)), device=torch.device("cpu"))
+        measures.add({COMPARED: Comparison(generated=images * 0.8, real=images)}, range(4), count=count)
+        ((_, rows),) = measures._generated[""]
+        expected = {4: 128, 2000: 32, 10**6: 1}[count]
+        assert all(patches.shape[:2] == (4, expected) for patches in rows.values())
+        assert all(patches.dtype == torch.float16 for patches in rows.values())
+        figures[count] = measures.figures(lambda value: [value])["swd"]
+    exact = [patch_descriptors(part, seed=range(4)) for part in (images, images * 0.8)]
+    assert figures[4] == pytest.approx(sliced_wasserstein(*exact)["swd"], rel=1e-3)
+    assert figures[2000] == pytest.approx(figures[4], rel=0.1)
+
+
+def test_real_images_that_are_all_alike_measure_nothing() -> None:
+    random = torch.Generator().manual_seed(0)
+    measures = Measures(settings_for(metrics=("swd", "variety")), device=torch.device("cpu"))
+    images = torch.rand(4, 3, 32, 32, generator=random)
+    measures.add({COMPARED: Comparison(generated=images, real=torch.zeros_like(images))}, range(4), count=4)
+    assert all(math.isnan(value) for value in measures.figures(lambda value: [value]).values())
 
 
 def test_grey_images_are_shown_to_networks_that_know_colours_only(tmp_path: Path) -> None:
@@ -346,7 +423,7 @@ def test_grey_images_are_shown_to_networks_that_know_colours_only(tmp_path: Path
     images = torch.rand(8, 1, 24, 24, generator=torch.Generator().manual_seed(0)) * 2 - 1
     for shown in (images, images.repeat(1, 3, 1, 1)):
         measures = Measures(settings, device=torch.device("cpu"))
-        measures.add({COMPARED: Comparison(generated=shown, real=shown.flip(3) / 2)}, range(8))
+        measures.add({COMPARED: Comparison(generated=shown, real=shown.flip(3) / 2)}, range(8), count=8)
         figures.append(measures.figures(lambda value: [value]))
     assert figures[0] == figures[1] and figures[0]["frechet_judge"] > 0
 
@@ -356,6 +433,6 @@ def test_images_that_are_no_numbers_have_figures_that_are_none() -> None:
     measures = Measures(settings_for(metrics=("fid", "recall", "swd", "l1")), device=torch.device("cpu"))
     images = torch.rand(8, 3, 24, 24, generator=torch.Generator().manual_seed(0)) * 2 - 1
     for broken, count in ((images * torch.nan, 4), (images, 0)):
-        measures.add({COMPARED: Comparison(generated=broken, real=images, truth=images)}, range(8))
+        measures.add({COMPARED: Comparison(generated=broken, real=images, truth=images)}, range(8), count=8)
         figures = measures.figures(lambda value: [value])
         assert sum(math.isnan(value) for value in figures.values()) == count and len(figures) == 4
