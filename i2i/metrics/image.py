@@ -118,18 +118,7 @@ def ms_ssim(
     prediction, target = _comparable(
         prediction, target, data_range=data_range, crop_border=crop_border, y_channel=y_channel
     )
-    if min(prediction.shape[-2:]) < MS_SSIM_SMALLEST_PX:
-        raise InputError(
-            f"MS-SSIM needs images of at least {MS_SSIM_SMALLEST_PX} by {MS_SSIM_SMALLEST_PX} pixels for its five "
-            f"scales, got {tuple(prediction.shape)}"
-        )
-    product = torch.ones((), device=prediction.device)
-    for scale, weight in enumerate(MS_SSIM_WEIGHTS, start=1):
-        similarity, structure = _similarity(prediction, target, data_range=data_range)
-        at_scale = structure if scale < len(MS_SSIM_WEIGHTS) else similarity
-        product = product * at_scale.clamp(min=0) ** weight
-        prediction, target = F.avg_pool2d(prediction, 2), F.avg_pool2d(target, 2)
-    return product.mean(dim=1)
+    return _ssim_and_ms_ssim(prediction, target, data_range=data_range)[1]
 
 
 def luma(images: Tensor, *, data_range: float = 1.0) -> Tensor:
@@ -211,15 +200,17 @@ def pair_figures(
     shares = [(image + 1) / 2 for image in (output, truth)]
     if y_channel:
         shares = [luma(share) for share in shares]
+    both = _ssim_and_ms_ssim(*shares) if "ms_ssim" in names else None
     figures: dict[str, Tensor] = {}
     for name in names:
         match name:
             case "psnr":
                 figures[name] = psnr(*shares)
             case "ssim":
-                figures[name] = ssim(*shares)
+                figures[name] = ssim(*shares) if both is None else both[0]
             case "ms_ssim":
-                figures[name] = ms_ssim(*shares)
+                assert both is not None
+                figures[name] = both[1]
             case "l1":
                 figures[name] = l1(*shares)
             case "lpips":
@@ -250,6 +241,24 @@ def paired_metrics(output: Tensor, target: Tensor) -> dict[str, float]:
     """
     figures = pair_figures(output, target, names=("psnr", "ssim", "l1", "sharpness"))
     return {name: mean_of_pairs(values.tolist()) for name, values in figures.items()}
+
+
+def _ssim_and_ms_ssim(prediction: Tensor, target: Tensor, *, data_range: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Both (N,), for the first is found on the way to the second."""
+    if min(prediction.shape[-2:]) < MS_SSIM_SMALLEST_PX:
+        raise InputError(
+            f"MS-SSIM needs images of at least {MS_SSIM_SMALLEST_PX} by {MS_SSIM_SMALLEST_PX} pixels for its five "
+            f"scales, got {tuple(prediction.shape)}"
+        )
+    scales = []
+    for _ in MS_SSIM_WEIGHTS:
+        scales.append(_similarity(prediction, target, data_range=data_range))
+        prediction, target = F.avg_pool2d(prediction, 2), F.avg_pool2d(target, 2)
+    factors = [structure for _, structure in scales[:-1]] + [scales[-1][0]]
+    product = torch.ones_like(factors[0])
+    for factor, weight in zip(factors, MS_SSIM_WEIGHTS, strict=True):
+        product = product * factor.clamp(min=0) ** weight
+    return scales[0][0].mean(dim=1), product.mean(dim=1)
 
 
 def _similarity(prediction: Tensor, target: Tensor, *, data_range: float) -> tuple[Tensor, Tensor]:

@@ -208,6 +208,10 @@ def test_pairs_are_measured_one_by_one_and_those_without_a_figure_left_out():
     energies = [laplacian_energy(part).tolist() for part in (output, truth)]
     assert found["sharpness"][0].item() == pytest.approx(energies[0][0] / energies[1][0])
     assert math.isnan(found["sharpness"][1]) and found["sharpness"][2] == 1
+    large = images((2, 3, 180, 176), 1.0)
+    both = pair_figures(*(2 * part - 1 for part in large), names=("ssim", "ms_ssim"))
+    for name, metric in (("ssim", ssim), ("ms_ssim", ms_ssim)):
+        torch.testing.assert_close(both[name], metric(*large))
     luminance = pair_figures(output, truth, names=("l1",), y_channel=True)["l1"]
     brightness = [rgb2ycbcr((part.numpy() + 1) / 2, channel_axis=1)[:, :1] / 255 for part in (output, truth)]
     assert luminance.tolist() == pytest.approx(np.abs(brightness[0] - brightness[1]).mean((1, 2, 3)).tolist())
