@@ -25,7 +25,7 @@ from i2i.checkpoints import GeneratorSpec, ImageSide, load_generator
 from i2i.data.unpaired import HeldOutPairs
 from i2i.discriminators import PatchDiscriminator
 from i2i.errors import InputError
-from i2i.evaluation.pairs import NAMES, PairMeter, PairSettings, mean_findings
+from i2i.evaluation.pairs import NAMES, PairMeter, PairSettings, mean_figure
 from i2i.generators import ResNetGenerator
 from i2i.methods.base import COMPARED, Comparison
 from i2i.methods.cyclegan import CycleGAN
@@ -382,12 +382,10 @@ def test_pairs_have_the_figures_that_evaluation_finds() -> None:
     measures.add({COMPARED: Comparison(generated=output, real=truth, truth=truth)}, range(4), count=4)
     meter = PairMeter(PairSettings(lpips="off"))
     rows = torch.stack([meter(one, other) for one, other in zip(output, truth, strict=True)])
-    expected = mean_findings(
-        {name: rows[:, NAMES.index(name)] for name in measures.metrics}, missing={}, what="pairs", replicates=None
-    )
+    expected = {name: mean_figure(rows[:, NAMES.index(name)], replicates=None) for name in measures.metrics}
     found = measures.figures(lambda value: [value])
-    assert found == pytest.approx({name: figure.value for name, figure in expected.figures.items()})
-    assert [figure.images for figure in expected.figures.values()] == [3, 4, 4, 3]
+    assert found == pytest.approx({name: figure.value for name, figure in expected.items()})
+    assert [figure.images for figure in expected.values()] == [3, 4, 4, 3]
 
 
 def test_patches_of_many_images_take_bounded_memory() -> None:
