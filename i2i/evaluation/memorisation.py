@@ -61,7 +61,7 @@ class MemorisationSettings:
     Attributes:
         shown: pairs in the picture of the closest ones.
         replicates: samples for the interval of nearest_ratio.
-        seed: decides them, and which images of a larger set are compared where sets have to be equally large.
+        seed: decides them, and which images of a larger set stand for a set of as many as the smaller has.
     """
 
     shown: int = 24
@@ -118,7 +118,8 @@ def memorisation_findings(
 
     Figures, those of feature networks with _ and the network's name:
         copies: share of generated images that copy a training image; warned of, and listed in the details.
-        nearest_ratio: median distance to the nearest training image as a share of that to the nearest held-out one.
+        nearest_ratio: median distance to the nearest training image as a share of that to the nearest held-out one,
+            corrected for there being more of one kind than of the other: about 1 where nothing was memorised.
         membership_auroc: how well training images are told from held-out ones by their nearest generated image.
 
     The rule for copies is never fitted to the generated images: held-out real images, and training images held against
@@ -328,10 +329,15 @@ def _nearness(space: _Space, *, settings: MemorisationSettings) -> Findings:
         return torch.cat([_near(part.unflatten(1, shape), searched, k=1).distances[:, 0] for part in parts])
 
     count = min(len(space.training), len(space.held_out))
-    members, others = (_some(rows, count, seed=settings.seed) for rows in (space.training, space.held_out))
-    to_members, to_others = nearest(space.generated, members), nearest(space.generated, others)
+    to_members = nearest(space.generated, space.training)
+    to_others = nearest(space.generated, _shuffled(space.held_out, seed=settings.seed)[:count])
     noise = NOISE * torch.cat([to_members, to_others]).median().clamp(min=1e-12)
-    ratios = (to_members + noise) / (to_others + noise)
+    # Of more images one is nearer by chance; by how much, held-out images tell, which are no copies of any.
+    some = space.held_out[_spread(len(space.held_out))]
+    parts = _shuffled(space.training, seed=settings.seed).split(count)[: len(space.training) // count]
+    to_parts = torch.cat([nearest(some, part) for part in parts]).median()
+    by_chance = (nearest(some, space.training).median() + noise) / (to_parts + noise)
+    ratios = (to_members + noise) / (to_others + noise) / by_chance
     medians = torch.stack(
         [ratios[drawn].median() for drawn in resamples(len(ratios), replicates=settings.replicates, seed=settings.seed)]
     )
@@ -364,11 +370,8 @@ def _rows(
     return torch.cat([describing.of(part, describer, what=what, cached=cached).rows[row] for part in whole])
 
 
-def _some(rows: Tensor, count: int, *, seed: int) -> Tensor:
-    """So many of the rows, drawn by the seed; all in their order if there are no more."""
-    if len(rows) == count:
-        return rows
-    return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:count]]
+def _shuffled(rows: Tensor, *, seed: int) -> Tensor:
+    return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))]
 
 
 def _check_channels(generated: ImageSet, training: ImageSet, held_out: ImageSet | None) -> None:

@@ -38,7 +38,7 @@ MEANINGS = {
     "miou_real": "the same of real images, which is as much as to expect",
     "accuracy_real": "the same of real images",
     "copies": "share of generated images that copy a training image; 0 is none",
-    "nearest_ratio": "how near training images are, next to real ones not trained on; 1 is as near, less is nearer",
+    "nearest_ratio": "how near training images are, next to real ones not trained on; 1 is by chance, 0 copies",
     "membership_auroc": "how well generated images tell what was trained on; 0.5 is not at all",
     "trained_accuracy": "accuracy on real images of a classifier trained on the generated ones; higher is better",
     "real_accuracy": "the same, trained on as many real images, which is as much as to expect",
