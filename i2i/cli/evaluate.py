@@ -269,6 +269,9 @@ def _evaluate_images(settings: Settings, share: Share, passes: "_Passes") -> Eva
         generated = find(settings.generated, settings.generated_half)
         _prepare(settings, share)
     findings = evaluate(generated, inputs=inputs)
+    if figures.fit:
+        (size, *_) = generated.sizes()
+        real, training = real.fitted(size), None if training is None else training.fitted(size)
 
     made = "" if generator is None else "made by "
     about = {

@@ -88,7 +88,7 @@ def clip_findings(
         figures["flicker_real"] = Figure(value=255 * real_steady.outside, images=real_steady.pairs)
     else:
         missing["flicker"] = f"it needs two neighbouring frames of one scene, of at least {SMALLEST_PX} px"
-    means = mean_findings(by_name, missing=meter.missing, what="frames", replicates=None)
+    means = mean_findings(by_name, meter=meter, what="frames", replicates=None)
     return means | Findings(
         figures=figures,
         missing=missing,

@@ -1,6 +1,6 @@
 """All that can be said of generated images next to real ones: every figure that their names and the weights allow."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -30,7 +30,10 @@ class EvaluationSettings:
     """Which figures are measured, and how.
 
     Args:
-        pairs: whether images are compared with those of the same name; auto: where there are any of one size.
+        fit: cut real and training images around the middle to the shape of the generated ones, and resize them to
+            their size, as for a generator of small squares that learned from larger photos.
+        pairs: whether images are compared with those of the same name; auto: where at least half of the generated
+            ones have one, of their size.
         pairing: how pairs of images, or the frames of videos, are compared.
         features: networks in whose features the two sets are compared: inception, dinov2, any name of timm, a
             segmenter or classifier of i2i's as a file, or pixels; none: only what needs no weights.
@@ -48,6 +51,7 @@ class EvaluationSettings:
         replicates: samples of the images that confidence intervals come from.
     """
 
+    fit: bool = False
     pairs: Literal["auto", "on", "off"] = "auto"
     pairing: PairSettings = PairSettings()  # noqa: RUF009 - frozen
     features: tuple[str, ...] = ("inception",)
@@ -116,6 +120,8 @@ class Evaluator:
         )
         if settings.usefulness is not None and training is None:
             raise InputError("--usefulness needs --training: the images that the generator was trained on")
+        if settings.fit and (maps.labels is not None or settings.usefulness == "labels"):
+            raise InputError("--fit cuts photos, and not their label maps; leave it out, and cut both before")
         self._label_maps: list[ImageSet] = []  # of generated, training and real images
         if settings.usefulness == "labels":
             if maps.labels is None or settings.training_labels is None:
@@ -134,10 +140,13 @@ class Evaluator:
             InputError: an image cannot be read, or sets do not go together.
         """
         check_channels(generated, self.real)
-        settings, describing, real = self.settings, self.describing, self.real
-        paired, why_not = self._are_pairs(generated)
+        settings, describing, real, training = self.settings, self.describing, self.real, self.training
+        if settings.fit:
+            size = _one_size(generated)
+            real, training = real.fitted(size), None if training is None else training.fitted(size)
+        paired, why_not = self._are_pairs(generated, real)
         findings = sample_findings(generated, real, inputs=inputs, paired=paired)
-        findings |= Findings(warnings=_transparency(generated=generated, real=real))
+        findings |= Findings(warnings=(*_transparency(generated=generated, real=real), *_grey(generated, real)))
         findings |= set_findings(generated, real, settings=self._sets, describing=describing, networks=self._networks)
         if paired:
             findings |= pair_findings(
@@ -149,8 +158,8 @@ class Evaluator:
             findings |= label_findings(
                 generated, real, judge=self._judge, describing=describing, replicates=settings.replicates
             )
-        if self.training is not None:
-            findings |= self._training_findings(generated, self.training)
+        if training is not None:
+            findings |= self._training_findings(generated, real, training)
         if self._groups is not None:
             findings |= group_findings(
                 generated,
@@ -160,14 +169,14 @@ class Evaluator:
                 describing=describing,
                 replicates=settings.replicates,
             )
-        return findings
+        return replace(findings, warnings=tuple(sorted(findings.warnings, key=_weight)))
 
     @cached_property
     def _meter(self) -> PairMeter:
         """Made where there are pairs, for its network may have to be fetched."""
         return PairMeter(self.settings.pairing, device=self.describing.device)
 
-    def _are_pairs(self, generated: ImageSet) -> tuple[bool, str]:
+    def _are_pairs(self, generated: ImageSet, real: ImageSet) -> tuple[bool, str]:
         """Whether images of equal names are compared, and if that was to be expected and is not so, why."""
         match self.settings.pairs:
             case "on":
@@ -175,15 +184,20 @@ class Evaluator:
             case "off":
                 return False, ""
             case "auto":
-                outputs, truths = generated.matched(self.real)
+                outputs, truths = generated.matched(real)
                 if not len(outputs):
-                    return False, generated.unmatched(self.real) if generated.repeated(self.real) else ""
+                    return False, generated.unmatched(real) if generated.repeated(real) else ""
+                if 2 * len(outputs) < len(generated):
+                    return False, (
+                        f"only {len(outputs)} of {len(generated)} generated images have the name of a real one, which "
+                        "may be by chance; --pairs on compares them"
+                    )
                 difference = size_difference(outputs, truths)
                 return difference is None, difference or ""
 
-    def _training_findings(self, generated: ImageSet, training: ImageSet) -> Findings:
+    def _training_findings(self, generated: ImageSet, real: ImageSet, training: ImageSet) -> Findings:
         """What needs the images that the generator was trained on."""
-        settings, describing, real = self.settings, self.describing, self.real
+        settings, describing = self.settings, self.describing
         findings = memorisation_findings(
             generated,
             training,
@@ -205,6 +219,36 @@ class Evaluator:
                 ]
                 findings |= label_usefulness_findings(*sets, settings=self._usefulness, describing=describing)
         return findings
+
+
+def _one_size(generated: ImageSet) -> tuple[int, int]:
+    sizes = generated.sizes()
+    for file, size in zip(generated.files, sizes, strict=True):
+        if size != sizes[0]:
+            (height, width), (tall, wide) = sizes[0], size
+            raise InputError(
+                f"--fit needs generated images of one size; {generated.files[0]} has {width} x {height} px, {file} "
+                f"{wide} x {tall} px"
+            )
+    return sizes[0]
+
+
+def _weight(warning: str) -> int:
+    """By which warnings are sorted: copies of training images come first, and few images, as most have, last."""
+    if warning.startswith("memorised"):
+        return 0
+    return 2 if "few images" in warning.lower() else 1
+
+
+def _grey(generated: ImageSet, real: ImageSet) -> tuple[str, ...]:
+    """A warning where grey and colour images are compared."""
+    grey, greys = generated.grey(), real.grey()
+    if grey + greys in (0, len(generated) + len(real)):
+        return ()
+    return (
+        f"{grey} of {len(generated)} generated and {greys} of {len(real)} real images are grey and the others are not: "
+        "grey counts as three equal channels; convert one kind unless this is meant",
+    )
 
 
 def _transparency(**sets: ImageSet) -> tuple[str, ...]:

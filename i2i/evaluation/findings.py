@@ -15,12 +15,14 @@ class Figure:
         value: the figure.
         low, high: ends of its 95 % confidence interval; None where there is none.
         images: how many images it is over (generated ones, or pairs).
+        how: it was measured, in words, where that is not the usual way.
     """
 
     value: float
     low: float | None = None
     high: float | None = None
     images: int | None = None
+    how: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

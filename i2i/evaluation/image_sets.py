@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self, get_args
@@ -15,6 +15,7 @@ from torch import Tensor
 from i2i.data.folders import is_image, to_tensor
 from i2i.data.image_io import dtype_range, read_header, read_image_file
 from i2i.errors import InputError
+from i2i.metrics.features import clean_resize
 
 Half = Literal["left", "right"]
 
@@ -28,12 +29,15 @@ class ImageSet:
         files: in the order in which they count.
         half: which half of each file is meant, where two images lie side by side; None: all of it.
         data_range: what is black and white in float images, in their own units; integers have that of their type.
+        size: (height, width) in px that images are fitted to when read: cut around the middle to its shape, then
+            resized; None: they stay as they are.
     """
 
     root: Path
     files: tuple[Path, ...]
     half: Half | None = None
     data_range: tuple[float, float] | None = None
+    size: tuple[int, int] | None = None
 
     @classmethod
     def find(
@@ -70,15 +74,15 @@ class ImageSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Identifies what the images are: their names and all bytes of their files, which half is meant, the range."""
-        digest = hashlib.sha256(repr((self.half, self.data_range)).encode())
+        """Identifies what the images are: their names and all bytes of their files, and how these are read."""
+        digest = hashlib.sha256(repr((self.half, self.data_range, self.size)).encode())
         for name, file in zip(self.names, self.files, strict=True):
             with file.open("rb") as stream:
                 digest.update(f"\0{name}\0".encode() + hashlib.file_digest(stream, "sha256").digest())
         return digest.hexdigest()
 
     def read(self, index: int) -> Tensor:
-        """One image: (C, H, W) float32 in [-1, 1], at its full depth.
+        """One image: (C, H, W) float32 in [-1, 1], at its full depth, and of `size` if there is one.
 
         Grey becomes three equal channels, and transparency is left out (see `transparent`); images of five channels
         have five.
@@ -95,7 +99,21 @@ class ImageSet:
             raise InputError(
                 f"{self.files[index]} holds floats; say what is black and white in it, such as --data-range 0 1"
             )
-        return to_tensor(image, data_range)
+        tensor = to_tensor(image, data_range)
+        return tensor if self.size is None else _fitted(tensor, self.size)
+
+    def sizes(self) -> list[tuple[int, int]]:
+        """(height, width) in px of each image as it is read, from the beginning of its file."""
+        if self.size is not None:
+            return [self.size] * len(self)
+        with ThreadPoolExecutor() as pool:
+            headers = pool.map(read_header, self.files)
+            return [(header.height, header.width // (1 + (self.half is not None))) for header in headers]
+
+    def grey(self) -> int:
+        """How many of the files hold grey images."""
+        with ThreadPoolExecutor() as pool:
+            return sum(header.channels <= 2 for header in pool.map(read_header, self.files))
 
     def transparent(self) -> int:
         """How many of the images can be seen through somewhere."""
@@ -165,12 +183,11 @@ class ImageSet:
     def subset(self, indices: list[int] | range | Tensor) -> "ImageSet":
         """The images of these indices, in this order."""
         chosen = torch.as_tensor(indices).tolist()
-        return ImageSet(
-            root=self.root,
-            files=tuple(self.files[index] for index in chosen),
-            half=self.half,
-            data_range=self.data_range,
-        )
+        return replace(self, files=tuple(self.files[index] for index in chosen))
+
+    def fitted(self, size: tuple[int, int]) -> "ImageSet":
+        """The same images, fitted to a `size` (height, width) in px when they are read."""
+        return replace(self, size=size)
 
 
 def half_of(image: np.ndarray, half: Half, file: Path) -> np.ndarray:
@@ -179,6 +196,15 @@ def half_of(image: np.ndarray, half: Half, file: Path) -> np.ndarray:
     if width % 2:
         raise InputError(f"{file} is {width} px wide; expected two images of one width side by side")
     return image[:, : width // 2] if half == "left" else image[:, width // 2 :]
+
+
+def _fitted(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """The largest part (C, H, W) around the middle that has the shape of `size`, resized to it."""
+    height, width = image.shape[1:]
+    scale = min(height / size[0], width / size[1])
+    tall, wide = (min(side, max(1, round(wanted * scale))) for side, wanted in zip((height, width), size, strict=True))
+    top, left = (height - tall) // 2, (width - wide) // 2
+    return clean_resize(image[None, :, top : top + tall, left : left + wide], size)[0]
 
 
 def check_channels(*sets: ImageSet) -> None:

@@ -1,15 +1,13 @@
 """How near generated images come to the very images that they should be: figures of pairs with equal names."""
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from i2i.data.image_io import ImageHeader, read_header
 from i2i.errors import InputError
 from i2i.evaluation.describing import Describing
 from i2i.evaluation.findings import Figure, Findings
@@ -27,6 +25,7 @@ UNMEASURED = {
     "lpips": "it needs images of three channels and at least 31 px (16 px by --lpips vgg)",
     "sharpness": "there is no detail in the real images to compare with",
 }
+OF_BRIGHTNESS = ("psnr", "ssim", "ms_ssim", "l1")  # by --y-channel
 SHOWN = 4  # pairs in each picture
 SMALLEST_SHARP_PX = 3
 
@@ -48,6 +47,15 @@ class PairSettings:
     lpips: Literal["off", "alex", "vgg"] = "alex"
     lpips_backbone: Path | None = None
     lpips_heads: Path | None = None
+
+    def how(self, name: str) -> str:
+        """How the figure of this name is measured, where that is not the usual way; else ""."""
+        ways = [
+            *(["of brightness"] if self.y_channel and name in OF_BRIGHTNESS else []),
+            *(["by VGG"] if self.lpips == "vgg" and name == "lpips" else []),
+            *([f"{self.crop_border} px at each border left out"] if self.crop_border else []),
+        ]
+        return "; ".join(ways)
 
 
 class PairMeter:
@@ -124,14 +132,12 @@ class Pairs:
         generated, real: those that were compared, in one order; at most as many as `Describing` keeps.
         found: how many pairs there are.
         values: by name (N,) float64; NaN for what `UNMEASURED` explains.
-        missing: figures that cannot be had of any pair, by name: why, and how to get them.
     """
 
     generated: ImageSet
     real: ImageSet
     found: int
     values: Mapping[str, Tensor]
-    missing: Mapping[str, str]
 
 
 def compare_pairs(generated: ImageSet, real: ImageSet, *, meter: PairMeter, describing: Describing) -> Pairs:
@@ -164,7 +170,6 @@ def compare_pairs(generated: ImageSet, real: ImageSet, *, meter: PairMeter, desc
         real=truths.subset(compared),
         found=len(outputs),
         values={name: rows[:, place] for place, name in enumerate(NAMES)},
-        missing=meter.missing,
     )
 
 
@@ -187,7 +192,7 @@ def pair_findings(
         InputError: there are no pairs, or the sizes of one differ.
     """
     pairs = compare_pairs(generated, real, meter=meter, describing=describing)
-    means = mean_findings(pairs.values, missing=pairs.missing, what="pairs", replicates=replicates, seed=seed)
+    means = mean_findings(pairs.values, meter=meter, what="pairs", replicates=replicates, seed=seed)
     warnings = []
     if left_out := generated.unmatched(real):
         warnings.append(f"figures of pairs leave generated images out: {left_out}")
@@ -206,21 +211,22 @@ def pair_findings(
 
 
 def mean_findings(
-    values: Mapping[str, Tensor], *, missing: Mapping[str, str], what: str, replicates: int | None, seed: int = 0
+    values: Mapping[str, Tensor], *, meter: PairMeter, what: str, replicates: int | None, seed: int = 0
 ) -> Findings:
     """The means of what a `PairMeter` has measured, and what is to be said of pairs that do not count.
 
     Args:
         values: by name (N,); NaN for what `UNMEASURED` explains.
-        missing: what is missing anyway, by name: why.
+        meter: that measured them.
         what: what was measured, "pairs" or "frames".
         replicates, seed: of the samples that intervals come from; None: no intervals.
     """
-    figures, missing, warnings = {}, dict(missing), []
+    figures, missing, warnings = {}, dict(meter.missing), []
     for name, column in values.items():
         count, measured = len(column), int((~column.isnan()).sum())
         if measured:
-            figures[name] = mean_figure(column, replicates=replicates, seed=seed)
+            mean = mean_figure(column, replicates=replicates, seed=seed)
+            figures[name] = replace(mean, how=meter.settings.how(name))
         elif name not in missing:
             missing[name] = UNMEASURED[name]
         if 0 < measured < count:
@@ -251,14 +257,13 @@ def mean_figure(values: Tensor, *, replicates: int | None, seed: int = 0) -> Fig
 def size_difference(outputs: ImageSet, truths: ImageSet) -> str | None:
     """A sentence about the first pair whose sizes differ, as their files say; None where there is none."""
 
-    def sizes(images: ImageSet) -> list[str]:
-        with ThreadPoolExecutor() as pool:
-            headers: list[ImageHeader] = list(pool.map(read_header, images.files))
-        return [f"{header.width // (1 + (images.half is not None))} x {header.height} px" for header in headers]
-
-    for one, other, output, truth in zip(sizes(outputs), sizes(truths), outputs.files, truths.files, strict=True):
+    for one, other, output, truth in zip(outputs.sizes(), truths.sizes(), outputs.files, truths.files, strict=True):
         if one != other:
-            return f"{output} has {one}, {truth} {other}; expected pairs of one size: resize one side, or cut it"
+            mine, theirs = (f"{width} x {height} px" for height, width in (one, other))
+            return (
+                f"{output} has {mine}, {truth} {theirs}; expected pairs of one size: resize one side, cut it, or "
+                "give --fit if generated images show the middle of real ones"
+            )
     return None
 
 
@@ -308,8 +313,12 @@ def _pictures(pairs: Pairs) -> dict[str, dict[str, Tensor]]:
 
 def _columns(pairs: Pairs, places: Sequence[int]) -> dict[str, Tensor]:
     generated, real = pairs.generated, pairs.real
+    differences = [alike([(generated.read(place) - real.read(place)).abs() - 1])[0] for place in places]
+    strongest = torch.quantile(torch.cat([image.flatten() + 1 for image in differences]), 0.999).item() / 2
+    # Small ones would be black.
+    times = next(times for times in (64, 32, 16, 8, 4, 2, 1) if times * strongest <= 1 or times == 1)
     return {
         "generated": alike(generated.read(place) for place in places),
         "real": alike(real.read(place) for place in places),
-        "difference": alike((generated.read(place) - real.read(place)).abs() - 1 for place in places),
+        "difference" + (f" x{times}" if times > 1 else ""): alike((image + 1) * times - 1 for image in differences),
     }

@@ -24,6 +24,7 @@ JSON, MARKDOWN, PAGE_FILE, PICTURES = "evaluation.json", "evaluation.md", "evalu
 SAMPLES = 12
 NOTES_READ = 50  # of a set's images, for the model that made them
 LARGEST_PX = 2000  # of a picture in the page
+COPIES = 10  # named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,13 @@ def about_set(images: ImageSet, *, place: str) -> dict[str, Any]:
 
     "made_by" is there where the files themselves say that one model made them.
     """
-    about = {"place": place, "half": images.half, "images": len(images), "fingerprint": images.fingerprint}
+    about: dict[str, Any] = {
+        "place": place,
+        "half": images.half,
+        "images": len(images),
+        "fingerprint": images.fingerprint,
+    }
+    about |= {"fitted": list(images.size)} if images.size else {}
     count = min(len(images), NOTES_READ)
     notes = [read_provenance(images.files[number * len(images) // count]) for number in range(count)]
     models = {note and note.model for note in notes}
@@ -105,7 +112,7 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
             "low": _finite(figure.low),
             "high": _finite(figure.high),
             "images": figure.images,
-            "meaning": meaning_of(name),
+            "meaning": _meaning(name, figure),
         }
         for name, figure in findings.figures.items()
     }
@@ -145,6 +152,10 @@ def meaning_of(name: str) -> str:
     while name not in MEANINGS and "_" in name:
         name = name.rpartition("_")[0]
     return MEANINGS.get(name, "")
+
+
+def _meaning(name: str, figure: Figure) -> str:
+    return meaning_of(name) + (f" ({figure.how})" if figure.how else "")
 
 
 def _some(images: ImageSet) -> Any:
@@ -201,7 +212,9 @@ def _sets(evaluation: Evaluation) -> Iterator[str]:
     for part, about in evaluation.sets.items():
         half = f" ({about['half']} halves)" if about.get("half") else ""
         count = f", {about['images']} images" if "images" in about else ""
-        yield f"{part}: {about['place']}{half}{count}"
+        height, width = about.get("fitted", (0, 0))
+        fitted = f", cut around the middle and resized to {width} x {height} px" if width else ""
+        yield f"{part}: {about['place']}{half}{count}{fitted}"
 
 
 _HEADINGS = ("figure", "value", "95 % interval", "images", "what it means")
@@ -211,7 +224,7 @@ def _rows(findings: Findings) -> Iterator[tuple[str, str, str, str, str]]:
     """A row for each figure, below `_HEADINGS`; what several mean is said once."""
     said: set[str] = set()
     for name, figure in findings.figures.items():
-        meaning = meaning_of(name)
+        meaning = _meaning(name, figure)
         images = "" if figure.images is None else str(figure.images)
         yield name, _number(figure.value), _interval(figure), images, "" if meaning in said else meaning
         said.add(meaning)
@@ -223,7 +236,8 @@ def _group_table(findings: Findings) -> list[list[str]]:
     if not groups:
         return []
     names = list(dict.fromkeys(name for about in groups["by_group"].values() for name in about["figures"]))
-    rows = [["group", "images", *names]]
+    headings = [f"{name} (see below)" if name == "swd" else name for name in names]
+    rows = [["group", "images", *headings]]
     for group, about in groups["by_group"].items():
         figures = [about["figures"].get(name) for name in names]
         cells = [_number(figure["value"]) + _bracketed(figure) if figure else "" for figure in figures]
@@ -233,6 +247,31 @@ def _group_table(findings: Findings) -> list[list[str]]:
     overlaps = {True: "yes", False: "no", None: ""}
     rows.append(["overlap", "", *(overlaps[gap["intervals_overlap"]] if gap else "" for gap in gaps)])
     return rows
+
+
+def _group_note(findings: Findings) -> str:
+    """What to know of the table's figures."""
+    by_group = findings.details["groups"]["by_group"].values()
+    counts = {about["figures"]["swd"]["images"] for about in by_group if "swd" in about["figures"]}
+    if not counts:
+        return ""
+    return (
+        f"swd is over {max(counts)} generated and as many real images of each group. It compares among groups only: "
+        "fewer images give larger figures."
+    )
+
+
+def _copies(findings: Findings) -> list[str]:
+    """Copies of training images, the clearest first, a line for each way in which they were found."""
+    lines = []
+    for name, section in findings.details.items():
+        copies = section.get("copies") if name.startswith("memorisation") else None
+        if copies:
+            pairs = ", ".join(f"{copy['generated']} from {copy['training']}" for copy in copies[:COPIES])
+            by = name.removeprefix("memorisation").lstrip("_")
+            more = f", and {len(copies) - COPIES} more, which {JSON} lists" if len(copies) > COPIES else ""
+            lines.append(f"{f'by features of {by}: ' if by else ''}{pairs}{more}")
+    return lines
 
 
 def _bracketed(figure: Mapping[str, Any]) -> str:
@@ -256,7 +295,9 @@ def _markdown(evaluation: Evaluation, files: Mapping[str, Path]) -> str:
     if findings.missing:
         parts += ["## Not measured", "", *points(_missing(findings))]
     if rows := _group_table(findings):
-        parts += ["## Groups", "", *table(rows)]
+        parts += ["## Groups", "", *table(rows), _group_note(findings), ""]
+    if copies := _copies(findings):
+        parts += ["## Copies of training images", "", *points(copies)]
     for title, file in files.items():
         parts += [f"## {title}", "", columns_of(file), "", f"![{title}]({PICTURES}/{file.name})", ""]
     return re.sub(r"\n{3,}", "\n\n", "\n".join([*parts, f"Made with i2i {__version__}.", ""]))
@@ -291,7 +332,9 @@ def _page(evaluation: Evaluation, files: Mapping[str, Path]) -> str:
     if findings.missing:
         parts += ["<h2>Not measured</h2>", points(_missing(findings))]
     if rows := _group_table(findings):
-        parts += ["<h2>Groups</h2>", table(rows)]
+        parts += ["<h2>Groups</h2>", table(rows), *(f"<p>{text(note)}</p>" for note in [_group_note(findings)] if note)]
+    if copies := _copies(findings):
+        parts += ["<h2>Copies of training images</h2>", points(copies)]
     for title, file in files.items():
         parts += [f"<h2>{text(title)}</h2>", f"<p>{columns_of(file)}</p>", picture(file, largest_px=LARGEST_PX)]
     settings = json.dumps(_finite(evaluation.settings), indent=2, ensure_ascii=False)

@@ -93,6 +93,8 @@ def load_networks(settings: SetSettings, *, device: torch.device | str = "cpu", 
         )
     if "none" in settings.features:
         raise InputError("--features none stands alone; leave it out, or the others")
+    if repeated := [slug for slug, count in Counter(map(feature_slug, settings.features)).items() if count > 1]:
+        raise InputError(f"--features names {repeated[0]} twice; give each network once, and files different names")
     for name in settings.features:
         is_file = "/" in name or Path(name).suffix in WEIGHT_SUFFIXES
         if is_file and not Path(name).expanduser().exists():
@@ -100,8 +102,6 @@ def load_networks(settings: SetSettings, *, device: torch.device | str = "cpu", 
                 f"--features {name}: there is no such file; expected a segmenter or classifier that i2i has saved, or "
                 "inception, dinov2, pixels, none or a model of timm"
             )
-    if repeated := [slug for slug, count in Counter(map(feature_slug, settings.features)).items() if count > 1]:
-        raise InputError(f"--features names {repeated[0]} twice; give each network once, and files different names")
     extractors: list[FeatureExtractor] = []
     missing: dict[str, str] = {}
     for name, weights in zip_longest(settings.features, settings.feature_weights):

@@ -196,8 +196,8 @@ def _load_timm(
         near = difflib.get_close_matches(name, [*timm.list_models(), "inception", "dinov2", "pixels"], n=3)
         listed = f"; did you mean {' or '.join(near)}?" if near else ""
         raise InputError(
-            f"{name} is no network that describes images: expected inception, dinov2, pixels, a model of timm, or a "
-            f".safetensors file that i2i has saved{listed}"
+            f"{name} is no network that describes images: expected inception, dinov2, pixels, none, a model of timm, "
+            f"or a .safetensors file that i2i has saved{listed}"
         )
     if weights is None:
         network = _fetched_timm(name)

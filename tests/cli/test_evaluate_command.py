@@ -300,7 +300,7 @@ def test_what_is_no_evaluation_is_not_written_over(folders: tuple[Path, Path], t
         (["made", "--real", "real", "--crop-border", "-1"], "--crop-border: expected at least 0"),
         (["made", "--real", "real", "--crop-border", "12"], "--crop-border 12 leaves nothing"),
         (["made", "--real", "real", "--neighbours", "0"], "--neighbours: expected at least 1, got 0"),
-        (["made", "--real", "real", "--features", "none", "pixels"], "none is no network that describes images"),
+        (["made", "--real", "real", "--features", "none", "pixels"], "--features none stands alone"),
         (["made", "--real", "real", "--device", "abacus"], "--device abacus cannot be used"),
         (["clip.mp4", "--real", "real"], "clip.mp4 is a video, real is not"),
         (["--weights", "w", "--real", "clip.mp4"], "clip.mp4 is a video, w is not"),

@@ -19,7 +19,7 @@ FINDINGS = Findings(
     figures={
         "psnr": Figure(value=math.inf, images=3),
         "ssim": Figure(value=0.123456789, low=0.1, high=0.2, images=3),
-        "l1": Figure(value=math.nan),
+        "l1": Figure(value=math.nan, how="of brightness"),
         "frechet_odd_name": Figure(value=12.0),
     },
     missing={"fid": "no weights <here> | there", "kid": "no weights <here> | there", "lpips": "off"},
@@ -28,12 +28,19 @@ FINDINGS = Findings(
     details={
         "groups": {
             "by_group": {
-                "day": {"images": 2, "figures": {"ssim": {"value": 0.9, "low": 0.8, "high": 1.0, "images": 2}}},
+                "day": {
+                    "images": 2,
+                    "figures": {
+                        "ssim": {"value": 0.9, "low": 0.8, "high": 1.0, "images": 2},
+                        "swd": {"value": 4.0, "low": 3.0, "high": 5.0, "images": 2},
+                    },
+                },
                 "night": {"images": 1, "figures": {"ssim": {"value": 0.5, "low": None, "high": None, "images": 1}}},
             },
             "gaps": {"ssim": {"gap": 0.4, "lowest": "night", "highest": "day", "intervals_overlap": None}},
         },
         "pairs": {"images": {"a": {"psnr": math.inf}}, "path": Path("x")},
+        "memorisation": {"copies": [{"generated": f"m{n}", "training": f"t{n}", "ratio": 0.1} for n in range(12)]},
     },
 )
 EVALUATION = Evaluation(
@@ -64,6 +71,7 @@ def test_json_is_strict_and_whole(tmp_path: Path) -> None:
     assert found["missing"] == dict(FINDINGS.missing)
     assert found["warnings"] == ["Only 3 images & no more"]
     assert found["groups"]["gaps"]["ssim"]["lowest"] == "night"
+    assert found["details"].pop("memorisation")["copies"][11]["training"] == "t11"
     assert found["details"] == {"pairs": {"images": {"a": {"psnr": None}}, "path": "x"}}
     assert found["settings"] == {"data_range": [0.0, 1.0], "real": "real"}
     assert found["sets"]["generated"]["fingerprint"] == "f"
@@ -88,6 +96,9 @@ def test_the_table_has_a_row_a_figure(tmp_path: Path) -> None:
     assert (
         "| day | 2 | 0.9 (0.8 … 1) |" in text and "| night | 1 | 0.5 |" in text and "| largest gap |  | 0.4 |" in text
     )
+    assert "| swd (see below) |" in text and "swd is over 2 generated and as many real images of each group" in text
+    assert "- m0 from t0, m1 from t1" in text and "m9 from t9, and 2 more, which evaluation.json lists" in text
+    assert "whole range; lower is better (of brightness)" in text
     assert "generated: made (left halves), 3 images" in text
     for link in re.findall(r"\]\((.+?\.png)\)", text):
         assert Image.open(tmp_path / link).size == (2 * 12 + 2 * 4, 2 * 12 + 4)

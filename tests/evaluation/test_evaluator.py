@@ -1,9 +1,11 @@
 """Evaluation from Python: the parts come together, and mistakes are told at once."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from i2i.data.image_io import write_image
 from i2i.errors import InputError
@@ -42,6 +44,55 @@ def test_one_evaluator_judges_several_sets_as_their_parts_do(sets: tuple[ImageSe
     assert "copies" in Evaluator(real, training=made, settings=settings)(made).figures
 
 
+def test_few_equal_names_are_no_pairs_unless_asked_for(sets: tuple[ImageSet, ImageSet]) -> None:
+    made, real = sets
+    settings = EvaluationSettings(features=("none",), pairing=WITHOUT_LPIPS)
+    by_chance = Evaluator(real.subset(range(3)), settings=settings)(made)
+    assert "psnr" not in by_chance.figures and "only 3 of 8 generated images" in by_chance.missing["pairs"]
+    asked = Evaluator(real.subset(range(3)), settings=replace(settings, pairs="on"))(made)
+    assert asked.figures["psnr"].images == 3
+    assert Evaluator(real.subset(range(4)), settings=settings)(made).figures["psnr"].images == 4
+
+
+def test_real_images_are_fitted_to_the_generated(sets: tuple[ImageSet, ImageSet], tmp_path: Path) -> None:
+    made, real = sets
+    for place, file in enumerate(real.files):
+        pixels = np.asarray(Image.open(file))
+        write_image(
+            tmp_path / "large" / f"{place}.png", np.pad(pixels, ((4, 4), (0, 0), (0, 0))).repeat(2, 0).repeat(2, 1)
+        )
+    large = ImageSet.find(tmp_path / "large")
+    settings = EvaluationSettings(features=("none",), pairing=WITHOUT_LPIPS)
+    unfitted = Evaluator(large, settings=settings)(made)
+    assert any("give --fit" in warning for warning in unfitted.warnings) and "psnr" not in unfitted.figures
+    fitted = Evaluator(large, training=large, settings=replace(settings, fit=True))(made)
+    plain = Evaluator(real, settings=settings)(made)
+    assert not any("--fit" in warning for warning in fitted.warnings)
+    assert fitted.figures["psnr"].value == pytest.approx(plain.figures["psnr"].value, abs=1)
+    write_image(tmp_path / "made" / "odd.png", np.zeros((9, 9, 3), np.uint8))
+    with pytest.raises(
+        InputError, match=r"--fit needs generated images of one size; .* 24 x 20 px, .*odd.png 9 x 9 px"
+    ):
+        Evaluator(large, settings=replace(settings, fit=True))(ImageSet.find(tmp_path / "made"))
+
+
+def test_copies_are_told_first_and_few_images_last(sets: tuple[ImageSet, ImageSet]) -> None:
+    made, real = sets
+    settings = EvaluationSettings(features=("none",), pairing=WITHOUT_LPIPS, replicates=10)
+    warnings = Evaluator(real, training=made, settings=settings)(made).warnings
+    assert warnings[0].startswith("memorised: 8 of 8") and "ew images" in warnings[-1] and len(warnings) >= 3
+
+
+def test_grey_beside_colour_is_told(sets: tuple[ImageSet, ImageSet]) -> None:
+    made, real = sets
+    settings = EvaluationSettings(features=("none",), pairing=WITHOUT_LPIPS)
+    assert not any("grey" in warning for warning in Evaluator(real, settings=settings)(made).warnings)
+    for file in made.files[:3]:
+        Image.open(file).convert("L").save(file)
+    warnings = Evaluator(real, settings=settings)(made).warnings
+    assert any(warning.startswith("3 of 8 generated and 0 of 8 real images are grey") for warning in warnings)
+
+
 def test_pairs_can_be_switched_off(sets: tuple[ImageSet, ImageSet]) -> None:
     found = Evaluator(sets[1], settings=EvaluationSettings(features=("none",), pairs="off"))(sets[0])
     assert "psnr" not in found.figures and not found.missing
@@ -50,7 +101,10 @@ def test_pairs_can_be_switched_off(sets: tuple[ImageSet, ImageSet]) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (EvaluationSettings(features=("nothing",)), "nothing is no network"),
+        (EvaluationSettings(features=("nothing",)), "nothing is no network .* pixels, none, a model"),
+        (EvaluationSettings(features=("no/where.pth",)), "--features no/where.pth: there is no such file"),
+        (EvaluationSettings(features=("pixels", "none")), "--features none stands alone"),
+        (EvaluationSettings(fit=True, usefulness="labels", features=()), "--usefulness needs|--fit cuts photos"),
         (EvaluationSettings(neighbours=0, features=()), "--neighbours: expected at least 1, got 0"),
         (EvaluationSettings(replicates=1, features=()), "--replicates: expected at least 2, got 1"),
         (EvaluationSettings(usefulness="classes", features=()), "--usefulness needs --training"),

@@ -59,6 +59,23 @@ def test_images_are_read_at_their_full_depth(tmp_path: Path, name: str, pixels: 
     np.testing.assert_allclose(image, expected(pixels.astype(np.float64)).transpose(2, 0, 1), atol=1e-6)
 
 
+def test_images_are_fitted_around_the_middle(tmp_path: Path) -> None:
+    pixels = noise(40, 30, 3)
+    write(tmp_path / "a.png", pixels)
+    images = ImageSet.find(tmp_path)
+    fitted = images.fitted((10, 10))
+    square = Image.fromarray(pixels[5:35])
+    expected = [
+        np.asarray(Image.fromarray(np.asarray(channel, np.float32)).resize((10, 10), Image.Resampling.BICUBIC))
+        for channel in square.split()
+    ]
+    torch.testing.assert_close(fitted.read(0), torch.tensor(np.stack(expected)) / 127.5 - 1, atol=1e-3, rtol=0)
+    assert fitted.subset([0]).read(0).shape == (3, 10, 10)
+    assert fitted.sizes() == [(10, 10)] and images.sizes() == [(40, 30)]
+    assert fitted.fingerprint != images.fingerprint
+    assert torch.equal(images.fitted((40, 30)).read(0), images.read(0))
+
+
 def test_halves(tmp_path: Path) -> None:
     pixels = noise(6, 10, 3)
     write(tmp_path / "a.png", pixels)

@@ -217,5 +217,17 @@ def test_the_worst_and_best_pairs_are_shown(tmp_path: Path) -> None:
     for picture, places in ((worst, [19, 18, 17, 16]), (best, [0, 1, 2, 3])):
         for shown, place in zip(picture["real"], places, strict=True):
             np.testing.assert_allclose((shown.movedim(0, -1) + 1) * 127.5, real[place], atol=1e-3)
-    assert (best["difference"][0] == -1).all() and (worst["difference"] > -1).any()
+    *_, name = best
+    assert name == "difference x16"  # of at most 9 levels of 255
+    assert (best[name][0] == -1).all()
+    np.testing.assert_allclose(best[name][3].max() + 1, 16 * 9 * 2 / 255, atol=1e-3)
+    assert list(worst)[-1] == "difference x4"  # of 57 levels
     assert len(median["generated"]) == 4
+
+
+def test_figures_say_how_they_were_measured(tmp_path: Path) -> None:
+    made, real = some((24, 24, 3))
+    found = findings(tmp_path, made, real, PairSettings(lpips="off", y_channel=True, crop_border=4))
+    assert found.figures["psnr"].how == "of brightness; 4 px at each border left out"
+    assert found.figures["sharpness"].how == "4 px at each border left out"
+    assert not findings(tmp_path, made, real, WITHOUT_LPIPS).figures["psnr"].how
