@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -700,7 +700,10 @@ def _identity(facts: RunFacts, settings: TrainingSettings, accelerator: Accelera
 def _validate(
     method: Method, data: Dataset, settings: TrainingSettings, accelerator: Accelerator, *, measures: Measures | None
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Held-out figures over all items, the method's own and those of `measures`; the processes share the work."""
+    """Held-out figures over all items, the method's own and those of `measures`; the processes share the work.
+
+    A batch without a figure (NaN, as flat images have no sharpness, or infinite) does not count, unless none has one.
+    """
     torch.manual_seed(settings.seed + accelerator.process_index)  # what is drawn differs from process to process
     share = range(accelerator.process_index, len(data), accelerator.num_processes)  # type: ignore[arg-type]
     loader = DataLoader(
@@ -710,7 +713,7 @@ def _validate(
         worker_init_fn=worker_init,
         collate_fn=_collate_alike,
     )
-    sums: dict[str, float] = {}
+    numbers: dict[str, list[tuple[float, int]]] = {}  # of each batch, with its size
     descriptors: dict[str, list[Tensor]] = {}
     for indices, cpu_batch in chain.from_iterable(_plain_errors(loader)):
         method.check(cpu_batch)
@@ -719,16 +722,22 @@ def _validate(
             if isinstance(value, Tensor):
                 descriptors.setdefault(name, []).append(value.cpu())
             elif not isinstance(value, Comparison):
-                sums[name] = sums.get(name, 0.0) + value * len(indices)
+                numbers.setdefault(name, []).append((value, len(indices)))
         if measures:
             measures.add(found, indices, count=len(data))  # type: ignore[arg-type]
-    gathered = _gather((sums, descriptors), accelerator)
-    sums_of_all, tensors_of_all = zip(*gathered, strict=True)
-    means = {name: sum(sums.get(name, 0.0) for sums in sums_of_all) / len(data) for name in sums_of_all[0]}  # type: ignore
+    gathered = _gather((numbers, descriptors), accelerator)
+    numbers_of_all, tensors_of_all = zip(*gathered, strict=True)
+    means = {name: _mean([one for own in numbers_of_all for one in own.get(name, [])]) for name in numbers_of_all[0]}
     names = dict.fromkeys(name for own in tensors_of_all for name in own)
     joined = {name: torch.cat([t for own in tensors_of_all for t in own.get(name, [])]) for name in names}
     chosen = measures.figures(lambda value: _gather(value, accelerator)) if measures else {}
     return {**means, **method.distances(joined)}, chosen
+
+
+def _mean(numbers: Sequence[tuple[float, int]]) -> float:
+    """Of numbers with their weights, those that are finite if any is."""
+    counted = [one for one in numbers if math.isfinite(one[0])] or numbers
+    return sum(value * weight for value, weight in counted) / sum(weight for _, weight in counted)
 
 
 def _check_known(figure: str, measured: Iterable[str], settings: TrainingSettings) -> None:

@@ -600,3 +600,26 @@ def test_classes_that_do_not_exist_are_told_before_batches_are_moved(where: str,
             out=tmp_path,
             facts=RunFacts(title="", about="", settings={}, fingerprint=""),
         )
+
+
+def test_batches_without_a_figure_do_not_count(tmp_path: Path) -> None:
+    """Such as sharpness of a flat image; what no batch has is no number, and to be seen."""
+
+    class Partly(ToyGAN):
+        def validate(self, batch: Batch) -> dict[str, float | Tensor]:
+            x = batch["real"][:, 0]
+            signs = {"some": math.nan if x[0] < 0 else x.mean().item(), "none": math.nan, "endless": math.inf}
+            return signs | {"all": x.mean().item()}
+
+        def distances(self, descriptors: dict[str, Tensor]) -> dict[str, float]:
+            return {}
+
+    data = Ring(11)
+    result, _ = train_toy("plain", tmp_path, method=Partly(), validation_data=data, steps=1, batch_size=2)
+    x = [data[index]["real"][0].item() for index in range(11)]
+    batches = [x[first : first + 2] for first in range(0, 11, 2)]
+    counted = [value for batch in batches if batch[0] >= 0 for value in batch]
+    assert 0 < len(counted) < 11
+    assert result.metrics["some"] == pytest.approx(statistics.fmean(counted), rel=1e-5)
+    assert result.metrics["all"] == pytest.approx(statistics.fmean(x), rel=1e-5)
+    assert math.isnan(result.metrics["none"]) and result.metrics["endless"] == math.inf
