@@ -117,7 +117,7 @@ def label_findings(
         if left_out := images.unmatched(judge.maps):
             warnings.append(f"figures of label maps leave {what} images out: {left_out}")
         describer = _ReadClasses(judge, of_them)
-        described = describing.of(judged, describer, what=f"classes of {what} images")
+        described = describing.of(judged, describer, what=f"classes of {what} images", kept=None)
         counts = described.rows["counts"].unflatten(1, (3, -1))
         miou, accuracy = _figures(counts, replicates=replicates, seed=seed)
         figures |= {f"miou{ending}": miou, f"accuracy{ending}": accuracy}

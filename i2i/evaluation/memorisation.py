@@ -14,7 +14,7 @@ from torch import Tensor
 
 from i2i.download import sha256_of
 from i2i.errors import InputError
-from i2i.evaluation.describing import KEPT, Describer, Describing
+from i2i.evaluation.describing import Describer, Describing
 from i2i.evaluation.findings import Figure, Findings
 from i2i.evaluation.image_sets import ImageSet
 from i2i.evaluation.pages import alike
@@ -364,10 +364,8 @@ def _nearness(space: _Space, *, settings: MemorisationSettings) -> Findings:
 def _rows(
     images: ImageSet, describer: Describer, row: str, describing: Describing, *, what: str, cached: bool = False
 ) -> Tensor:
-    """(N, D), of all images: `Describing` keeps only so many of a set."""
-    parts = [images.subset(range(start, min(start + KEPT, len(images)))) for start in range(0, len(images), KEPT)]
-    whole = [images] if len(parts) == 1 else parts
-    return torch.cat([describing.of(part, describer, what=what, cached=cached).rows[row] for part in whole])
+    """(N, D), of all images."""
+    return describing.of(images, describer, what=what, cached=cached, kept=None).rows[row]
 
 
 def _shuffled(rows: Tensor, *, seed: int) -> Tensor:

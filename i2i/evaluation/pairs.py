@@ -129,14 +129,12 @@ class Pairs:
     """Pairs of images, and the figures of each.
 
     Attributes:
-        generated, real: those that were compared, in one order; at most as many as `Describing` keeps.
-        found: how many pairs there are.
+        generated, real: the images, in one order.
         values: by name (N,) float64; NaN for what `UNMEASURED` explains.
     """
 
     generated: ImageSet
     real: ImageSet
-    found: int
     values: Mapping[str, Tensor]
 
 
@@ -157,20 +155,8 @@ def compare_pairs(generated: ImageSet, real: ImageSet, *, meter: PairMeter, desc
     difference = size_difference(outputs, truths)
     if difference is not None:
         raise InputError(difference)
-    described = describing.of(
-        outputs,
-        _PairDescriber(meter, truths),
-        what="pairs",
-        kept=None,
-    )
-    compared = described.indices["figures"]
-    rows = described.rows["figures"]
-    return Pairs(
-        generated=outputs.subset(compared),
-        real=truths.subset(compared),
-        found=len(outputs),
-        values={name: rows[:, place] for place, name in enumerate(NAMES)},
-    )
+    rows = describing.of(outputs, _PairDescriber(meter, truths), what="pairs", kept=None).rows["figures"]
+    return Pairs(generated=outputs, real=truths, values={name: rows[:, place] for place, name in enumerate(NAMES)})
 
 
 def pair_findings(
@@ -196,8 +182,6 @@ def pair_findings(
     warnings = []
     if left_out := generated.unmatched(real):
         warnings.append(f"figures of pairs leave generated images out: {left_out}")
-    if len(pairs.generated) < pairs.found:
-        warnings.append(f"figures of pairs are over {len(pairs.generated)} of {pairs.found}, evenly spread")
     images = {
         image: {name: value for name, values in pairs.values.items() if (value := values[place].item()) == value}
         for place, image in enumerate(pairs.generated.names)
@@ -206,7 +190,7 @@ def pair_findings(
     return means | Findings(
         warnings=tuple(warnings),
         pictures=_pictures(pairs),
-        details={"pairs": {"count": pairs.found, "equal": equal, "images": images}},
+        details={"pairs": {"count": len(pairs.generated), "equal": equal, "images": images}},
     )
 
 
