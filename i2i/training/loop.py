@@ -4,6 +4,7 @@
 or machines through `accelerate launch` or `torchrun`; the run's folder must then be visible to all of them.
 """
 
+import atexit
 import math
 import os
 import signal
@@ -672,7 +673,15 @@ def make_accelerator(settings: TrainingSettings, out: Path) -> Accelerator:
     if launched != accelerator.num_processes:
         # Each would train on its own, all into one folder.
         raise InputError(f"{launched} processes were launched, but {accelerator.num_processes} take part in training.")
+    atexit.register(_leave_group)
     return accelerator
+
+
+def _leave_group() -> None:
+    """Part from the other processes; without it, threads that exchange tensors now and then abort a program that has
+    ended well, and launchers report a failure."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def check_start(*, settings: TrainingSettings, out: Path, facts: RunFacts) -> None:

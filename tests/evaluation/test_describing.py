@@ -132,7 +132,14 @@ torch.distributed.init_process_group("gloo")
 found = Describing(threads=2).of(ImageSet.find(sys.argv[2]), Colours(), what="images", cached=True)
 rank = torch.distributed.get_rank()
 torch.save((torch.distributed.get_world_size(), found), Path(sys.argv[3]) / f"{rank}.pt")
+torch.distributed.destroy_process_group()
 """
+
+
+def launched(processes: int, *arguments: object) -> None:
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    done = subprocess.run([*launch, *map(str, arguments)], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(("processes", "count"), [(2, 70), (3, 20), (2, 5)])
@@ -144,9 +151,7 @@ def test_processes_share_the_images(
     write_images(tmp_path / "images", count)
     worker = tmp_path / "worker.py"
     worker.write_text(WORKER)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    arguments = [str(worker), str(Path(__file__).parent), str(tmp_path / "images"), str(tmp_path)]
-    subprocess.run([*launch, *arguments], check=True, capture_output=True, timeout=200)
+    launched(processes, worker, Path(__file__).parent, tmp_path / "images", tmp_path)
     alone = described(tmp_path / "images")
     for rank in range(processes):
         world, found = torch.load(tmp_path / f"{rank}.pt", weights_only=False)
@@ -178,9 +183,7 @@ def test_processes_agree_though_only_one_of_them_remembers(tmp_path: Path, monke
     worker, inner = tmp_path / "worker.py", tmp_path / "inner.py"
     worker.write_text(CACHE_OF_ONE)
     inner.write_text(WORKER)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    arguments = [str(worker), str(Path(__file__).parent), str(tmp_path / "images"), str(tmp_path), str(inner)]
-    subprocess.run([*launch, *arguments], check=True, capture_output=True, timeout=100)
+    launched(2, worker, Path(__file__).parent, tmp_path / "images", tmp_path, inner)
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=False)[1] for rank in (0, 1))
     assert torch.equal(first.rows["mean"], second.rows["mean"])
     assert [*(tmp_path / "cache0" / "statistics").glob("*.safetensors")]

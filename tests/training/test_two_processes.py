@@ -71,3 +71,9 @@ def test_held_out_figures_are_over_all_items(two_processes: TwoProcesses, count:
     for found in two_processes.found:
         assert found["held out"][count]["x"] == pytest.approx(statistics.fmean(values), rel=1e-5)
         assert found["held out"][count]["median"] == pytest.approx(statistics.median(values), rel=1e-5)
+
+
+def test_processes_part_before_they_end(two_processes: TwoProcesses) -> None:
+    """Threads of a group that nobody leaves now and then abort the interpreter as it exits."""
+    for rank in range(2):
+        assert (two_processes.folder / f"exit{rank}.txt").read_text() == "alone"

@@ -3,6 +3,7 @@
 torchrun --standalone --nproc_per_node 2 toy_jobs.py {all,killed} FOLDER
 """
 
+import atexit
 import itertools
 import os
 import signal
@@ -157,5 +158,8 @@ if __name__ == "__main__":
     if job == "killed":
         train_pictures(folder / "killed", Pictures(kill_after=10 if rank == 1 else None))
     else:
+        # What is registered first is called last, after all that training leaves to the exit.
+        ended = folder / f"exit{rank}.txt"
+        atexit.register(lambda: ended.write_text("in a group" if torch.distributed.is_initialized() else "alone"))
         found = all_jobs(folder)
         torch.save(found, folder / f"rank{rank}.pt")
