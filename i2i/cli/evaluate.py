@@ -31,6 +31,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 import i2i
 from i2i.checkpoints.identity import name_model
+from i2i.checkpoints.store import ImageSide
 from i2i.cli.plan import VIDEO_SUFFIXES, check_writable
 from i2i.cli.share import Share, find_share
 from i2i.cli.video import refuse
@@ -79,7 +80,9 @@ class Settings:
         real_half: the same of real files.
         inputs_half: the same of inputs.
         training_half: the same of training files.
-        data_range: what is black and white in images of floats: 0 1.
+        data_range: what is black and white in the images' own units: 0 1 of most floats, 0 4095 of a 12-bit camera.
+            Integers have the whole range of their type unless it is given, and also if it ends at 1 or goes beyond
+            that; with --weights, what the generator was trained with.
         frames: folders hold the frames of videos, in the order of the numbers in their names.
         figures: which figures, and how they are measured.
         device: where networks compute: cpu, cuda, cuda:1, mps …; auto takes an accelerator if there is one.
@@ -246,14 +249,18 @@ def _evaluate_videos(settings: Settings, share: Share, passes: "_Passes") -> Eva
 def _evaluate_images(settings: Settings, share: Share, passes: "_Passes") -> Evaluation:
     describing = Describing(device=_device(settings, share), threads=settings.threads, progress=passes)
 
-    def find(place: Path, half: Half | None) -> ImageSet:
-        return ImageSet.find(place, half=half, data_range=settings.data_range)
-
-    real = find(settings.real, settings.real_half)
-    inputs = None if settings.inputs is None else find(settings.inputs, settings.inputs_half)
-    training = None if settings.training is None else find(settings.training, settings.training_half)
     # Whatever can be wrong comes up before images are made, which may take long, and before older results go.
     generator = None if settings.weights is None else _load(settings, share)
+
+    def find(place: Path, half: Half | None, side: ImageSide | None) -> ImageSet:
+        if settings.data_range is not None or side is None:
+            return ImageSet.find(place, half=half, data_range=settings.data_range)
+        return ImageSet.find(place, half=half, data_range=side.data_range, depth=side.dtype)
+
+    given, made = (None, None) if generator is None else (generator.spec.input, generator.spec.output)
+    real = find(settings.real, settings.real_half, made)
+    inputs = None if settings.inputs is None else find(settings.inputs, settings.inputs_half, given)
+    training = None if settings.training is None else find(settings.training, settings.training_half, made)
     figures = settings.figures
     if isinstance(generator, Sampler) and figures.pairs == "auto":
         figures = replace(figures, pairs="off")  # drawn images may be called like real ones by chance
@@ -262,20 +269,20 @@ def _evaluate_images(settings: Settings, share: Share, passes: "_Passes") -> Eva
         assert settings.weights is not None
         place = name_model(settings.weights)
         _prepare(settings, share)
-        generated = _make(settings, share, passes, generator=generator, inputs=inputs, count=len(real))
+        _make(settings, share, passes, generator=generator, inputs=inputs, count=len(real))
+        generated = find(settings.out.expanduser() / GENERATED, None, made)
     else:
         assert settings.generated is not None
         place = str(settings.generated)
-        generated = find(settings.generated, settings.generated_half)
+        generated = find(settings.generated, settings.generated_half, None)
         _prepare(settings, share)
     findings = evaluate(generated, inputs=inputs)
     if figures.fit:
         (size, *_) = generated.sizes()
         real, training = real.fitted(size), None if training is None else training.fitted(size)
 
-    made = "" if generator is None else "made by "
     about = {
-        "generated": about_set(generated, place=f"{made}{place}"),
+        "generated": about_set(generated, place=place if generator is None else f"made by {place}"),
         "real": about_set(real, place=str(settings.real)),
     }
     for part, images, where in (("inputs", inputs, settings.inputs), ("training", training, settings.training)):
@@ -311,8 +318,8 @@ def _make(
     generator: Translator | Sampler,
     inputs: ImageSet | None,
     count: int,
-) -> ImageSet:
-    """The images that the generator makes of the inputs, or draws, `count` of them unless settings have another."""
+) -> None:
+    """Write the images that the generator makes of the inputs, or draws, `count` of them unless settings say so."""
     assert settings.weights is not None
     model = name_model(settings.weights)
     folder = settings.out.expanduser() / GENERATED
@@ -340,7 +347,6 @@ def _make(
             progress=passes,
         )
     _wait(share)
-    return ImageSet.find(folder, data_range=settings.data_range or generator.spec.output.data_range)
 
 
 def _recorded(settings: Settings, *, drawn: bool) -> dict[str, object]:

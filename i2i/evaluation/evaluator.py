@@ -1,9 +1,12 @@
 """All that can be said of generated images next to real ones: every figure that their names and the weights allow."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
 
 from i2i.errors import InputError
 from i2i.evaluation.describing import Describing
@@ -23,6 +26,9 @@ from i2i.evaluation.usefulness import (
     label_usefulness_findings,
 )
 from i2i.metrics.intervals import REPLICATES
+
+# Images of 16 bits that reach less were taken with 14 bits or fewer.
+DARK = 1 << 14
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +152,13 @@ class Evaluator:
             real, training = real.fitted(size), None if training is None else training.fitted(size)
         paired, why_not = self._are_pairs(generated, real)
         findings = sample_findings(generated, real, inputs=inputs, paired=paired)
-        findings |= Findings(warnings=(*_transparency(generated=generated, real=real), *_grey(generated, real)))
+        findings |= Findings(
+            warnings=(
+                *_depths(generated=generated, real=real),
+                *_transparency(generated=generated, real=real),
+                *_grey(generated, real),
+            )
+        )
         findings |= set_findings(generated, real, settings=self._sets, describing=describing, networks=self._networks)
         if paired:
             findings |= pair_findings(
@@ -249,6 +261,29 @@ def _grey(generated: ImageSet, real: ImageSet) -> tuple[str, ...]:
         f"{grey} of {len(generated)} generated and {greys} of {len(real)} real images are grey and the others are not: "
         "grey counts as three equal channels; convert one kind unless this is meant",
     )
+
+
+def _depths(**sets: ImageSet) -> Iterator[str]:
+    """A warning where images of 16 bits use fewer, or go beyond the range that they are said to have."""
+    dark = {}
+    for what, images in sets.items():
+        highest, data_range = images.highest(), images.range_of(np.dtype("uint16"))
+        if highest is None or data_range is None:
+            continue
+        if highest > data_range[1]:
+            yield (
+                f"{what} images go up to {highest}, and white is {data_range[1]:g} in their units: figures of pairs "
+                "come out wrong; give all images in one kind of units, and say which with --data-range"
+            )
+        elif highest < DARK and images.data_range is None:
+            dark[what] = highest
+    if dark:
+        bits = max(8, max(dark.values()).bit_length())
+        yield (
+            f"{' and '.join(dark)} images have 16 bits and use {bits} (up to {max(dark.values())}), so they count as "
+            f"nearly black, and psnr, ssim and l1 come out far too good; say what is white: --data-range 0 "
+            f"{(1 << bits) - 1}"
+        )
 
 
 def _transparency(**sets: ImageSet) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import isfinite
 from pathlib import Path
 from typing import Literal, Self, get_args
 
@@ -12,12 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from i2i.checkpoints.store import ImageDtype
 from i2i.data.folders import is_image, to_tensor
 from i2i.data.image_io import dtype_range, read_header, read_image_file
 from i2i.errors import InputError
+from i2i.inference.codec import PHYSICAL
 from i2i.metrics.features import clean_resize
 
 Half = Literal["left", "right"]
+
+LOOKED_AT = 200  # images of a set, for the highest value in those of 16 bits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +33,11 @@ class ImageSet:
         root: what their names are relative to.
         files: in the order in which they count.
         half: which half of each file is meant, where two images lie side by side; None: all of it.
-        data_range: what is black and white in float images, in their own units; integers have that of their type.
+        data_range: what is black and white, in the images' own units: (0, 4095) of a 12-bit camera, say. It holds for
+            floats, and for integers whose type reaches so far; other integers have the whole range of their type, and
+            so have all of them if the range ends at 1, as those of floats do.
+        depth: the type of a generator's images, whose `data_range` this is. As for `i2i.load`, images of another type
+            have then the whole range of theirs, floats 0 to 1; with "float32" and "any" all are in its units.
         size: (height, width) in px that images are fitted to when read: cut around the middle to its shape, then
             resized; None: they stay as they are.
     """
@@ -37,22 +46,34 @@ class ImageSet:
     files: tuple[Path, ...]
     half: Half | None = None
     data_range: tuple[float, float] | None = None
+    depth: ImageDtype | None = None
     size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.data_range is not None:
+            low, high = self.data_range
+            if not (isfinite(low) and isfinite(high) and low < high):
+                raise InputError(f"--data-range: expected two numbers, black and above it white, got {low:g} {high:g}")
 
     @classmethod
     def find(
-        cls, place: Path | str, *, half: Half | None = None, data_range: tuple[float, float] | None = None
+        cls,
+        place: Path | str,
+        *,
+        half: Half | None = None,
+        data_range: tuple[float, float] | None = None,
+        depth: ImageDtype | None = None,
     ) -> Self:
         """The images of a file or of a folder and its subfolders, sorted by name; hidden files are left out.
 
         Raises:
-            InputError: there is no such place, or no image in it.
+            InputError: there is no such place, no image in it, or a range that is none.
         """
         place = Path(place).expanduser()
         if half not in (None, *get_args(Half)):
             raise InputError(f"half: expected one of {', '.join(get_args(Half))}, got {half!r}")
         if place.is_file():
-            return cls(root=place.parent, files=(place,), half=half, data_range=data_range)
+            return cls(root=place.parent, files=(place,), half=half, data_range=data_range, depth=depth)
         if not place.is_dir():
             raise InputError(f"{place} does not exist; expected a folder of images")
         files = [
@@ -62,7 +83,7 @@ class ImageSet:
         ]
         if not files:
             raise InputError(f"{place} holds no images that can be read (PNG, JPEG, WebP, BMP, TIFF, .npy)")
-        return cls(root=place, files=tuple(files), half=half, data_range=data_range)
+        return cls(root=place, files=tuple(files), half=half, data_range=data_range, depth=depth)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -75,7 +96,8 @@ class ImageSet:
     @cached_property
     def fingerprint(self) -> str:
         """Identifies what the images are: their names and all bytes of their files, and how these are read."""
-        digest = hashlib.sha256(repr((self.half, self.data_range, self.size)).encode())
+        ranges = [self.range_of(np.dtype(name)) or (0.0, 1.0) for name in ("uint8", "uint16", "float32")]
+        digest = hashlib.sha256(repr((self.half, ranges, self.size)).encode())
         for name, file in zip(self.names, self.files, strict=True):
             with file.open("rb") as stream:
                 digest.update(f"\0{name}\0".encode() + hashlib.file_digest(stream, "sha256").digest())
@@ -94,13 +116,40 @@ class ImageSet:
         image, _ = self._colours(index)
         if image.shape[2] == 1:
             image = np.repeat(image, 3, axis=2)
-        data_range = dtype_range(image.dtype) or self.data_range
+        data_range = self.range_of(image.dtype)
         if data_range is None:
             raise InputError(
                 f"{self.files[index]} holds floats; say what is black and white in it, such as --data-range 0 1"
             )
         tensor = to_tensor(image, data_range)
         return tensor if self.size is None else _fitted(tensor, self.size)
+
+    def range_of(self, dtype: np.dtype) -> tuple[float, float] | None:
+        """What is black and white in images of a type; None for floats of which that is not known."""
+        full = dtype_range(dtype)
+        if self.depth is not None:
+            return self.data_range if self.depth in (*PHYSICAL, dtype.name) else full or (0.0, 1.0)
+        if full is None or self.data_range is None:
+            return full or self.data_range
+        low, high = self.data_range
+        return (low, high) if full[0] <= low and 1 < high <= full[1] else full
+
+    def highest(self) -> int | None:
+        """The highest value in images of 16 bits, as it is stored; None where there are none.
+
+        Of at most LOOKED_AT of them, evenly spread, and without looking further where one needs all 16 bits.
+        """
+        with ThreadPoolExecutor() as pool:
+            headers = pool.map(read_header, self.files)
+            deep = [index for index, header in enumerate(headers) if header.dtype == "uint16"]
+        count = min(len(deep), LOOKED_AT)
+        highest = None
+        for number in range(count):
+            image, _ = self._colours(deep[number * len(deep) // count])
+            highest = max(highest or 0, int(image.max()))
+            if highest >= 1 << 15:
+                break
+        return highest
 
     def sizes(self) -> list[tuple[int, int]]:
         """(height, width) in px of each image as it is read, from the beginning of its file."""

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from i2i import __version__
-from i2i.data.image_io import read_provenance
+from i2i.data.image_io import dtype_range, read_header, read_provenance
 from i2i.evaluation.findings import Figure, Findings
 from i2i.evaluation.image_sets import ImageSet
 from i2i.evaluation.pages import PAGE, alike, columns_of, picture, write_grid
@@ -56,6 +58,9 @@ def about_set(images: ImageSet, *, place: str) -> dict[str, Any]:
         "fingerprint": images.fingerprint,
     }
     about |= {"fitted": list(images.size)} if images.size else {}
+    dtype = np.dtype(read_header(images.files[0]).dtype)
+    data_range = images.range_of(dtype)
+    about |= {"data_range": list(data_range)} if data_range and data_range != dtype_range(dtype) else {}
     count = min(len(images), NOTES_READ)
     notes = [read_provenance(images.files[number * len(images) // count]) for number in range(count)]
     models = {note and note.model for note in notes}
@@ -214,7 +219,9 @@ def _sets(evaluation: Evaluation) -> Iterator[str]:
         count = f", {about['images']} images" if "images" in about else ""
         height, width = about.get("fitted", (0, 0))
         fitted = f", cut around the middle and resized to {width} x {height} px" if width else ""
-        yield f"{part}: {about['place']}{half}{count}{fitted}"
+        low, high = about.get("data_range", (0, 0))
+        units = f", black is {low:g} and white {high:g}" if high > low else ""
+        yield f"{part}: {about['place']}{half}{count}{fitted}{units}"
 
 
 _HEADINGS = ("figure", "value", "95 % interval", "images", "what it means")

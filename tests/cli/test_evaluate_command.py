@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from clips import make_clip
-from skimage.metrics import peak_signal_noise_ratio
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from test_draw_command import NAMES
 from test_draw_command import save as save_sampler
 
@@ -119,8 +119,61 @@ def test_pairs_of_other_sizes_are_missing_unless_asked_for(
     assert "resize one side" in capsys.readouterr().err
 
 
-def save_translator(folder: Path) -> Path:
-    side = ImageSide(channels=3, dtype="uint8", data_range=(0, 255))
+def test_12_bits_in_files_of_16(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    pairs = []
+    for number in range(4):
+        real = random.integers(0, 4096, (24, 20, 3))
+        made = np.clip(real + random.integers(-200, 201, real.shape), 0, 4095)
+        pairs.append((made.astype(np.uint16), real.astype(np.uint16)))
+        for folder, image in zip(("made", "real"), pairs[-1], strict=True):
+            write_image(tmp_path / folder / f"{number}.png", image)
+    arguments = (tmp_path / "made", "--real", tmp_path / "real", "--lpips", "off", "--features", "none")
+    assert evaluate(*arguments, "--data-range", "0", "4095", "--out", tmp_path / "said") == 0
+    evaluation = found(tmp_path / "said")
+    psnr = np.mean([peak_signal_noise_ratio(real, made, data_range=4095) for made, real in pairs])
+    window = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "channel_axis": 2}
+    ssim = np.mean([structural_similarity(real, made, data_range=4095, **window) for made, real in pairs])
+    assert evaluation["figures"]["psnr"]["value"] == pytest.approx(psnr, rel=1e-5)
+    assert evaluation["figures"]["ssim"]["value"] == pytest.approx(ssim, rel=1e-4)
+    assert evaluation["sets"]["real"]["data_range"] == [0, 4095]
+    assert "white 4095" in (tmp_path / "said" / "evaluation.md").read_text()
+    assert evaluate(*arguments, "--out", tmp_path / "unsaid") == 0
+    unsaid = found(tmp_path / "unsaid")
+    assert any("generated and real images have 16 bits and use 12" in warning for warning in unsaid["warnings"])
+    assert "data_range" not in unsaid["sets"]["real"]
+    assert unsaid["figures"]["psnr"]["value"] == pytest.approx(psnr + 20 * np.log10(65535 / 4095), rel=1e-5)
+    write_image(tmp_path / "real" / "3.png", np.full((24, 20, 3), 5000, np.uint16))
+    assert evaluate(*arguments, "--data-range", "0", "4095", "--out", tmp_path / "beyond") == 0
+    assert any(
+        "real images go up to 5000, and white is 4095" in line for line in found(tmp_path / "beyond")["warnings"]
+    )
+
+
+def test_weights_say_what_their_images_units_are(tmp_path: Path) -> None:
+    twelve = ImageSide(channels=3, dtype="uint16", data_range=(0, 4095))
+    weights = save_translator(tmp_path / "weights", side=twelve)
+    random = np.random.default_rng(0)
+    for number in range(3):
+        write_image(tmp_path / "real" / f"{number}.png", random.integers(0, 4096, (24, 20, 3)).astype(np.uint16))
+    arguments = ("--weights", weights, "--inputs", tmp_path / "real", "--real", tmp_path / "real", "--device", "cpu")
+    assert evaluate(*arguments, "--lpips", "off", "--features", "none", "--out", tmp_path / "out") == 0
+    psnr = [
+        peak_signal_noise_ratio(
+            read_image(file), read_image(tmp_path / "out" / "generated" / file.name), data_range=4095
+        )
+        for file in (tmp_path / "real").iterdir()
+    ]
+    evaluation = found(tmp_path / "out")
+    assert evaluation["figures"]["psnr"]["value"] == pytest.approx(np.mean(psnr), rel=1e-5)
+    assert evaluation["sets"]["real"]["data_range"] == evaluation["sets"]["inputs"]["data_range"] == [0, 4095]
+    assert not any("16 bits" in warning for warning in evaluation["warnings"])
+
+
+UINT8 = ImageSide(channels=3, dtype="uint8", data_range=(0, 255))
+
+
+def save_translator(folder: Path, *, side: ImageSide = UINT8) -> Path:
     network = CompactGenerator(in_channels=3, out_channels=3, width=4, convs=1, scale=1)
     save_generator(folder, network=network, spec=GeneratorSpec(input=side, output=side), card="")
     return folder

@@ -59,6 +59,36 @@ def test_images_are_read_at_their_full_depth(tmp_path: Path, name: str, pixels: 
     np.testing.assert_allclose(image, expected(pixels.astype(np.float64)).transpose(2, 0, 1), atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("data_range", "depth", "eight", "sixteen", "floats"),
+    [
+        (None, None, (0, 255), (0, 65535), None),
+        ((0, 1), None, (0, 255), (0, 65535), (0, 1)),
+        ((-1, 1), None, (0, 255), (0, 65535), (-1, 1)),
+        ((0, 4095), None, (0, 255), (0, 4095), (0, 4095)),
+        ((0, 100), None, (0, 100), (0, 100), (0, 100)),
+        ((0, 4095), "uint16", (0, 255), (0, 4095), (0, 1)),
+        ((0, 255), "uint8", (0, 255), (0, 65535), (0, 1)),
+        ((-1000, 3000), "float32", (-1000, 3000), (-1000, 3000), (-1000, 3000)),
+    ],
+)
+def test_a_range_holds_for_the_types_that_it_can_be_of(
+    tmp_path: Path, data_range, depth, eight, sixteen, floats
+) -> None:
+    write(tmp_path / "a.png", noise(4, 4, 3))
+    images = ImageSet.find(tmp_path, data_range=data_range, depth=depth)
+    found = [images.range_of(np.dtype(name)) for name in ("uint8", "uint16", "float32")]
+    assert found == [eight, sixteen, floats]
+
+
+def test_the_highest_value_is_that_of_16_bits(tmp_path: Path) -> None:
+    write(tmp_path / "a.png", noise(4, 4, 3))
+    assert ImageSet.find(tmp_path).highest() is None
+    for number, high in enumerate((17, 4000, 900)):
+        write(tmp_path / f"{number}.tif", np.full((4, 4), high, np.uint16))
+    assert ImageSet.find(tmp_path).highest() == 4000
+
+
 def test_images_are_fitted_around_the_middle(tmp_path: Path) -> None:
     pixels = noise(40, 30, 3)
     write(tmp_path / "a.png", pixels)
@@ -94,7 +124,7 @@ def test_the_fingerprint_tells_contents_apart_and_not_places(tmp_path: Path) -> 
     first = ImageSet.find(tmp_path / "one")
     assert ImageSet.find(tmp_path / "two").fingerprint == first.fingerprint
     others = [ImageSet.find(tmp_path / "one", half="left"), first.subset([0]), first.subset([1, 0])]
-    others.append(ImageSet.find(tmp_path / "one", data_range=(0.0, 1.0)))
+    others.append(ImageSet.find(tmp_path / "one", data_range=(0.0, 100.0)))
     (tmp_path / "two" / "a.png").rename(tmp_path / "two" / "c.png")
     others.append(ImageSet.find(tmp_path / "two"))
     write(tmp_path / "one" / "b.png", 255 - noise(4, 5, 3))
@@ -165,5 +195,7 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
         ImageSet.find(tmp_path / "floats").read(0)
     with pytest.raises(InputError, match=r"b\.npy holds NaN"):
         ImageSet.find(tmp_path / "floats", data_range=(0, 1)).read(1)
+    with pytest.raises(InputError, match="--data-range: expected two numbers"):
+        ImageSet.find(tmp_path / "floats", data_range=(1, 1))
     with pytest.raises(InputError, match="expected one of left, right"):
         ImageSet.find(tmp_path / "floats", half="top")  # type: ignore[arg-type]
