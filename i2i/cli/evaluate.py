@@ -161,7 +161,7 @@ def _check(settings: Settings) -> bool:
     if figures.usefulness is None:
         refuse(figures, ("usefulness_size", "usefulness_steps"), why="for --usefulness, which is not given")
     if figures.usefulness != "labels":
-        refuse(figures, ("training_labels",), why="for --usefulness labels")
+        refuse(figures, ("training_labels", "generated_labels"), why="for --usefulness labels")
     _check_out(settings)
     places = [place for place in (settings.generated, settings.real) if place is not None]
     videos = [_is_video(place.expanduser()) or settings.frames for place in places]
@@ -190,7 +190,7 @@ def _check_out(settings: Settings) -> None:
     figures = settings.figures
     for place in (
         *(settings.generated, settings.real, settings.inputs, settings.training),
-        *(figures.label_maps.labels, figures.training_labels),
+        *(figures.label_maps.labels, figures.training_labels, figures.generated_labels),
     ):
         if place is None:
             continue

@@ -52,6 +52,8 @@ class EvaluationSettings:
         usefulness_size: side in px of the squares that images are resized to for it.
         usefulness_steps: of training; 400 of a classifier and 1500 of a segmenter unless given.
         training_labels: the label maps of training images, for --usefulness labels.
+        generated_labels: those that generated images were made from, for --usefulness labels; those of --labels unless
+            given. Best are training's, for what is tested on should be new to what was trained.
         groups: a CSV file with the columns image and group; figures of pairs are then shown for each group, too.
         group_column: which of its columns has the groups.
         replicates: samples of the images that confidence intervals come from.
@@ -68,6 +70,7 @@ class EvaluationSettings:
     usefulness_size: int = 64
     usefulness_steps: int | None = None
     training_labels: Path | None = None
+    generated_labels: Path | None = None
     groups: Path | None = None
     group_column: str | None = None
     replicates: int = REPLICATES
@@ -133,7 +136,8 @@ class Evaluator:
             if maps.labels is None or settings.training_labels is None:
                 raise InputError("--usefulness labels needs label maps: --labels and --training-labels")
             labels = ImageSet.find(maps.labels)
-            self._label_maps = [labels, ImageSet.find(settings.training_labels), labels]
+            made_from = labels if settings.generated_labels is None else ImageSet.find(settings.generated_labels)
+            self._label_maps = [made_from, ImageSet.find(settings.training_labels), labels]
 
     def __call__(self, generated: ImageSet, *, inputs: ImageSet | None = None) -> Findings:
         """Everything that the settings ask for.

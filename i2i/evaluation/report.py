@@ -268,6 +268,28 @@ def _group_note(findings: Findings) -> str:
     )
 
 
+def _usefulness_table(findings: Findings) -> list[list[str]]:
+    """Headings and rows: what a network that was trained on generated images tells of each class, and one on real."""
+    section = findings.details.get("usefulness", {})
+    of_class = section.get("by_class") or section.get("class_iou")
+    if not of_class:
+        return []
+    measure = "accuracy" if "by_class" in section else "IoU"
+    rows = [[name, _number(found["trained"]), _number(found["real"])] for name, found in of_class.items()]
+    return [["class", f"{measure}, trained on generated images", f"{measure}, trained on real images"], *rows]
+
+
+def _usefulness_note(findings: Findings) -> str:
+    section = findings.details["usefulness"]
+    share = (
+        "" if section["share_of_real"] is None else f"That is {section['share_of_real']:.0%} of what real ones give. "
+    )
+    return (
+        f"Two networks, one trained on {section['trained_on_images']} generated images and one on as many real ones, "
+        f"are tested on real images that neither has seen. {share}By chance it would be {section['chance']:.2g}."
+    )
+
+
 def _copies(findings: Findings) -> list[str]:
     """Copies of training images, the clearest first, a line for each way in which they were found."""
     lines = []
@@ -303,6 +325,8 @@ def _markdown(evaluation: Evaluation, files: Mapping[str, Path]) -> str:
         parts += ["## Not measured", "", *points(_missing(findings))]
     if rows := _group_table(findings):
         parts += ["## Groups", "", *table(rows), _group_note(findings), ""]
+    if rows := _usefulness_table(findings):
+        parts += ["## What the images are good for", "", _usefulness_note(findings), "", *table(rows)]
     if copies := _copies(findings):
         parts += ["## Copies of training images", "", *points(copies)]
     for title, file in files.items():
@@ -340,6 +364,8 @@ def _page(evaluation: Evaluation, files: Mapping[str, Path]) -> str:
         parts += ["<h2>Not measured</h2>", points(_missing(findings))]
     if rows := _group_table(findings):
         parts += ["<h2>Groups</h2>", table(rows), *(f"<p>{text(note)}</p>" for note in [_group_note(findings)] if note)]
+    if rows := _usefulness_table(findings):
+        parts += ["<h2>What the images are good for</h2>", f"<p>{text(_usefulness_note(findings))}</p>", table(rows)]
     if copies := _copies(findings):
         parts += ["<h2>Copies of training images</h2>", points(copies)]
     for title, file in files.items():

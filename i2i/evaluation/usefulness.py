@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -37,6 +37,8 @@ TESTED_AT_ONCE = 64
 # What a network trained on real images reaches less than this, says little of others.
 LEAST_ADVANTAGE = 0.1
 FEW_IMAGES = 50
+# Simple label maps may be equal by chance; more of them are not.
+SHARED_BY_CHANCE = 0.5
 NAMED = 5
 # Names that `i2i draw` gives: number, class, truncation.
 DRAWN = re.compile(r"\d+_(?P<name>.+?)(?:_t[-+.\de]+)?")
@@ -226,7 +228,18 @@ def label_usefulness_findings(
     # That of the commonest class, painted everywhere.
     truth = confusions[1].sum((0, 2))
     chance = (truth.max() / truth.sum() / (truth > 0).sum()).item()
-    return _findings(figures, details, chance=chance, trained_on=count, size=size, steps=steps)
+    findings = _findings(figures, details, chance=chance, trained_on=count, size=size, steps=steps)
+    tested_on = {_digest(labels) for labels in sets[2].labels}
+    shared = sum(_digest(labels) in tested_on for labels in sets[0].labels)
+    if shared <= SHARED_BY_CHANCE * len(sets[0].labels):
+        return findings
+    return findings | Findings(
+        warnings=(
+            f"usefulness flatters: {shared} of {len(sets[0].labels)} generated images have label maps of the very real "
+            "images that are tested on, which the segmenter trained on real images never sees; make images from the "
+            "training label maps, and give these as --generated-labels",
+        )
+    )
 
 
 class _Resized:
@@ -422,6 +435,8 @@ def _findings(
         )
     if trained_on < FEW_IMAGES or (real.images or 0) < FEW_IMAGES:
         warnings.append(f"usefulness is of {trained_on} images to train on and {real.images} to test on, which is few")
+    how = f"trained on {trained_on} images of {size} px"
+    figures = {name: replace(figure, how=how) for name, figure in figures.items()}
     return Findings(figures=figures, warnings=tuple(warnings), details={"usefulness": section})
 
 
@@ -443,6 +458,6 @@ def _few(images: Tensor) -> tuple[Tensor, ...]:
     return images.split(TESTED_AT_ONCE)
 
 
-def _digest(places: Tensor) -> str:
-    """Identifies indices."""
-    return hashlib.sha256(repr(places.tolist()).encode()).hexdigest()
+def _digest(numbers: Tensor) -> str:
+    """Identifies integers."""
+    return hashlib.sha256(repr(numbers.tolist()).encode()).hexdigest()

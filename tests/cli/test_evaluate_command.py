@@ -1,5 +1,6 @@
 """`i2i evaluate`: what it writes, from folders, videos and weights; what it refuses."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -289,6 +290,48 @@ def test_what_drawn_classes_are_good_for(tmp_path: Path) -> None:
         figures = found(tmp_path / "out")["figures"]
         assert figures["trained_accuracy"]["value"] == expected
         assert figures["real_accuracy"]["value"] == 1.0
+
+
+def test_what_labelled_images_are_good_for(tmp_path: Path) -> None:
+    """Of light squares on dark ground, generated ones teach where they are, and dark ones on light the contrary."""
+    random = np.random.default_rng(0)
+
+    def write(folder: str, count: int, *, square: int, ground: int) -> None:
+        for number in range(count):
+            labels = np.zeros((16, 16, 1), np.uint8)
+            top, left = random.integers(0, 9, 2)
+            labels[top : top + 8, left : left + 8] = 1
+            image = np.where(labels, square, ground) + random.integers(-30, 31, (16, 16, 3))
+            write_image(tmp_path / folder / "images" / f"{folder}{number}.png", image.astype(np.uint8))
+            write_image(tmp_path / folder / "labels" / f"{folder}{number}.png", labels)
+
+    for folder, count, levels in (
+        *(("right", 24, (200, 60)), ("wrong", 24, (60, 200))),
+        *(("training", 30, (200, 60)), ("real", 12, (200, 60))),
+    ):
+        write(folder, count, square=levels[0], ground=levels[1])
+    sets = ("--real", "real/images", "--labels", "real/labels", "--training", "training/images")
+    options = ("--training-labels", "training/labels", "--usefulness", "labels", "--usefulness-steps", "60")
+    more = ("--usefulness-size", "16", "--lpips", "off", "--features", "none", "--out", "out")
+
+    def of(generated: str, labels: str) -> Any:
+        with contextlib.chdir(tmp_path):
+            assert (
+                evaluate(f"{generated}/images", *sets, *options, *more, "--generated-labels", f"{labels}/labels") == 0
+            )
+        return found(tmp_path / "out")
+
+    right, wrong = of("right", "right"), of("wrong", "wrong")
+    assert right["figures"]["trained_miou"]["value"] > 0.8 > 0.3 > wrong["figures"]["trained_miou"]["value"]
+    assert right["figures"]["real_miou"]["value"] > 0.8
+    assert right["figures"]["real_miou"]["value"] == wrong["figures"]["real_miou"]["value"]
+    assert "trained on 24 images of 16 px" in right["figures"]["trained_miou"]["meaning"]
+    page = (tmp_path / "out" / "evaluation.md").read_text()
+    assert "one trained on 24 generated images and one on as many real ones" in page
+    assert "| class | IoU, trained on generated images | IoU, trained on real images |" in page
+    assert not any("flatters" in warning for warning in right["warnings"])
+    # Made from what is tested on.
+    assert any("flatters: 12 of 12" in warning for warning in of("real", "real")["warnings"])
 
 
 def test_a_single_image_has_what_a_single_image_can_have(folders: tuple[Path, Path], tmp_path: Path) -> None:
