@@ -86,7 +86,7 @@ class Settings:
         frames: folders hold the frames of videos, in the order of the numbers in their names.
         figures: which figures, and how they are measured.
         device: where networks compute: cpu, cuda, cuda:1, mps …; auto takes an accelerator if there is one.
-        threads: that read and describe images; one for each core unless given.
+        threads: that read and compare images; one for each core unless given.
     """
 
     generated: tyro.conf.Positional[Annotated[Path | None, tyro.conf.arg(metavar="GENERATED")]] = None
@@ -111,7 +111,7 @@ class Settings:
 
 FOR_WEIGHTS = ("inputs", "inputs_half", "count", "seed", "provenance")
 HALVES = ("generated_half", "real_half", "training_half")
-FOR_IMAGES = ("weights", "training", "data_range", "threads", *FOR_WEIGHTS, *HALVES)
+FOR_IMAGES = ("weights", "training", "data_range", *FOR_WEIGHTS, *HALVES)
 WHERE_AND_HOW_FAST = ("out", "device", "threads")
 
 
@@ -235,6 +235,9 @@ def _evaluate_videos(settings: Settings, share: Share, passes: "_Passes") -> Eva
         real,
         settings=settings.figures.pairing,
         device=device,
+        threads=settings.threads,
+        rank=share.rank,
+        world_size=share.world_size,
         progress=lambda done, total: passes("frames", done, total),
     )
     sets = {part: {"place": str(place)} for part, place in (("generated", generated), ("real", real))}

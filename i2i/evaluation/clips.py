@@ -1,10 +1,13 @@
 """How near a video comes to the one that it should be, frame by frame, and how steady it is."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -12,15 +15,20 @@ from torch import Tensor
 
 from i2i.data.folders import to_tensor
 from i2i.errors import InputError
+from i2i.evaluation.describing import VALUES_IN_MEMORY, cores
 from i2i.evaluation.findings import Figure, Findings
 from i2i.evaluation.pages import alike
 from i2i.evaluation.pairs import NAMES, PairMeter, PairSettings, mean_findings
-from i2i.metrics.flicker import SMALLEST_PX, FlickerMeter
+from i2i.metrics.flicker import SMALLEST_PX, FlickerMeter, flicker_of
 from i2i.video import ImageSequence, VideoFile, find_sequence
 from i2i.video.frames import Frame, Source
 
 SHOWN = 6  # frames in the picture
 SHOWN_PX = 480
+FLICKER_TOTALS = 6
+Frames = tuple[Frame, ...]  # of the generated and of the real video
+Work = TypeVar("Work")
+Found = TypeVar("Found")
 ANY_RATE = Fraction(25)  # of frames in a folder, of which only the order counts
 
 
@@ -30,9 +38,12 @@ def clip_findings(
     *,
     settings: PairSettings,
     device: torch.device | str = "cpu",
+    threads: int | None = None,
+    rank: int = 0,
+    world_size: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Findings:
-    """Figures of pairs of frames, and temporal consistency; one frame of each video is held at a time.
+    """Figures of pairs of frames, and temporal consistency; a few frames of each video are held at a time.
 
     There are no confidence intervals: neighbouring frames are nearly one, and nothing says how many count.
 
@@ -40,6 +51,9 @@ def clip_findings(
         generated, real: videos, or folders of frames whose numbers say their order.
         settings: how frames are compared.
         device: where LPIPS computes.
+        threads: that compare frames; None: one for each core.
+        rank, world_size: this process, and how many share the work: torch.distributed joins what they find. All read
+            every frame, which costs little, and each compares its own.
         progress: is told the frames done, and frames in all.
 
     Returns:
@@ -49,9 +63,8 @@ def clip_findings(
     Raises:
         InputError: one is no video, or their sizes or numbers of frames differ.
     """
+    device = torch.device(device)
     meter = PairMeter(settings, device=device)
-    flicker, real_flicker = FlickerMeter(), FlickerMeter()
-    values: list[Tensor] = []
     shown: dict[str, list[Tensor]] = {"generated": [], "real": []}
     with side_by_side([generated, real]) as (sources, frames):
         one, other = ((source.format.width, source.format.height) for source in sources)
@@ -61,28 +74,35 @@ def clip_findings(
             )
         count = len(sources[0].timeline)
         wanted = {number * count // min(count, SHOWN) for number in range(min(count, SHOWN))}
-        measures_flicker = min(one) >= SMALLEST_PX
-        for number, (output, truth) in enumerate(frames):
-            pair = [
-                to_tensor(frame.image, (0, np.iinfo(frame.image.dtype).max)).to(device) for frame in (output, truth)
-            ]
-            values.append(meter(*pair))
-            if measures_flicker:
-                flicker.add(output.image, reference=truth.image)
-                real_flicker.add(truth.image)
-            if number in wanted:
-                for name, image in zip(shown, pair, strict=True):
-                    shown[name].append(image)
-            if progress is not None:
-                progress(number + 1, count)
+
+        def with_the_one_before() -> Iterator[tuple[int, Frames, Frames | None]]:
+            """The frames that this process compares, and those of the same videos that stand before them."""
+            before = None
+            for number, here in enumerate(frames):
+                if number in wanted:
+                    for images, frame in zip(shown.values(), here, strict=True):
+                        images.append(_tensor(frame))
+                if number % world_size == rank:
+                    yield number, here, before
+                before = here
+                if progress is not None:
+                    progress(number + 1, count)
+
+        def compare(work: tuple[int, Frames, Frames | None]) -> tuple[int, Tensor]:
+            number, here, before = work
+            figures = meter(*(_tensor(frame).to(device) for frame in here))
+            return number, torch.cat([figures, *_flickers(here, before)])
+
+        found = dict(_in_threads(compare, with_the_one_before(), threads=_threads(threads, device=device, size=one)))
         notes = [
             f"{source.name}: {source.damage.repeated} frames could not be read, and the one before stands for each"
             for source in sources
             if source.damage.repeated
         ]
-    by_name = dict(zip(NAMES, torch.stack(values).T, strict=True))
+    values, *flickers = _joined(found, world_size=world_size).split([len(NAMES), FLICKER_TOTALS, FLICKER_TOTALS], dim=1)
+    by_name = dict(zip(NAMES, values.T, strict=True))
     figures, missing = {}, {}
-    steady, real_steady = flicker.result(), real_flicker.result()
+    steady, real_steady = (flicker_of(totals.sum(0).numpy()) for totals in flickers)
     if steady.pairs and steady.outside == steady.outside:
         figures["flicker"] = Figure(value=255 * steady.outside, images=steady.pairs)
         figures["flicker_real"] = Figure(value=255 * real_steady.outside, images=real_steady.pairs)
@@ -103,6 +123,55 @@ def clip_findings(
             }
         },
     )
+
+
+def _tensor(frame: Frame) -> Tensor:
+    """(3, H, W) in [-1, 1]."""
+    return to_tensor(frame.image, (0, np.iinfo(frame.image.dtype).max))
+
+
+def _flickers(here: Frames, before: Frames | None) -> list[Tensor]:
+    """The generated and the real video's `FlickerMeter.totals` (6,) of two neighbouring frames, by the real motion."""
+    meters = [FlickerMeter(), FlickerMeter()]
+    if before is not None and min(here[0].image.shape[:2]) >= SMALLEST_PX:
+        for output, truth in (before, here):
+            for meter, frame in zip(meters, (output, truth), strict=True):
+                meter.add(frame.image, reference=truth.image)
+    return [torch.from_numpy(meter.totals) for meter in meters]
+
+
+def _threads(threads: int | None, *, device: torch.device, size: tuple[int, int]) -> int:
+    """How many compare frames (width, height) at one time, as far as memory lets them and the device is shared."""
+    if device.type != "cpu":
+        return 1
+    return max(1, min(threads or cores(), VALUES_IN_MEMORY // (3 * size[0] * size[1])))
+
+
+def _in_threads(compare: Callable[[Work], Found], frames: Iterable[Work], *, threads: int) -> Iterator[Found]:
+    """What is found of each, in order. Each thread computes on one core, so that figures do not depend on threads."""
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, "compare", initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        waiting: deque[Future[Found]] = deque()
+        for frame in frames:
+            waiting.append(pool.submit(compare, frame))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)
+
+
+def _joined(found: dict[int, Tensor], *, world_size: int) -> Tensor:
+    """What all processes found, a row for each frame."""
+    parts: list[Any] = [found]
+    if world_size > 1:
+        parts = [None] * world_size
+        torch.distributed.all_gather_object(parts, found)
+    rows = {number: row for part in parts for number, row in part.items()}
+    return torch.stack([rows[number] for number in sorted(rows)])
 
 
 @contextmanager

@@ -111,7 +111,7 @@ class Describing:
         progress: Progress | None = None,
     ) -> None:
         self.device = torch.device(device)
-        self.threads = threads or _cores()
+        self.threads = threads or cores()
         self.progress = progress
         self._known: dict[tuple[ImageSet, str, int], Described] = {}
 
@@ -426,6 +426,6 @@ def _in_all_processes(condition: bool) -> bool:
     return bool(answer)
 
 
-def _cores() -> int:
+def cores() -> int:
     """That this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

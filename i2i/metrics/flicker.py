@@ -60,9 +60,9 @@ class FlickerMeter:
 
     def __init__(self) -> None:
         self._before: tuple[np.ndarray, np.ndarray] | None = None
-        self._sums = np.zeros(2)  # of squared errors: outside and inside of occlusions
-        self._counts = np.zeros(2, np.int64)
-        self._cuts = self._pairs = 0
+        self.totals = np.zeros(6)
+        """Squared errors outside and inside of occlusions, pixels outside and inside, pairs of frames, and cuts. Those
+        of parts of a video, each of which begins with the last frame of the one before, add up; see `flicker_of`."""
 
     def add(self, frame: np.ndarray, *, reference: np.ndarray | None = None) -> None:
         """Compare a frame with the one before.
@@ -85,7 +85,7 @@ class FlickerMeter:
         for earlier, later in zip(before, self._before, strict=True):
             _check_alike(earlier, later)
         if scene_cut(before[1], reference):
-            self._cuts += 1
+            self.totals[5] += 1
             return
         height, width = frame.shape[:2]
         there, here = (
@@ -94,24 +94,28 @@ class FlickerMeter:
         flow = _flow(there, here)
         occluded = occlusions(flow, _flow(here, there))
         errors = warp_error(before[0], frame, flow=flow)
-        self._pairs += 1
+        self.totals[4] += 1
         for place, pixels in enumerate((~occluded, occluded)):
-            self._sums[place] += errors.sum(where=pixels, dtype=np.float64)
-            self._counts[place] += np.count_nonzero(pixels)
+            self.totals[place] += errors.sum(where=pixels, dtype=np.float64)
+            self.totals[2 + place] += np.count_nonzero(pixels)
 
     def result(self) -> Flicker:
         """Of all frames so far."""
-        outside, inside = (
-            math.sqrt(total / count) if count else math.nan
-            for total, count in zip(self._sums, self._counts, strict=True)
-        )
-        return Flicker(
-            outside=outside,
-            inside=inside,
-            occluded=float(self._counts[1] / self._counts.sum()) if self._pairs else math.nan,
-            pairs=self._pairs,
-            cuts=self._cuts,
-        )
+        return flicker_of(self.totals)
+
+
+def flicker_of(totals: np.ndarray) -> Flicker:
+    """How steady a video is whose parts have these `FlickerMeter.totals` (6,) in all."""
+    outside, inside = (
+        math.sqrt(total / count) if count else math.nan for total, count in zip(totals[:2], totals[2:4], strict=True)
+    )
+    return Flicker(
+        outside=outside,
+        inside=inside,
+        occluded=float(totals[3] / totals[2:4].sum()) if totals[4] else math.nan,
+        pairs=int(totals[4]),
+        cuts=int(totals[5]),
+    )
 
 
 def warp_error(before: np.ndarray, after: np.ndarray, *, flow: np.ndarray) -> np.ndarray:

@@ -531,6 +531,29 @@ def test_names_of_two_files_and_transparency_are_told(folders: tuple[Path, Path]
     assert "2 is the name of several files" in found(tmp_path / "out")["missing"]["pairs"]
 
 
+def launch(*arguments: str | Path, cache: Path, processes: int = 2) -> subprocess.CompletedProcess[str]:
+    """Run the command in several processes."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    return subprocess.run(
+        [*launcher, "-m", "i2i", "evaluate", *map(str, arguments)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "I2I_CACHE": str(cache)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.slow
+def test_three_processes_compare_the_frames_of_a_video(tmp_path: Path) -> None:
+    made = make_clip(tmp_path / "made.mp4", frames=7, options={"crf": "45"})
+    real = make_clip(tmp_path / "real.mp4", frames=7, options={"crf": "10"})
+    arguments = (made, "--real", real, "--lpips", "off", "--device", "cpu")
+    assert evaluate(*arguments, "--out", tmp_path / "one") == 0
+    done = launch(*arguments, "--out", tmp_path / "three", cache=tmp_path / "cache", processes=3)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "one" / "evaluation.json").read_bytes() == (tmp_path / "three" / "evaluation.json").read_bytes()
+
+
 @pytest.mark.slow
 def test_two_processes_find_what_one_finds(folders: tuple[Path, Path], tmp_path: Path) -> None:
     made, real = folders
@@ -545,10 +568,7 @@ def test_two_processes_find_what_one_finds(folders: tuple[Path, Path], tmp_path:
         *("--groups", tmp_path / "groups.csv", "--device", "cpu", "--replicates", "50"),
     ]
     assert evaluate(*arguments, "--out", tmp_path / "one") == 0
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "I2I_CACHE": str(tmp_path / "other")}
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    launched = [*launcher, "-m", "i2i", "evaluate", *map(str, arguments), "--out", str(tmp_path / "two")]
-    done = subprocess.run(launched, env=environment, capture_output=True, text=True)
+    done = launch(*arguments, "--out", tmp_path / "two", cache=tmp_path / "other")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Look at ") == 1
     one, two = found(tmp_path / "one"), found(tmp_path / "two")

@@ -85,6 +85,14 @@ def test_folders_of_frames_are_videos_too(clips: tuple[list[np.ndarray], list[np
     assert folder.figures == video.figures
 
 
+def test_threads_do_not_count(clips: tuple[list[np.ndarray], list[np.ndarray]], tmp_path: Path) -> None:
+    made, real = clips
+    paths = write(tmp_path / "made.mkv", made), write(tmp_path / "real.mkv", real)
+    one, many = (clip_findings(*paths, settings=SETTINGS, threads=threads) for threads in (1, 5))
+    assert one.figures == many.figures
+    assert one.details["frames"]["psnr"] == many.details["frames"]["psnr"]
+
+
 def test_equal_and_single_frames(clips: tuple[list[np.ndarray], list[np.ndarray]], tmp_path: Path) -> None:
     _, real = clips
     path = write(tmp_path / "real.mkv", real)
