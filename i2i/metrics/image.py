@@ -16,7 +16,7 @@ MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 MS_SSIM_SMALLEST_PX = WINDOW_PX * 2 ** (len(MS_SSIM_WEIGHTS) - 1)
 # Numbers of an image that SSIM looks at together in float64: as many as a processor's cache holds with what is computed
 # of them. A whole photo of 12 megapixels would take gigabytes.
-WIDENED_AT_ONCE = 1 << 17
+WIDENED_AT_ONCE = 1 << 16
 # Mean squared Laplacian of an image without detail.
 FLAT = 1e-8
 
@@ -279,10 +279,11 @@ def _similarity_of_planes(prediction: Tensor, target: Tensor, *, data_range: flo
     sums = []
     for top in range(0, rows, strip):
         x, y = (_exact(image[top : top + strip + WINDOW_PX - 1]) for image in (prediction, target))
-        mean_x, mean_y, mean_xx, mean_yy, mean_xy = _gaussian_mean(torch.stack([x, y, x**2, y**2, x * y]))
-        variance_x, variance_y, covariance = mean_xx - mean_x**2, mean_yy - mean_y**2, mean_xy - mean_x * mean_y
-        luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
-        structure = (2 * covariance + c2) / (variance_x + variance_y + c2)
+        # Of both variances only the sum counts.
+        mean_x, mean_y, mean_squares, mean_product = _gaussian_mean(torch.stack([x, y, x * x + y * y, x * y]))
+        squares, product = mean_x * mean_x + mean_y * mean_y, mean_x * mean_y
+        luminance = (2 * product + c1) / (squares + c1)
+        structure = (2 * (mean_product - product) + c2) / (mean_squares - squares + c2)
         sums.append(torch.stack([(luminance * structure).sum(), structure.sum()]))
     return torch.stack(sums).sum(0) / (rows * columns)
 
