@@ -40,7 +40,7 @@ from i2i.errors import InputError
 from i2i.evaluation.clips import clip_findings
 from i2i.evaluation.describing import Describing
 from i2i.evaluation.evaluator import EvaluationSettings, Evaluator
-from i2i.evaluation.image_sets import Half, ImageSet
+from i2i.evaluation.image_sets import Half, ImageSet, check_files
 from i2i.evaluation.labels import LabelSettings
 from i2i.evaluation.outputs import draw_images, translate_inputs
 from i2i.evaluation.report import (
@@ -268,6 +268,8 @@ def _evaluate_images(settings: Settings, share: Share, passes: "_Passes") -> Eva
     if isinstance(generator, Sampler) and figures.pairs == "auto":
         figures = replace(figures, pairs="off")  # drawn images may be called like real ones by chance
     evaluate = Evaluator(real, training=training, settings=figures, describing=describing)
+    if inputs is not None:
+        check_files(inputs)
     if generator is not None:
         assert settings.weights is not None
         place = name_model(settings.weights)
@@ -279,7 +281,15 @@ def _evaluate_images(settings: Settings, share: Share, passes: "_Passes") -> Eva
         place = str(settings.generated)
         generated = find(settings.generated, settings.generated_half, None)
         _prepare(settings, share)
-    findings = evaluate(generated, inputs=inputs)
+    try:
+        findings = evaluate(generated, inputs=inputs)
+    except InputError as error:
+        if generator is None:
+            raise
+        raise InputError(
+            f"{error}. The images have been made: once that is put right, give {generated.root} in place of --weights, "
+            "and they need not be made again"
+        ) from error
     if figures.fit:
         (size, *_) = generated.sizes()
         real, training = real.fitted(size), None if training is None else training.fitted(size)

@@ -12,7 +12,7 @@ from i2i.errors import InputError
 from i2i.evaluation.describing import Describing
 from i2i.evaluation.findings import Findings
 from i2i.evaluation.groups import group_findings, read_groups
-from i2i.evaluation.image_sets import ImageSet, check_channels
+from i2i.evaluation.image_sets import ImageSet, check_channels, check_files
 from i2i.evaluation.labels import LabelJudge, LabelSettings, label_findings
 from i2i.evaluation.memorisation import MemorisationSettings, memorisation_findings
 from i2i.evaluation.pairs import PairMeter, PairSettings, pair_findings, size_difference
@@ -104,6 +104,7 @@ class Evaluator:
         self.training = training
         self.settings = settings = settings or EvaluationSettings()
         self.describing = describing = describing or Describing()
+        check_files(real, *([] if training is None else [training]))
         check_channels(real, *([] if training is None else [training]))
         for name, value, least in (("neighbours", settings.neighbours, 1), ("replicates", settings.replicates, 2)):
             if value < least:
@@ -124,6 +125,7 @@ class Evaluator:
         maps = settings.label_maps
         if maps.judge is not None or (maps.labels is not None and settings.usefulness != "labels"):
             self._judge = LabelJudge(maps, device=describing.device)
+            check_files(self._judge.maps, labels=True)
         self._usefulness = UsefulnessSettings(
             size_px=settings.usefulness_size, steps=settings.usefulness_steps, replicates=settings.replicates
         )
@@ -138,6 +140,7 @@ class Evaluator:
             labels = ImageSet.find(maps.labels)
             made_from = labels if settings.generated_labels is None else ImageSet.find(settings.generated_labels)
             self._label_maps = [made_from, ImageSet.find(settings.training_labels), labels]
+            check_files(*self._label_maps, labels=True)
 
     def __call__(self, generated: ImageSet, *, inputs: ImageSet | None = None) -> Findings:
         """Everything that the settings ask for.
@@ -149,6 +152,7 @@ class Evaluator:
         Raises:
             InputError: an image cannot be read, or sets do not go together.
         """
+        check_files(generated)
         check_channels(generated, self.real)
         settings, describing, real, training = self.settings, self.describing, self.real, self.training
         if settings.fit:

@@ -22,6 +22,7 @@ from i2i.metrics.features import clean_resize
 
 Half = Literal["left", "right"]
 
+NAMED = 3  # files that cannot be used
 LOOKED_AT = 200  # images of a set, for the highest value in those of 16 bits
 
 
@@ -180,8 +181,8 @@ class ImageSet:
     def matched(self, other: "ImageSet") -> tuple["ImageSet", "ImageSet"]:
         """The images of both sets that have equal names, in the order of this set's; each set without the others.
 
-        Images are called the same by their paths below the roots or, where no two are, by their file names alone.
-        Names of several files of a set do not count.
+        Images are called the same by their paths below the roots; where no two are, by their file names alone; and
+        where none are even then, by either in lower case. Names of several files of a set do not count.
         """
         common, _ = self._common(other)
         return self.subset([mine for mine, _ in common]), other.subset([theirs for _, theirs in common])
@@ -207,7 +208,8 @@ class ImageSet:
 
     def _common(self, other: "ImageSet") -> tuple[list[tuple[int, int]], list[str]]:
         """Places of images with equal names in both sets; and names that are in both, but several times in one."""
-        for names, others in ((self.names, other.names), (_stems(self), _stems(other))):
+        by = ((self.names, other.names), (_stems(self), _stems(other)))
+        for names, others in (*by, *((_lowered(names), _lowered(others)) for names, others in by)):
             times, other_times = Counter(names), Counter(others)
             repeated = [name for name in times if name in other_times and max(times[name], other_times[name]) > 1]
             place = {name: number for number, name in enumerate(others) if other_times[name] == 1}
@@ -243,8 +245,12 @@ def half_of(image: np.ndarray, half: Half, file: Path) -> np.ndarray:
     """One of the two images (H, W, C) that lie side by side in a file."""
     width = image.shape[1]
     if width % 2:
-        raise InputError(f"{file} is {width} px wide; expected two images of one width side by side")
+        raise InputError(_odd(file, width))
     return image[:, : width // 2] if half == "left" else image[:, width // 2 :]
+
+
+def _odd(file: Path, width: int) -> str:
+    return f"{file} is {width} px wide; expected two images of one width side by side"
 
 
 def _fitted(image: Tensor, size: tuple[int, int]) -> Tensor:
@@ -256,6 +262,37 @@ def _fitted(image: Tensor, size: tuple[int, int]) -> Tensor:
     return clean_resize(image[None, :, top : top + tall, left : left + wide], size)[0]
 
 
+def check_files(*sets: ImageSet, labels: bool = False) -> None:
+    """Raises InputError where headers or ends of files say that images cannot be read; it names NAMED of them.
+
+    That takes a moment where reading all of them takes minutes; damage further inside shows only then.
+
+    Args:
+        sets: of images.
+        labels: they are label maps, whose numbers may be of any type.
+    """
+
+    def trouble(images: ImageSet, file: Path) -> str | None:
+        try:
+            header = read_header(file)
+        except InputError as error:
+            return str(error)
+        if not labels and images.range_of(np.dtype(header.dtype)) is None:
+            return f"{file} holds floats; say what is black and white in it, such as --data-range 0 1"
+        if images.half is not None and header.width % 2:
+            return _odd(file, header.width)
+        return None
+
+    for images in sets:
+        with ThreadPoolExecutor() as pool:
+            troubles = [why for why in pool.map(lambda file, images=images: trouble(images, file), images.files) if why]
+        if not troubles:
+            continue
+        rest = f"; and {len(troubles) - NAMED} more" if len(troubles) > NAMED else ""
+        count = f"{len(troubles)} of {len(images)} images cannot be used: " if len(troubles) > 1 else ""
+        raise InputError(f"{count}{'; '.join(troubles[:NAMED])}{rest}")
+
+
 def check_channels(*sets: ImageSet) -> None:
     """Raises InputError where the first images of sets differ in their number of channels."""
     first, *others = [(images.files[0], len(images.read(0))) for images in sets]
@@ -264,6 +301,10 @@ def check_channels(*sets: ImageSet) -> None:
             raise InputError(
                 f"{first[0]} has {first[1]} channels, {file} {channels}; expected images of one kind: convert one set"
             )
+
+
+def _lowered(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name.lower() for name in names)
 
 
 def _stems(images: ImageSet) -> tuple[str, ...]:

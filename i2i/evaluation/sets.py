@@ -211,8 +211,9 @@ def feature_findings(
     """The part of `set_findings` that one network says."""
     names = _names(extractor.slug, classes=extractor.classes > 0)
     describer = FeatureDescriber(extractor)
-    fake = describing.of(generated, describer, what="generated images")
+    # Real ones first: they are remembered, should a generated one turn out to be damaged.
     true = describing.of(real, describer, what="real images", cached=True)
+    fake = describing.of(generated, describer, what="generated images")
     figures: dict[str, Figure] = {}
     missing: dict[str, str] = {}
     if min(fake.count, true.count) < 2:
@@ -294,10 +295,9 @@ def _described_patches(generated: ImageSet, real: ImageSet, *, describing: Descr
     """What is known of either set without any network."""
     # By its own number, so that what is remembered of real images serves generated sets of any size.
     fake, true = (PatchDescriber(patches=enough_patches(min(len(images), KEPT))) for images in (generated, real))
-    return (
-        describing.of(generated, fake, what="generated images"),
-        describing.of(real, true, what="real images", cached=True),
-    )
+    # Real ones first: they are remembered, should a generated one turn out to be damaged.
+    described = describing.of(real, true, what="real images", cached=True)
+    return describing.of(generated, fake, what="generated images"), described
 
 
 def _part(whole: Described, indices: Sequence[int]) -> Described:

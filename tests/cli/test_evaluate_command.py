@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -503,11 +504,51 @@ def test_what_is_read_is_neither_removed_nor_mixed_with_results(
     assert len(list(own.iterdir())) == 6
 
 
+def spoil(file: Path) -> None:
+    """Damage a PNG inside, where neither its header nor its end tells."""
+    content = bytearray(file.read_bytes())
+    place = content.index(b"IDAT") + 40
+    content[place : place + 20] = bytes(20)
+    file.write_bytes(content)
+
+
+def test_damage_costs_as_little_as_can_be(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made, real = folders
+    weights = save_translator(tmp_path / "weights")
+    options = ("--lpips", "off", "--features", "none", "--device", "cpu", "--out", tmp_path / "out")
+    whole = (real / "3.png").read_bytes()
+    # What headers tell comes before images are made.
+    (real / "3.png").write_bytes(whole[:-20])
+    with monkeypatch.context() as patched:
+        patched.setattr(command, "translate_inputs", _not_expected)
+        assert evaluate("--weights", weights, "--inputs", made, "--real", real, *options) == 2
+    assert "3.png: the PNG is truncated; replace or remove the file" in capsys.readouterr().err
+    # What does not leaves the images that were made.
+    (real / "3.png").write_bytes(whole)
+    spoil(real / "3.png")
+    assert evaluate("--weights", weights, "--inputs", made, "--real", real, *options) == 2
+    told = capsys.readouterr().err
+    assert f"{real / '3.png'} is no readable image" in told and "\n" not in told.strip()
+    assert f"give {tmp_path / 'out' / 'generated'} in place of --weights" in told
+    (real / "3.png").write_bytes(whole)
+    assert evaluate(tmp_path / "out" / "generated", "--real", real, *options) == 0
+    # Real images are remembered where a generated one is damaged.
+    shutil.rmtree(tmp_path / "cache")
+    for number in range(20):  # more than are shown, and so read before
+        shutil.copy(made / "5.png", made / f"more{number:02d}.png")
+    spoil(made / "1.png")
+    assert evaluate(made, "--real", real, *options) == 2
+    assert "made/1.png is no readable image" in capsys.readouterr().err
+    assert len(list((tmp_path / "cache" / "statistics").iterdir())) == 1
+
+
 def test_a_failure_leaves_no_older_results(folders: tuple[Path, Path], tmp_path: Path) -> None:
     made, real = folders
     arguments = (made, "--real", real, "--out", tmp_path / "out", "--lpips", "off", "--features", "none")
     assert evaluate(*arguments) == 0
-    (made / "3.png").write_bytes((made / "3.png").read_bytes()[:200])
+    spoil(made / "3.png")
     assert evaluate(*arguments) == 2
     assert [file.name for file in (tmp_path / "out").iterdir()] == [".i2i-evaluation"]
 

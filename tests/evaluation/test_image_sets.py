@@ -11,7 +11,7 @@ from PIL import Image
 
 from i2i.errors import InputError
 from i2i.evaluation import ImageSet
-from i2i.evaluation.image_sets import check_channels
+from i2i.evaluation.image_sets import check_channels, check_files
 
 
 def write(path: Path, pixels: np.ndarray) -> Path:
@@ -175,6 +175,39 @@ def test_images_that_can_be_seen_through_are_counted(tmp_path: Path) -> None:
     check_channels(ImageSet.find(tmp_path / "a.png"), ImageSet.find(tmp_path / "e.png"))
     with pytest.raises(InputError, match=r"a\.png has 3 channels, .*c\.npy 4"):
         check_channels(ImageSet.find(tmp_path), ImageSet.find(tmp_path / "c.npy"))
+
+
+def test_names_may_differ_in_case_where_none_are_equal(tmp_path: Path) -> None:
+    for name in ("one/Sub/A.png", "one/b.PNG", "two/sub/a.jpg", "two/B.png", "three/A.png"):
+        write(tmp_path / name, noise(4, 4, 3))
+    one, two, three = (ImageSet.find(tmp_path / name) for name in ("one", "two", "three"))
+    mine, theirs = one.matched(two)
+    assert mine.names == ("Sub/A", "b") and theirs.names == ("sub/a", "B")
+    assert two.matched(three)[0].names == ("sub/a",)
+
+
+def test_damaged_files_are_named_up_front(tmp_path: Path) -> None:
+    for number in range(9):
+        write(tmp_path / "some" / f"{number}.png", noise(16, 16, 3))
+    images = ImageSet.find(tmp_path / "some")
+    check_files(images)
+    for number in (2, 4, 5, 7):
+        file = tmp_path / "some" / f"{number}.png"
+        file.write_bytes(file.read_bytes()[:-30] if number != 5 else b"")
+    with pytest.raises(InputError) as caught:
+        check_files(images)
+    told = str(caught.value)
+    assert told.startswith("4 of 9 images cannot be used") and told.endswith("; and 1 more")
+    assert all(f"{number}.png" in told for number in (2, 4, 5)) and "7.png" not in told
+    assert "replace or remove" in told
+    with pytest.raises(InputError, match=r"^[^;]*2\.png: the PNG is truncated; replace or remove the file$"):
+        check_files(images.subset([1, 2, 3]))
+    write(tmp_path / "maps" / "a.tif", np.zeros((4, 5), np.int32))
+    check_files(ImageSet.find(tmp_path / "maps"), labels=True)
+    with pytest.raises(InputError, match=r"a\.tif holds floats.*--data-range"):
+        check_files(ImageSet.find(tmp_path / "maps"))
+    with pytest.raises(InputError, match=r"a\.tif is 5 px wide"):
+        check_files(ImageSet.find(tmp_path / "maps", half="left", data_range=(0, 9)))
 
 
 def test_equal_file_names_in_several_folders_are_no_match(tmp_path: Path) -> None:
