@@ -28,6 +28,7 @@ import torch
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from torch.distributed.rendezvous import rendezvous
 
 import i2i
 from i2i.checkpoints.identity import name_model
@@ -58,6 +59,7 @@ from i2i.inference.translator import Translator
 
 GENERATED = "generated"  # folder of the images that --weights made
 MARK = ".i2i-evaluation"  # lies in a folder that an evaluation has written to, and another may write to again
+LEAVING_S = 3.0
 EVERY_S = 10.0  # between two lines of progress, where the output is no terminal
 
 
@@ -126,9 +128,8 @@ def main(settings: Settings) -> int:
         OSError: the disk is full, for instance.
     """
     share = find_share()
-    video = _check(settings)
     with _group_of_processes(share), _Passes(show=share.rank == 0) as passes:
-        evaluate = _evaluate_videos if video else _evaluate_images
+        evaluate = _evaluate_videos if _check(settings) else _evaluate_images
         evaluation = evaluate(settings, share, passes)
     if share.rank == 0:
         print_evaluation(evaluation)
@@ -380,13 +381,30 @@ def _device(settings: Settings, share: Share) -> torch.device:
 
 @contextmanager
 def _group_of_processes(share: Share) -> Iterator[None]:
-    """Let several processes exchange what they have found."""
+    """Let several processes exchange what they have found.
+
+    An error ends all of them, for those that wait for one that has ended fail, too. Only the first says why: the others
+    leave without a word (SystemExit).
+    """
     if share.world_size == 1:
         yield
         return
-    torch.distributed.init_process_group("gloo")
+    store, rank, world_size = next(rendezvous("env://"))
+    torch.distributed.init_process_group(
+        "gloo", store=torch.distributed.PrefixStore("evaluate", store), rank=rank, world_size=world_size
+    )
     try:
         yield
+    except Exception as error:
+        try:
+            first = store.add("i2i/failed", 1) == 1
+        except RuntimeError:  # process 0, which holds the store, has ended
+            first = False
+        if first:
+            raise
+        # Launchers end all processes as soon as one has ended: let that be the one that says why.
+        time.sleep(LEAVING_S)
+        raise SystemExit(2) from error
     finally:
         torch.distributed.destroy_process_group()
 

@@ -596,6 +596,26 @@ def test_three_processes_compare_the_frames_of_a_video(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("mistake", ["a file that one process meets", "a folder that none finds"])
+def test_of_several_processes_one_says_what_is_wrong(folders: tuple[Path, Path], tmp_path: Path, mistake: str) -> None:
+    made, real = folders
+    for number in range(30):
+        shutil.copy(made / "5.png", made / f"more{number:02d}.png")
+    if mistake == "a file that one process meets":
+        spoil(made / "more15.png")  # among the second 16
+        told = f"{made / 'more15.png'} is no readable image"
+    else:
+        real = tmp_path / "nowhere"
+        told = f"{real} does not exist"
+    options = ("--lpips", "off", "--features", "none", "--device", "cpu")
+    done = launch(made, "--real", real, *options, "--out", tmp_path / "out", cache=tmp_path / "cache")
+    assert done.returncode != 0
+    assert done.stderr.count(told) == 1
+    assert "[rank" not in done.stderr  # a traceback of a process that waited for the other
+    assert not (tmp_path / "out" / "evaluation.json").exists()
+
+
+@pytest.mark.slow
 def test_two_processes_find_what_one_finds(folders: tuple[Path, Path], tmp_path: Path) -> None:
     made, real = folders
     random = np.random.default_rng(1)
