@@ -162,6 +162,7 @@ class Evaluator:
         findings = sample_findings(generated, real, inputs=inputs, paired=paired)
         findings |= Findings(
             warnings=(
+                *_left_out(generated, real),
                 *_depths(generated=generated, real=real),
                 *_transparency(generated=generated, real=real),
                 *_grey(generated, real),
@@ -269,6 +270,16 @@ def _grey(generated: ImageSet, real: ImageSet) -> tuple[str, ...]:
         f"{grey} of {len(generated)} generated and {greys} of {len(real)} real images are grey and the others are not: "
         "grey counts as three equal channels; convert one kind unless this is meant",
     )
+
+
+def _left_out(*sets: ImageSet) -> Iterator[str]:
+    """A warning for each set with pictures beside it that are not read."""
+    for images in sets:
+        if files := images.left_out():
+            yield (
+                f"{images.root} has pictures that cannot be read and are left out ({len(files)}, such as "
+                f"{files[0].name}): save them as PNG, or remove them"
+            )
 
 
 def _depths(**sets: ImageSet) -> Iterator[str]:

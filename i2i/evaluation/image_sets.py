@@ -1,6 +1,7 @@
 """A set of images in files, as every evaluation reads it."""
 
 import hashlib
+import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from i2i.checkpoints.store import ImageDtype
 from i2i.data.folders import is_image, to_tensor
-from i2i.data.image_io import dtype_range, read_header, read_image_file
+from i2i.data.image_io import ImageHeader, dtype_range, read_header, read_image_file
 from i2i.errors import InputError
 from i2i.inference.codec import PHYSICAL
 from i2i.metrics.features import clean_resize
@@ -23,6 +24,10 @@ from i2i.metrics.features import clean_resize
 Half = Literal["left", "right"]
 
 NAMED = 3  # files that cannot be used
+# Of pictures that we do not read, and that a person may have taken for part of the set.
+UNREAD_SUFFIXES = frozenset(
+    {".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".ppm", ".pgm", ".exr", ".hdr", ".tga", ".dng", ".cr2", ".nef"}
+)
 LOOKED_AT = 200  # images of a set, for the highest value in those of 16 bits
 
 
@@ -68,7 +73,7 @@ class ImageSet:
         """The images of a file or of a folder and its subfolders, sorted by name; hidden files are left out.
 
         Raises:
-            InputError: there is no such place, no image in it, or a range that is none.
+            InputError: there is no such place, no image in it, a folder that may not be read, or a range that is none.
         """
         place = Path(place).expanduser()
         if half not in (None, *get_args(Half)):
@@ -77,11 +82,7 @@ class ImageSet:
             return cls(root=place.parent, files=(place,), half=half, data_range=data_range, depth=depth)
         if not place.is_dir():
             raise InputError(f"{place} does not exist; expected a folder of images")
-        files = [
-            file
-            for file in sorted(place.rglob("*"))
-            if is_image(file) and file.is_file() and not any(p.startswith(".") for p in file.relative_to(place).parts)
-        ]
+        files = [file for file in _files_below(place) if is_image(file) and file.is_file()]
         if not files:
             raise InputError(f"{place} holds no images that can be read (PNG, JPEG, WebP, BMP, TIFF, .npy)")
         return cls(root=place, files=tuple(files), half=half, data_range=data_range, depth=depth)
@@ -119,9 +120,7 @@ class ImageSet:
             image = np.repeat(image, 3, axis=2)
         data_range = self.range_of(image.dtype)
         if data_range is None:
-            raise InputError(
-                f"{self.files[index]} holds floats; say what is black and white in it, such as --data-range 0 1"
-            )
+            raise InputError(_floats(self.files[index]))
         tensor = to_tensor(image, data_range)
         return tensor if self.size is None else _fitted(tensor, self.size)
 
@@ -177,6 +176,16 @@ class ImageSet:
 
         with ThreadPoolExecutor() as pool:
             return sum(pool.map(is_transparent, range(len(self))))
+
+    def left_out(self) -> list[Path]:
+        """Pictures below the root that are not among the files: of other formats, or links to nothing."""
+        if len(self) == 1:  # which may have been given by itself
+            return []
+        return [
+            file
+            for file in _files_below(self.root)
+            if file.suffix.lower() in UNREAD_SUFFIXES or (is_image(file) and not file.exists())
+        ]
 
     def matched(self, other: "ImageSet") -> tuple["ImageSet", "ImageSet"]:
         """The images of both sets that have equal names, in the order of this set's; each set without the others.
@@ -249,6 +258,10 @@ def half_of(image: np.ndarray, half: Half, file: Path) -> np.ndarray:
     return image[:, : width // 2] if half == "left" else image[:, width // 2 :]
 
 
+def _floats(file: Path) -> str:
+    return f"{file} holds floats; say what is black and white in it, such as --data-range 0 1"
+
+
 def _odd(file: Path, width: int) -> str:
     return f"{file} is {width} px wide; expected two images of one width side by side"
 
@@ -272,25 +285,48 @@ def check_files(*sets: ImageSet, labels: bool = False) -> None:
         labels: they are label maps, whose numbers may be of any type.
     """
 
-    def trouble(images: ImageSet, file: Path) -> str | None:
-        try:
-            header = read_header(file)
-        except InputError as error:
-            return str(error)
-        if not labels and images.range_of(np.dtype(header.dtype)) is None:
-            return f"{file} holds floats; say what is black and white in it, such as --data-range 0 1"
-        if images.half is not None and header.width % 2:
-            return _odd(file, header.width)
-        return None
-
     for images in sets:
         with ThreadPoolExecutor() as pool:
-            troubles = [why for why in pool.map(lambda file, images=images: trouble(images, file), images.files) if why]
-        if not troubles:
-            continue
-        rest = f"; and {len(troubles) - NAMED} more" if len(troubles) > NAMED else ""
-        count = f"{len(troubles)} of {len(images)} images cannot be used: " if len(troubles) > 1 else ""
-        raise InputError(f"{count}{'; '.join(troubles[:NAMED])}{rest}")
+            found = list(pool.map(_header, images.files))
+        damaged = [str(header) for header in found if isinstance(header, InputError)]
+        if damaged:
+            rest = f"; and {len(damaged) - NAMED} more" if len(damaged) > NAMED else ""
+            count = f"{len(damaged)} of {len(images)} images cannot be used: " if len(damaged) > 1 else ""
+            raise InputError(f"{count}{'; '.join(damaged[:NAMED])}{rest}")
+        kinds: dict[int, tuple[Path, int]] = {}
+        for file, header in zip(images.files, found, strict=True):
+            assert isinstance(header, ImageHeader)
+            if not labels and images.range_of(np.dtype(header.dtype)) is None:
+                raise InputError(_floats(file))
+            if images.half is not None and header.width % 2:
+                raise InputError(_odd(file, header.width))
+            # Up to four they may be alike: grey counts as colour, and the last may be transparency.
+            kinds.setdefault(max(4, header.channels), (file, header.channels))
+        if len(kinds) > 1:
+            (one, channels), (other, others), *_ = kinds.values()
+            raise InputError(
+                f"{one} has {channels} channels, {other} {others}; expected images of one kind in a set: take some out"
+            )
+
+
+def _header(file: Path) -> ImageHeader | InputError:
+    try:
+        return read_header(file)
+    except InputError as error:
+        return error
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """Files in a folder and its subfolders, sorted, without hidden ones."""
+
+    def cannot(error: OSError) -> None:
+        raise InputError(f"{error.filename} cannot be read: {error.strerror}; change its permissions, or move it away")
+
+    found = []
+    for place, subfolders, names in os.walk(folder, onerror=cannot):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        found += [Path(place, name) for name in names if not name.startswith(".")]
+    return sorted(found)
 
 
 def check_channels(*sets: ImageSet) -> None:

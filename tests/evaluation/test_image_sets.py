@@ -1,7 +1,9 @@
 """Sets of images in files: which are found, how they are read, and which belong together."""
 
+import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,6 +39,26 @@ def test_images_of_subfolders_are_found_and_others_left_out(tmp_path: Path) -> N
     assert found.names == ("a/b", "a/c", "b") and len(found) == 3
     one = ImageSet.find(tmp_path / "b.png")
     assert one.names == ("b",) and torch.equal(one.read(0), found.read(2))
+    assert found.left_out() == []
+    (tmp_path / "a" / "moving.GIF").touch()
+    (tmp_path / "c.png").symlink_to(tmp_path / "gone.png")
+    assert ImageSet.find(tmp_path).names == found.names
+    assert found.left_out() == [tmp_path / "a" / "moving.GIF", tmp_path / "c.png"] and one.left_out() == []
+
+
+def test_a_folder_that_may_not_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a.png", noise(8, 8, 3))
+    write(tmp_path / "locked" / "b.png", noise(8, 8, 3))
+    scandir = os.scandir
+
+    def guarded(place: str) -> Any:
+        if str(place).endswith("locked"):
+            raise PermissionError(13, "Permission denied", place)
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    with pytest.raises(InputError, match="locked cannot be read: Permission denied; change its permissions"):
+        ImageSet.find(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -208,6 +230,14 @@ def test_damaged_files_are_named_up_front(tmp_path: Path) -> None:
         check_files(ImageSet.find(tmp_path / "maps"))
     with pytest.raises(InputError, match=r"a\.tif is 5 px wide"):
         check_files(ImageSet.find(tmp_path / "maps", half="left", data_range=(0, 9)))
+
+
+def test_the_image_of_another_kind_is_named(tmp_path: Path) -> None:
+    for number, channels in enumerate((3, 1, 5, 6)):
+        write(tmp_path / f"{number}.npy", noise(4, 4, channels))
+    with pytest.raises(InputError, match=r"0\.npy has 3 channels, .*2\.npy 5"):
+        check_files(ImageSet.find(tmp_path))
+    check_files(ImageSet.find(tmp_path).subset([0, 1]), ImageSet.find(tmp_path).subset([2]))
 
 
 def test_equal_file_names_in_several_folders_are_no_match(tmp_path: Path) -> None:
