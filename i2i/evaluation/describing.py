@@ -168,6 +168,7 @@ class Describing:
                         with one_at_a_time:
                             descriptors = describer(batch.to(self.device), indices)
                             found.append((indices, {name: value.cpu() for name, value in descriptors.items()}))
+                        del batch  # before the next one is read
             return found
 
         done = 0
@@ -183,6 +184,8 @@ class Describing:
     def _in_threads(self, work: Callable[[list[int]], Any], groups: Sequence[list[int]]) -> Iterator[Any]:
         """The results in order; few are under way at once, so that memory stays bounded."""
         before = torch.get_num_threads()
+        # This thread, too, which joins what they find: several for it would wait for cores that these have.
+        torch.set_num_threads(1)
         pool = ThreadPoolExecutor(self.threads, "describe", initializer=torch.set_num_threads, initargs=(1,))
         try:
             waiting: deque[Future[Any]] = deque()
@@ -242,7 +245,9 @@ def _by_size(images: ImageSet, indices: list[int]) -> Iterator[tuple[list[int], 
         image = images.read(index)
         by_size.setdefault(image.shape, []).append((index, image))
     for alike in by_size.values():
-        yield [index for index, _ in alike], torch.stack([image for _, image in alike])
+        indices, batch = [index for index, _ in alike], torch.stack([image for _, image in alike])
+        alike.clear()  # or they would be in memory twice
+        yield indices, batch
 
 
 class _Rows:

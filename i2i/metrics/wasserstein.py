@@ -4,7 +4,9 @@ The sliced Wasserstein distance between patches of Laplacian pyramids: Karras et
 Each level of the pyramid holds the details of one scale, and its distance says whether that scale looks right.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from i2i.errors import InputError
+
+Result = TypeVar("Result")
 
 PATCH_PX = 7
 # Levels are halved down to 16 … 31 px; the paper's coarsest one has 16.
@@ -22,8 +26,8 @@ SMALLEST_DEVIATION = 1e-4
 # Of each level of a set's pyramids. Of images of three channels they take 19 MB in float16.
 PATCHES = 1 << 16
 PATCHES_PER_IMAGE = 128
-# Few enough to keep a pass small (8 MB for each set), enough to be quick.
-PROJECTED_AT_ONCE = 1 << 21
+# Few enough to keep what a thread works on small (4 MB for each set), enough to be quick.
+PROJECTED_AT_ONCE = 1 << 20
 BINS = 4096
 
 
@@ -216,16 +220,18 @@ def _levels(images: Tensor) -> Iterator[Tensor]:
 
 
 def _patch_distance(real: Tensor, fake: Tensor, *, projections: int, seed: int) -> float:
-    distances = [wasserstein_1(*pair) for pair in _projected(real, fake, projections=projections, seed=seed)]
-    return 1000 * torch.cat(distances).mean().item()
+    return 1000 * torch.cat([*_projected(real, fake, wasserstein_1, projections=projections, seed=seed)]).mean().item()
 
 
 def _patch_influences(real: Tensor, fake: Tensor, *, projections: int, seed: int) -> tuple[Tensor, Tensor]:
+    def by_image(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        by_patch = potentials(first, second)
+        return by_patch[0].sum(0).view(len(real), -1).mean(1), by_patch[1].sum(0).view(len(fake), -1).mean(1)
+
     of_real, of_fake = torch.zeros(len(real)), torch.zeros(len(fake))
-    for pair in _projected(real, fake, projections=projections, seed=seed):
-        by_patch = potentials(*pair)
-        of_real += by_patch[0].sum(0).view(len(real), -1).mean(1)
-        of_fake += by_patch[1].sum(0).view(len(fake), -1).mean(1)
+    for parts in _projected(real, fake, by_image, projections=projections, seed=seed):
+        of_real += parts[0]
+        of_fake += parts[1]
     distance = of_real.mean() - of_fake.mean()
     # A real image of more contrast than others raises the deviations that all is divided by.
     spread = _spread_by_image(real)
@@ -241,8 +247,13 @@ def _spread_by_image(patches: Tensor) -> Tensor:
     return torch.stack([(image.float() - mean[:, None]).square().mean(dim=(0, 2)) for image in images])
 
 
-def _projected(real: Tensor, fake: Tensor, *, projections: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Patches of all images along random directions, some at a time: (P, N · patches) and (P, M · patches)."""
+def _projected(
+    real: Tensor, fake: Tensor, work: Callable[[Tensor, Tensor], Result], *, projections: int, seed: int
+) -> Iterator[Result]:
+    """What `work` makes of the patches of all images along random directions, (P, N · patches) and (P, M · patches).
+
+    Some directions at a time, in order; as many threads as torch has share them, each by one core.
+    """
     if real.shape[-1] != fake.shape[-1] or not len(real) or not len(fake):
         raise InputError(
             "expected patches (N, patches, C · 49) of at least one image in both sets, with the same number of "
@@ -254,9 +265,18 @@ def _projected(real: Tensor, fake: Tensor, *, projections: int, seed: int) -> It
     mean, deviation = (part.repeat_interleave(PATCH_PX**2) for part in (mean, deviation.clamp(min=SMALLEST_DEVIATION)))
     directions = torch.randn(projections, real.shape[1], generator=torch.Generator().manual_seed(seed))
     directions /= directions.norm(dim=1, keepdim=True) * deviation
-    for some in directions.split(max(1, PROJECTED_AT_ONCE // max(len(real), len(fake)))):
+
+    def along(some: Tensor) -> Result:
         moved = (some @ mean)[:, None]
-        yield (some @ real.T).sub_(moved), (some @ fake.T).sub_(moved)
+        return work((some @ real.T).sub_(moved), (some @ fake.T).sub_(moved))
+
+    # NumPy sorts on one core, and torch's own threads would wait for it.
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield from pool.map(along, directions.split(max(1, PROJECTED_AT_ONCE // max(len(real), len(fake)))))
+    finally:
+        torch.set_num_threads(threads)  # the pool's have set it for all
 
 
 def _random_patches(images: Tensor, count: int, generator: torch.Generator) -> Tensor:
