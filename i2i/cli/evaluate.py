@@ -113,7 +113,7 @@ class Settings:
 
 FOR_WEIGHTS = ("inputs", "inputs_half", "count", "seed", "provenance")
 HALVES = ("generated_half", "real_half", "training_half")
-FOR_IMAGES = ("weights", "training", "data_range", *FOR_WEIGHTS, *HALVES)
+FOR_IMAGES = ("weights", "training", *FOR_WEIGHTS, *HALVES)
 WHERE_AND_HOW_FAST = ("out", "device", "threads")
 
 
@@ -236,6 +236,7 @@ def _evaluate_videos(settings: Settings, share: Share, passes: "_Passes") -> Eva
         real,
         settings=settings.figures.pairing,
         device=device,
+        data_range=settings.data_range,
         threads=settings.threads,
         rank=share.rank,
         world_size=share.world_size,

@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from i2i.data.folders import to_tensor
+from i2i.data.image_io import rescale
 from i2i.errors import InputError
 from i2i.evaluation.describing import VALUES_IN_MEMORY, cores
 from i2i.evaluation.findings import Figure, Findings
+from i2i.evaluation.image_sets import depth_warnings, range_in
 from i2i.evaluation.pages import alike
 from i2i.evaluation.pairs import NAMES, PairMeter, PairSettings, mean_findings
 from i2i.metrics.flicker import SMALLEST_PX, FlickerMeter, flicker_of
@@ -25,6 +27,7 @@ from i2i.video.frames import Frame, Source
 
 SHOWN = 6  # frames in the picture
 SHOWN_PX = 480
+FULL = (0.0, 65535.0)  # black and white in 16 bits
 FLICKER_TOTALS = 6
 Frames = tuple[Frame, ...]  # of the generated and of the real video
 Work = TypeVar("Work")
@@ -38,6 +41,7 @@ def clip_findings(
     *,
     settings: PairSettings,
     device: torch.device | str = "cpu",
+    data_range: tuple[float, float] | None = None,
     threads: int | None = None,
     rank: int = 0,
     world_size: int = 1,
@@ -51,6 +55,7 @@ def clip_findings(
         generated, real: videos, or folders of frames whose numbers say their order.
         settings: how frames are compared.
         device: where LPIPS computes.
+        data_range: what is black and white in frames of 16 bits that use fewer; None: 0 and 65535.
         threads: that compare frames; None: one for each core.
         rank, world_size: this process, and how many share the work: torch.distributed joins what they find. All read
             every frame, which costs little, and each compares its own.
@@ -66,6 +71,8 @@ def clip_findings(
     device = torch.device(device)
     meter = PairMeter(settings, device=device)
     shown: dict[str, list[Tensor]] = {"generated": [], "real": []}
+    units = range_in(np.dtype("uint16"), data_range) or FULL
+    highest: dict[str, int] = {}  # value in frames of 16 bits
     with side_by_side([generated, real]) as (sources, frames):
         one, other = ((source.format.width, source.format.height) for source in sources)
         if one != other:
@@ -78,7 +85,11 @@ def clip_findings(
         def with_the_one_before() -> Iterator[tuple[int, Frames, Frames | None]]:
             """The frames that this process compares, and those of the same videos that stand before them."""
             before = None
-            for number, here in enumerate(frames):
+            for number, stored in enumerate(frames):
+                for which, frame in zip(shown, stored, strict=True):
+                    if frame.image.dtype == np.uint16:
+                        highest[which] = max(highest.get(which, 0), int(frame.image.max()))
+                here = tuple(_stretched(frame, units) for frame in stored)
                 if number in wanted:
                     for images, frame in zip(shown.values(), here, strict=True):
                         images.append(_tensor(frame))
@@ -99,6 +110,7 @@ def clip_findings(
             for source in sources
             if source.damage.repeated
         ]
+    notes += depth_warnings(highest, white=units[1], said=data_range == units, what="frames")
     values, *flickers = _joined(found, world_size=world_size).split([len(NAMES), FLICKER_TOTALS, FLICKER_TOTALS], dim=1)
     by_name = dict(zip(NAMES, values.T, strict=True))
     figures, missing = {}, {}
@@ -123,6 +135,14 @@ def clip_findings(
             }
         },
     )
+
+
+def _stretched(frame: Frame, units: tuple[float, float]) -> Frame:
+    """The frame with black and white, which are at `units`, at the ends of 16 bits, where flow wants them."""
+    if frame.image.dtype != np.uint16 or units == FULL:
+        return frame
+    image = rescale(frame.image, source=units, target=FULL)
+    return frame._replace(image=np.rint(image).clip(*FULL).astype(np.uint16))
 
 
 def _tensor(frame: Frame) -> Tensor:

@@ -12,7 +12,7 @@ from i2i.errors import InputError
 from i2i.evaluation.describing import Describing
 from i2i.evaluation.findings import Findings
 from i2i.evaluation.groups import group_findings, read_groups
-from i2i.evaluation.image_sets import ImageSet, check_channels, check_files
+from i2i.evaluation.image_sets import ImageSet, check_channels, check_files, depth_warnings
 from i2i.evaluation.labels import LabelJudge, LabelSettings, label_findings
 from i2i.evaluation.memorisation import MemorisationSettings, memorisation_findings
 from i2i.evaluation.pairs import PairMeter, PairSettings, pair_findings, size_difference
@@ -22,13 +22,12 @@ from i2i.evaluation.usefulness import (
     LabelledSet,
     Usefulness,
     UsefulnessSettings,
+    check_classes,
     class_usefulness_findings,
     label_usefulness_findings,
+    match_labels,
 )
 from i2i.metrics.intervals import REPLICATES
-
-# Images of 16 bits that reach less were taken with 14 bits or fewer.
-DARK = 1 << 14
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +140,8 @@ class Evaluator:
             made_from = labels if settings.generated_labels is None else ImageSet.find(settings.generated_labels)
             self._label_maps = [made_from, ImageSet.find(settings.training_labels), labels]
             check_files(*self._label_maps, labels=True)
+        if settings.usefulness is not None and training is not None:
+            self._check_usefulness(None, training)
 
     def __call__(self, generated: ImageSet, *, inputs: ImageSet | None = None) -> Findings:
         """Everything that the settings ask for.
@@ -155,6 +156,8 @@ class Evaluator:
         check_files(generated)
         check_channels(generated, self.real)
         settings, describing, real, training = self.settings, self.describing, self.real, self.training
+        if settings.usefulness is not None and training is not None:
+            self._check_usefulness(generated, training)
         if settings.fit:
             size = _one_size(generated)
             real, training = real.fitted(size), None if training is None else training.fitted(size)
@@ -233,13 +236,27 @@ class Evaluator:
                     generated, training, real, settings=self._usefulness, describing=describing
                 )
             case "labels":
-                maps = settings.label_maps
-                sets = [
-                    LabelledSet(images=images, labels=labels, palette=maps.palette, first_id=maps.first_id)
-                    for images, labels in zip((generated, training, real), self._label_maps, strict=True)
-                ]
+                sets = self._labelled(generated, training, real)
                 findings |= label_usefulness_findings(*sets, settings=self._usefulness, describing=describing)
         return findings
+
+    def _check_usefulness(self, generated: ImageSet | None, training: ImageSet) -> None:
+        """Raises InputError where names leave open what images show; generated ones may still have to be made."""
+        if self.settings.usefulness == "classes":
+            check_classes(training, self.real, generated=generated)
+        else:
+            sets = self._labelled(generated or training, training, self.real)
+            for some, kind in zip(sets, ("generated", "training", "real"), strict=True):
+                if kind != "generated" or generated is not None:
+                    match_labels(some, kind=kind)
+
+    def _labelled(self, *sets: ImageSet) -> list[LabelledSet]:
+        """Generated, training and real images with their label maps."""
+        maps = self.settings.label_maps
+        return [
+            LabelledSet(images=images, labels=labels, palette=maps.palette, first_id=maps.first_id)
+            for images, labels in zip(sets, self._label_maps, strict=True)
+        ]
 
 
 def _one_size(generated: ImageSet) -> tuple[int, int]:
@@ -284,25 +301,11 @@ def _left_out(*sets: ImageSet) -> Iterator[str]:
 
 def _depths(**sets: ImageSet) -> Iterator[str]:
     """A warning where images of 16 bits use fewer, or go beyond the range that they are said to have."""
-    dark = {}
-    for what, images in sets.items():
-        highest, data_range = images.highest(), images.range_of(np.dtype("uint16"))
-        if highest is None or data_range is None:
-            continue
-        if highest > data_range[1]:
-            yield (
-                f"{what} images go up to {highest}, and white is {data_range[1]:g} in their units: figures of pairs "
-                "come out wrong; give all images in one kind of units, and say which with --data-range"
-            )
-        elif highest < DARK and images.data_range is None:
-            dark[what] = highest
-    if dark:
-        bits = max(8, max(dark.values()).bit_length())
-        yield (
-            f"{' and '.join(dark)} images have 16 bits and use {bits} (up to {max(dark.values())}), so they count as "
-            f"nearly black, and psnr, ssim and l1 come out far too good; say what is white: --data-range 0 "
-            f"{(1 << bits) - 1}"
-        )
+    highest = {what: value for what, images in sets.items() if (value := images.highest()) is not None}
+    said = sets["real"].data_range
+    data_range = sets["real"].range_of(np.dtype("uint16"))
+    if data_range is not None:
+        yield from depth_warnings(highest, white=data_range[1], said=said == data_range, what="images")
 
 
 def _transparency(**sets: ImageSet) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -28,6 +29,7 @@ NAMED = 3  # files that cannot be used
 UNREAD_SUFFIXES = frozenset(
     {".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".ppm", ".pgm", ".exr", ".hdr", ".tga", ".dng", ".cr2", ".nef"}
 )
+DARK = 1 << 14  # images of 16 bits that reach less were taken with 14 bits or fewer
 LOOKED_AT = 200  # images of a set, for the highest value in those of 16 bits
 
 
@@ -126,13 +128,11 @@ class ImageSet:
 
     def range_of(self, dtype: np.dtype) -> tuple[float, float] | None:
         """What is black and white in images of a type; None for floats of which that is not known."""
-        full = dtype_range(dtype)
-        if self.depth is not None:
-            return self.data_range if self.depth in (*PHYSICAL, dtype.name) else full or (0.0, 1.0)
-        if full is None or self.data_range is None:
-            return full or self.data_range
-        low, high = self.data_range
-        return (low, high) if full[0] <= low and 1 < high <= full[1] else full
+        if self.depth is None:
+            return range_in(dtype, self.data_range)
+        if self.depth in (*PHYSICAL, dtype.name):
+            return self.data_range
+        return dtype_range(dtype) or (0.0, 1.0)
 
     def highest(self) -> int | None:
         """The highest value in images of 16 bits, as it is stored; None where there are none.
@@ -248,6 +248,42 @@ class ImageSet:
     def fitted(self, size: tuple[int, int]) -> "ImageSet":
         """The same images, fitted to a `size` (height, width) in px when they are read."""
         return replace(self, size=size)
+
+
+def range_in(dtype: np.dtype, data_range: tuple[float, float] | None) -> tuple[float, float] | None:
+    """What is black and white in images of a type, where a person says `data_range`: see `ImageSet.data_range`."""
+    full = dtype_range(dtype)
+    if full is None or data_range is None:
+        return full or data_range
+    low, high = data_range
+    return (low, high) if full[0] <= low and 1 < high <= full[1] else full
+
+
+def depth_warnings(highest: Mapping[str, int], *, white: float, said: bool, what: str) -> Iterator[str]:
+    """Where images of 16 bits use fewer, or go beyond the range that they are said to have.
+
+    Args:
+        highest: the highest value in 16 bits of each set that has such images, by its name.
+        white: in 16 bits.
+        said: somebody has said so.
+        what: the sets hold.
+    """
+    dark = {}
+    for which, value in highest.items():
+        if value > white:
+            yield (
+                f"{which} {what} go up to {value}, and white is {white:g} in their units: figures of pairs come out "
+                "wrong; give all of them in one kind of units, and say which with --data-range"
+            )
+        elif value < DARK and not said:
+            dark[which] = value
+    if dark:
+        most = max(dark.values())
+        bits = max(8, most.bit_length())
+        yield (
+            f"{' and '.join(dark)} {what} have 16 bits and use {bits} (up to {most}), so they count as nearly black, "
+            f"and psnr, ssim and l1 come out far too good; say what is white: --data-range 0 {(1 << bits) - 1}"
+        )
 
 
 def half_of(image: np.ndarray, half: Half, file: Path) -> np.ndarray:

@@ -87,6 +87,28 @@ class LabelledSet:
     first_id: int = 0
 
 
+def check_classes(training: ImageSet, test: ImageSet, *, generated: ImageSet | None = None) -> None:
+    """Raises InputError where `class_usefulness_findings` would on account of names, before anything is read."""
+    sets = (generated or training, training, test)
+    images = [_classes_of(some) for some in sets]
+    _check_classes(sorted(set(images[1][1])), images, sets)
+
+
+def match_labels(given: LabelledSet, *, kind: str) -> tuple[ImageSet, ImageSet]:
+    """The images that have label maps, and these.
+
+    Raises:
+        InputError: there are none; `kind` says of what images.
+    """
+    images, maps = given.images.matched(given.labels)
+    if not len(images):
+        raise InputError(
+            f"no {kind} image in {given.images.root} is called like a label map in {given.labels.root} (such as "
+            f"{given.images.names[0]} and {given.labels.names[0]}); they need equal names"
+        )
+    return images, maps
+
+
 def class_usefulness_findings(
     generated: ImageSet,
     training: ImageSet,
@@ -295,12 +317,7 @@ class _LabelledImages(NamedTuple):
 
 def _labelled(given: LabelledSet, *, size: int, kind: str, describing: Describing) -> _LabelledImages:
     """The images that have label maps, all of one size."""
-    images, maps = given.images.matched(given.labels)
-    if not len(images):
-        raise InputError(
-            f"no {kind} image in {given.images.root} is called like a label map in {given.labels.root} (such as "
-            f"{given.images.names[0]} and {given.labels.names[0]}); they need equal names"
-        )
+    images, maps = match_labels(given, kind=kind)
     described = describing.of(images, _ResizedLabelled(size, maps, given), what=f"{kind} images and label maps")
     return _LabelledImages(
         images=described.rows["image"].unflatten(1, (3, size, size)),

@@ -459,6 +459,11 @@ def test_without_networks(folders: tuple[Path, Path], tmp_path: Path) -> None:
         (["--labels", "real", "--judge", "none.pth"], "none.pth"),
         (["--pairs", "on", "--crop-border", "12"], "--crop-border 12 leaves nothing"),
         (["--training", "real", "--usefulness", "labels"], "--labels and --training-labels"),
+        (["--training", "real", "--usefulness", "classes"], "real/0.png does not say its class"),
+        (
+            ["--training", "real", "--usefulness", "labels", "--labels", "real", "--training-labels", "other"],
+            "no training image in real is called like a label map in other",
+        ),
         (["--training", "wide"], "real/0.png has 3 channels, wide/0.tif 5"),
         (["--groups", "none.csv"], "none.csv cannot be read"),
         (["--count", "3"], "--count is for weights that draw"),
@@ -473,6 +478,7 @@ def test_mistakes_are_told_before_images_are_made_anew(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    write_image(tmp_path / "other" / "else.png", np.zeros((24, 20, 1), np.uint8))
     write_image(tmp_path / "wide" / "0.tif", np.zeros((24, 20, 5), np.uint8))
     arguments = ("--weights", save_translator(tmp_path / "w"), "--inputs", "made", "--real", "real", "--device", "cpu")
     monkeypatch.setattr(command, "translate_inputs", _not_expected)

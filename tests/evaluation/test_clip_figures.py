@@ -93,6 +93,23 @@ def test_threads_do_not_count(clips: tuple[list[np.ndarray], list[np.ndarray]], 
     assert one.details["frames"]["psnr"] == many.details["frames"]["psnr"]
 
 
+def test_frames_of_12_bits(clips: tuple[list[np.ndarray], list[np.ndarray]], tmp_path: Path) -> None:
+    """16 times the levels of 8 bits, in files of 16: figures are those of 8 bits, but for white being 4095."""
+    for folder, images in zip(("made", "real"), clips, strict=True):
+        for number, image in enumerate(images):
+            write_image(tmp_path / folder / f"{number}.png", image.astype(np.uint16) * 16)
+            write_image(tmp_path / f"{folder}8" / f"{number}.png", image)
+    found = clip_findings(tmp_path / "made", tmp_path / "real", settings=SETTINGS, data_range=(0, 4095))
+    made, real = ([image.astype(int) * 16 for image in images] for images in clips)
+    psnr = [peak_signal_noise_ratio(b, a, data_range=4095) for a, b in zip(made, real, strict=True)]
+    assert found.figures["psnr"].value == pytest.approx(np.mean(psnr), rel=1e-4)
+    eight = clip_findings(tmp_path / "made8", tmp_path / "real8", settings=SETTINGS)
+    assert found.figures["flicker"].value == pytest.approx(eight.figures["flicker"].value, rel=0.02)
+    assert not found.warnings
+    unsaid = clip_findings(tmp_path / "made", tmp_path / "real", settings=SETTINGS)
+    assert any("generated and real frames have 16 bits and use 12" in warning for warning in unsaid.warnings)
+
+
 def test_equal_and_single_frames(clips: tuple[list[np.ndarray], list[np.ndarray]], tmp_path: Path) -> None:
     _, real = clips
     path = write(tmp_path / "real.mkv", real)
