@@ -44,7 +44,7 @@ class Settings:
         b_half: the same for B's.
         inputs_half: the same for the inputs.
         truth_half: the same for the truth.
-        data_range: what is black and white in float images, in their own units: 0 1.
+        data_range: what is black and white in the images' own units: 0 1 of most floats, 0 4095 of a 12-bit camera.
         seed: decides which pairs are chosen.
     """
 

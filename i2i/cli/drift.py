@@ -35,7 +35,7 @@ class Settings:
         check: exit with 1 if the input has moved by more than a little, for scripts.
         reference_half: which half of the reference's files counts, where two images lie side by side.
         live_half: the same of live files.
-        data_range: what is black and white in images of floats: 0 1.
+        data_range: what is black and white in the images' own units: 0 1 of most floats, 0 4095 of a 12-bit camera.
         threads: that read images; one for each core unless given.
     """
 

@@ -12,7 +12,7 @@ i2i evaluate enlarged.mp4 --real original.mp4 --out evaluation/
 Images are compared as two sets, whatever they are called, and pair by pair where generated and real ones have equal
 names. evaluation.html shows what was found, evaluation.md has it as a table, and evaluation.json is for programs; two
 runs write the same bytes. A figure whose weights cannot be had is listed as missing, with how to get them; the exit
-code is 0 then, too. Several processes started by a launcher (torchrun) share the images.
+code is 0 then, too. Several processes started by a launcher (torchrun) share the images, or the frames of videos.
 """
 
 import shutil
