@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -275,6 +276,39 @@ def test_images_of_different_channels_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "images" / "five.npy", np.zeros((24, 24, 5), np.uint8))
     with pytest.raises(InputError, match="differ in their numbers of channels"):
         described(tmp_path / "images", Colours(moments=False))
+
+
+def test_a_large_image_is_gone_before_the_next_one_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(describing, "VALUES_AT_ONCE", 1)
+    write_images(tmp_path / "images", 6)
+    held: list[weakref.ref[Tensor]] = []
+    left: list[int] = []
+    read = ImageSet.read
+
+    class Watched(Colours):
+        def __call__(self, images: Tensor, indices: Sequence[int]) -> Mapping[str, Tensor]:
+            held.append(weakref.ref(images))
+            return super().__call__(images, indices)
+
+    def counting(self: ImageSet, index: int) -> Tensor:
+        left.append(sum(image() is not None for image in held))
+        return read(self, index)
+
+    monkeypatch.setattr(ImageSet, "read", counting)
+    described(tmp_path / "images", Watched(), threads=1)
+    assert len(held) == 6 and left == [0] * 6
+
+
+def test_the_thread_that_joins_takes_no_cores_from_the_others(tmp_path: Path) -> None:
+    write_images(tmp_path / "images", 50)
+    before, used = torch.get_num_threads(), []
+    torch.set_num_threads(3)
+    try:
+        ask = Describing(threads=2, progress=lambda what, done, total: used.append(torch.get_num_threads()))
+        ask.of(ImageSet.find(tmp_path / "images"), Colours(), what="images")
+        assert set(used) == {1} and torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_progress_reaches_the_end(tmp_path: Path) -> None:
