@@ -4,6 +4,7 @@ Copies are found by the nearest training image of each generated one: Carlini et
 4.2), with small pictures in place of pixels. Membership: Chen et al. 2020 (arXiv:1909.03935).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +23,20 @@ from i2i.evaluation.sets import FeatureDescriber
 from i2i.metrics import neighbours
 from i2i.metrics.intervals import LEVEL, REPLICATES, from_error, resamples, wilson
 from i2i.metrics.neighbours import (
+    GLANCE_PX,
+    MIRRORED,
+    PARTS,
     PICTURE_PX,
-    Neighbours,
+    WHOLE,
     aligned,
+    cut,
+    in_all_poses,
+    in_pose,
     layouts,
     nearest_neighbours,
+    parts_at_a_glance,
     small_pictures,
+    undone,
     view_distances,
     views,
 )
@@ -36,16 +45,20 @@ from i2i.metrics.ranking import auroc, auroc_error
 # A copy is nearer to its original than to the others around, by this share or less of the mean distance to so many.
 LARGEST_COPY_RATIO = 0.45
 SURROUNDING = 50
+# Where few real images tell how near they come, only what is nearly equal is a copy.
+FEWEST_TO_CALIBRATE = 10
+FEW_TO_CALIBRATE = 20
+LARGEST_UNCALIBRATED = 0.15
 # Real images reach down to their 5 % quantile; copies lie so many times as far below the median, in logarithms.
 REACH_TIMES = 4.0
 # Added to distances, so that the noise of equal images is no difference.
 NOISE = 0.02
-# Candidates are looked at in detail, each cut as fits best.
+# So many training images, and so many parts of them, are looked at in detail, each cut as fits best.
 CANDIDATES = 4
+SMALLEST_WHOLE, SMALLEST_PART = 0.75, 0.45  # of a side
 LOOKED_AT_ONCE = 64
 # So many training images at most, and as many held-out ones, are held against all others, to know what is usual.
 CALIBRATED_BY = 1000
-FEWEST_TO_CALIBRATE = 10
 FEWEST_TRAINING = 5
 FEW_IMAGES = 50
 # Membership is warned of where chance gives the figure once in so many evaluations, and not with fewer images.
@@ -74,17 +87,21 @@ class _Closest(NamedTuple):
 
     ratios: (N,), its distance as a share of the usual one thereabouts; copies are far below 1.
     places: (N,) int64, which it is.
+    poses: (N,) int64, in which pose (see `in_pose`) the generated image is like it.
+    windows: (N, 4), and which part of it (see `cut`).
     """
 
     ratios: Tensor
     places: Tensor
+    poses: Tensor
+    windows: Tensor
 
 
 class _Space(NamedTuple):
     """Images as rows of numbers, and how copies are told in them. All sides are (N, D).
 
     name: "" for pixels, else the feature network's.
-    pixels: rows are small pictures, which are also searched mirrored and cut.
+    pixels: rows are small pictures, which are also searched turned, mirrored and in parts.
     """
 
     name: str
@@ -131,7 +148,8 @@ def memorisation_findings(
         held_out: real images that it was not trained on; None: there are none, so that the last two figures are
             missing.
         settings: how.
-        describing: reads the images; takes 10 KB of memory for each, besides the features.
+        describing: reads the images; takes 6 KB of memory for each, and 26 KB more for those of training, besides the
+            features.
         features: networks in whose features, besides pixels, images are compared.
 
     Raises:
@@ -171,12 +189,13 @@ def memorisation_findings(
 
 def _copies(space: _Space, generated: ImageSet, training: ImageSet, *, settings: MemorisationSettings) -> Findings:
     """Which generated images are copies: share, list, verdict and picture."""
-    found = _closest(space.generated, space)
+    searched = _Pictures(space.training) if space.pixels else space.training
+    found = _closest(space.generated, searched)
     some = _spread(len(space.training))
-    among_training = _closest(space.training[some], space, skipped=some).ratios
+    among_training = _closest(space.training[some], searched, skipped=some).ratios
     among_held_out = None
     if space.held_out is not None:
-        among_held_out = _closest(space.held_out[_spread(len(space.held_out))], space).ratios
+        among_held_out = _closest(space.held_out[_spread(len(space.held_out))], searched).ratios
     largest = copy_threshold(among_training=among_training, among_held_out=among_held_out)
 
     order = found.ratios.argsort(stable=True).tolist()
@@ -191,6 +210,7 @@ def _copies(space: _Space, generated: ImageSet, training: ImageSet, *, settings:
                 "generated": generated.names[place],
                 "training": training.names[original],
                 "ratio": found.ratios[place].item(),
+                **(_how(found, place) if space.pixels else {}),
             }
             for place, original in copies
         ],
@@ -209,7 +229,12 @@ def _copies(space: _Space, generated: ImageSet, training: ImageSet, *, settings:
     if among_held_out is not None:
         known = int((among_held_out < largest).sum())
         section |= {"smallest_ratio_of_held_out_images": among_held_out.min().item(), "held_out_copies": known}
-        if known and space.pixels:
+        if space.pixels and among_held_out.median() < LARGEST_COPY_RATIO:
+            warnings.append(
+                "most held-out images are as near to training images as copies would be (are they the same, or frames "
+                "of one video?), so that copies cannot be told; give images that were not trained on"
+            )
+        elif space.pixels and known:
             warnings.append(
                 f"{known} of {len(among_held_out)} held-out images are copies of training images by the same rule: "
                 "they were not held out"
@@ -221,12 +246,38 @@ def _copies(space: _Space, generated: ImageSet, training: ImageSet, *, settings:
         "generated": alike([generated.read(place) for place, _ in shown]),
         "nearest training image": alike([training.read(original) for _, original in shown]),
     }
+    if space.pixels:
+        columns["the same, cut and turned alike"] = alike(
+            _made_alike(training.read(original), found, place) for place, original in shown
+        )
     return Findings(
         figures={f"copies{_suffix(space)}": share},
         warnings=tuple(warnings),
         pictures={f"Closest pairs{by}, nearest first ({_marked(min(len(copies), len(shown)))})": columns},
         details={f"memorisation{_suffix(space)}": section},
     )
+
+
+def _how(found: _Closest, place: int) -> dict[str, Any]:
+    """What makes the training image like the generated one: cutting, then mirroring, then turning."""
+    width, height, x, y = ((found.windows[place] * torch.tensor([1, 1, 0.5, 0.5])).double()).tolist()
+    pose = undone(int(found.poses[place]))
+    return {
+        "left_top_width_height": [0.5 + x - width / 2, 0.5 + y - height / 2, width, height],
+        "mirrored": pose >= MIRRORED,
+        "turned_degrees": pose % MIRRORED * 90,
+    }
+
+
+def _made_alike(image: Tensor, found: _Closest, place: int) -> Tensor:
+    """A training image (C, H, W), cut and turned as the generated one is."""
+    how = _how(found, place)
+    left, top, width, height = how["left_top_width_height"]
+    rows, columns = image.shape[1:]
+    top_px, left_px = min(round(top * rows), rows - 1), min(round(left * columns), columns - 1)
+    part = image[:, top_px : max(round((top + height) * rows), top_px + 1)]
+    part = part[..., left_px : max(round((left + width) * columns), left_px + 1)]
+    return in_pose(part, undone(int(found.poses[place])))
 
 
 def _spread(count: int) -> Tensor:
@@ -250,7 +301,8 @@ def copy_threshold(*, among_training: Tensor, among_held_out: Tensor | None = No
     """Below which ratio an image is a copy: real images that are none hardly ever come there.
 
     As far below the median as `REACH_TIMES` the way down to the 5 % quantile, on a logarithmic scale, and at most
-    `LARGEST_COPY_RATIO`. Of held-out and of training images the one counts that gives less.
+    `LARGEST_COPY_RATIO`. Of held-out and of training images the one counts that gives less; where there are fewer
+    than `FEW_TO_CALIBRATE` of both, it is `LARGEST_UNCALIBRATED` at most.
 
     Args:
         among_training: (N,) ratios of training images held against all others. Those that have a twin there, as copies
@@ -258,7 +310,8 @@ def copy_threshold(*, among_training: Tensor, among_held_out: Tensor | None = No
         among_held_out: (M,) ratios of real images that were not trained on. If they come as near as copies do, as the
             frames of one video would, nearness is no sign, and there are no copies.
     """
-    largest = LARGEST_COPY_RATIO
+    most = max(len(among_training), 0 if among_held_out is None else len(among_held_out))
+    largest = LARGEST_COPY_RATIO if most >= FEW_TO_CALIBRATE else LARGEST_UNCALIBRATED
     for ratios in (among_training[among_training >= LARGEST_COPY_RATIO], among_held_out):
         if ratios is not None and len(ratios) >= FEWEST_TO_CALIBRATE:
             low, median = torch.quantile(ratios.double(), torch.tensor([0.05, 0.5], dtype=torch.float64)).tolist()
@@ -266,50 +319,75 @@ def copy_threshold(*, among_training: Tensor, among_held_out: Tensor | None = No
     return largest
 
 
-def _closest(rows: Tensor, space: _Space, *, skipped: Tensor | None = None) -> _Closest:
+def _closest(rows: Tensor, training: "_Pictures | Tensor", *, skipped: Tensor | None = None) -> _Closest:
     """The training image that each row is nearest to, next to how near others are; `skipped` ones do not count."""
     parts = []
-    shape = (-1, PICTURE_PX, PICTURE_PX)
-    training = space.training
-    searched = layouts(training.unflatten(1, shape)) if space.pixels else training
     for start in range(0, len(rows), LOOKED_AT_ONCE):
         some = rows[start : start + LOOKED_AT_ONCE].float()
         without = None if skipped is None else skipped[start : start + LOOKED_AT_ONCE]
-        if space.pixels:
-            pictures = some.unflatten(1, shape)
-            near = _near(pictures, searched, k=SURROUNDING + 1, skipped=without)
-            parts.append(_looked_at(pictures, training.unflatten(1, shape), near))
+        if isinstance(training, _Pictures):
+            parts.append(_closest_pictures(_pictures(some), training, skipped=without))
         else:
-            near = nearest_neighbours(some, searched, k=SURROUNDING + 1, skipped=without)
+            near = nearest_neighbours(some, training, k=SURROUNDING + 1, skipped=without)
             usual = near.distances[:, 1:].mean(1)
             noise = NOISE * usual.clamp(min=1e-12)
-            parts.append(_Closest((near.distances[:, 0] + noise) / (usual + noise), near.indices[:, 0]))
+            ratios = (near.distances[:, 0] + noise) / (usual + noise)
+            parts.append(
+                _Closest(ratios, near.indices[:, 0], near.poses[:, 0], torch.tensor([WHOLE]).expand(len(some), 4))
+            )
     return _Closest(*map(torch.cat, zip(*parts, strict=True)))
 
 
-def _near(pictures: Tensor, searched: Tensor, *, k: int, skipped: Tensor | None = None) -> Neighbours:
-    """The nearest layouts of small pictures (N, C, 32, 32), mirrored or not."""
-    return nearest_neighbours(layouts(pictures), searched, k=k, mirrored=layouts(pictures.flip(3)), skipped=skipped)
+def _pictures(rows: Tensor) -> Tensor:
+    """(N, C · 32 · 32) to (N, C, 32, 32)."""
+    return rows.unflatten(1, (-1, PICTURE_PX, PICTURE_PX))
 
 
-def _looked_at(pictures: Tensor, training: Tensor, near: Neighbours) -> _Closest:
-    """Compare small pictures (N, C, 32, 32) with those of their neighbours, the nearest ones cut as fits best."""
-    as_they_are, turned = views(pictures), views(pictures.flip(3))
+class _Pictures:
+    """Small pictures of training images as they are searched: of each 26 KB."""
 
-    def distances(column: int, others: Tensor) -> Tensor:
-        """(N, 2) of views, from others that take the place of the neighbours in a column."""
-        mirrored = near.mirrored[:, column].view(-1, 1, 1, 1, 1)
-        return view_distances(torch.where(mirrored, turned, as_they_are), views(others))
+    def __init__(self, rows: Tensor) -> None:
+        self.pictures = _pictures(rows)
+        chunks = self.pictures.split(LOOKED_AT_ONCE)
+        self.views = torch.cat([views(some).half() for some in chunks])
+        self.whole = torch.cat([parts_at_a_glance(some) for some in chunks])
+        self.parts = [torch.cat([parts_at_a_glance(some, part).half() for some in chunks]) for part in PARTS]
 
-    columns = range(near.indices.shape[1])
-    usual = torch.stack([distances(column, training[near.indices[:, column]]) for column in columns[1:]]).mean(0)
-    ratios = []
-    for column in columns[:CANDIDATES]:
-        mirrored = near.mirrored[:, column].view(-1, 1, 1, 1)
-        window = aligned(torch.where(mirrored, pictures.flip(3), pictures), training[near.indices[:, column]])
-        ratios.append(((distances(column, window) + NOISE) / (usual + NOISE)).amax(1))
-    ratio, candidate = torch.stack(ratios).min(0)
-    return _Closest(ratio, near.indices.gather(1, candidate[:, None])[:, 0])
+
+def _closest_pictures(pictures: Tensor, training: _Pictures, *, skipped: Tensor | None) -> _Closest:
+    """As `_closest`, of small pictures (N, C, 32, 32)."""
+    each = torch.arange(len(pictures))
+    in_poses, views_in_poses = in_all_poses(pictures), in_all_poses(views(pictures))
+    glances = in_all_poses(parts_at_a_glance(pictures).unflatten(1, (-1, GLANCE_PX, GLANCE_PX))).flatten(2)
+    near = nearest_neighbours(glances, training.whole, k=SURROUNDING + 1, skipped=skipped)
+    usual = torch.stack(
+        [
+            view_distances(views_in_poses[each, poses], training.views[places].float())
+            for places, poses in zip(near.indices[:, 1:].unbind(1), near.poses[:, 1:].unbind(1), strict=True)
+        ]
+    ).mean(0)
+
+    def compared(places: Tensor, poses: Tensor, windows: Tensor, *, smallest: float) -> _Closest:
+        """With the best windows of these training images."""
+        others = training.pictures[places].float()
+        windows = aligned(in_poses[each, poses], others, windows, smallest=smallest)
+        distances = view_distances(views_in_poses[each, poses], views(cut(others, windows)))
+        return _Closest(((distances + NOISE) / (usual + NOISE)).amax(1), places, poses, windows)
+
+    whole = torch.tensor([WHOLE]).expand(len(pictures), 4)
+    candidates = [
+        compared(near.indices[:, column], near.poses[:, column], whole, smallest=SMALLEST_WHOLE)
+        for column in range(min(CANDIDATES, near.indices.shape[1]))
+    ]
+    # Of the parts, those that look most like the picture or its mirrored twin, which is the first pose of the others.
+    found = [nearest_neighbours(glances[:, ::MIRRORED], part, skipped=skipped) for part in training.parts]
+    distances, places, poses = (torch.cat(some, dim=1) for some in zip(*found, strict=True))
+    for part in distances.argsort(dim=1, stable=True)[:, :CANDIDATES].unbind(1):
+        windows = torch.tensor(PARTS)[part]
+        candidates.append(compared(places[each, part], poses[each, part] * MIRRORED, windows, smallest=SMALLEST_PART))
+    ratios = torch.stack([candidate.ratios for candidate in candidates])
+    best = ratios.argmin(0)
+    return _Closest(*(torch.stack(column)[best, each] for column in zip(*candidates, strict=True)))
 
 
 def _nearness(space: _Space, *, settings: MemorisationSettings) -> Findings:
@@ -323,33 +401,49 @@ def _nearness(space: _Space, *, settings: MemorisationSettings) -> Findings:
         """(N,) distances."""
         if not space.pixels:
             return nearest_neighbours(rows, others).distances[:, 0]
-        shape = (-1, PICTURE_PX, PICTURE_PX)
-        searched = layouts(others.unflatten(1, shape))
-        parts = rows.split(LOOKED_AT_ONCE)
-        return torch.cat([_near(part.unflatten(1, shape), searched, k=1).distances[:, 0] for part in parts])
+        searched = layouts(_pictures(others))
+        looks = [
+            torch.stack([layouts(look) for look in (some, some.flip(3))], dim=1)
+            for some in _pictures(rows).split(LOOKED_AT_ONCE)
+        ]
+        return torch.cat([nearest_neighbours(some, searched).distances[:, 0] for some in looks])
 
     count = min(len(space.training), len(space.held_out))
     to_members = nearest(space.generated, space.training)
     to_others = nearest(space.generated, _shuffled(space.held_out, seed=settings.seed)[:count])
-    noise = NOISE * torch.cat([to_members, to_others]).median().clamp(min=1e-12)
+    noise = NOISE * torch.cat([to_members, to_others]).mean().clamp(min=1e-12)
     # Of more images one is nearer by chance; by how much, held-out images tell, which are no copies of any.
     some = space.held_out[_spread(len(space.held_out))]
     parts = _shuffled(space.training, seed=settings.seed).split(count)[: len(space.training) // count]
-    to_parts = torch.cat([nearest(some, part) for part in parts]).median()
-    by_chance = (nearest(some, space.training).median() + noise) / (to_parts + noise)
-    ratios = (to_members + noise) / (to_others + noise) / by_chance
-    medians = torch.stack(
-        [ratios[drawn].median() for drawn in resamples(len(ratios), replicates=settings.replicates, seed=settings.seed)]
+    to_parts = torch.stack([nearest(some, part) for part in parts], dim=1)
+    to_all = nearest(some, space.training)
+    ratios = (to_members + noise) / (to_others + noise)
+
+    def corrected(drawn: Tensor, held_out: Tensor) -> Tensor:
+        by_chance = (to_all[held_out].median() + noise) / (to_parts[held_out].median() + noise)
+        return ratios[drawn].median() / by_chance
+
+    # The correction is as uncertain as what it corrects: held-out images are drawn again, too.
+    replicated = torch.stack(
+        [
+            corrected(drawn, held_out)
+            for drawn, held_out in zip(
+                resamples(len(ratios), replicates=settings.replicates, seed=settings.seed),
+                resamples(len(some), replicates=settings.replicates, seed=settings.seed + 1),
+                strict=True,
+            )
+        ]
     )
-    low, high = torch.quantile(medians, torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2])).tolist()
-    figures = {
-        f"nearest_ratio{where}": Figure(value=ratios.median().item(), low=low, high=high, images=len(ratios)),
-    }
+    low, high = torch.quantile(replicated, torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2])).tolist()
+    value = corrected(torch.arange(len(ratios)), torch.arange(len(some))).item()
+    figures = {f"nearest_ratio{where}": Figure(value=value, low=low, high=high, images=len(ratios))}
 
     nearness = -torch.cat([nearest(rows, space.generated) for rows in (space.training, space.held_out)])
     member = torch.arange(len(nearness)) < len(space.training)
     area, error = auroc(nearness, member), auroc_error(nearness, member)
-    low, high = (min(max(end, 0.0), 1.0) for end in from_error(area, error))
+    # Of one held-out image there is no error, and so no interval.
+    ends = [] if math.isnan(error) else [min(max(end, 0.0), 1.0) for end in from_error(area, error)]
+    low, high = ends or (None, None)
     figures[f"membership_auroc{where}"] = Figure(value=area, low=low, high=high, images=len(nearness))
     warnings = []
     if area - MEMBERSHIP_DEVIATIONS * error > 0.5 and len(space.held_out) >= FEWEST_MEMBERS:

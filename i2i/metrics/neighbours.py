@@ -1,11 +1,13 @@
 """Which images are nearest to which: neighbours among rows of numbers, and small pictures in which copies are near.
 
-A copy need not be equal to the last bit: it may be compressed, resized, mirrored, brighter, or cut a little at its
-borders. Small pictures, of equal brightness and contrast, are the same for all these but the last; `aligned` finds the
-cut.
+A copy need not be equal to the last bit: it may be compressed, resized, brighter, mirrored, turned, or be a part only.
+Small pictures, of equal brightness and contrast, are the same for the first three; `in_all_poses` mirrors and turns
+them, `parts_at_a_glance` says where a part may come from, and `aligned` finds what was cut off.
 """
 
+from collections.abc import Sequence
 from functools import cache
+from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 PICTURE_PX = 32
+GLANCE_PX = 8
 # In memory at once: distances of so many rows to so many others, 4 MB.
 ROWS_AT_ONCE = 128
 OTHERS_AT_ONCE = 8192
@@ -23,9 +26,21 @@ LEAST_CONTRAST = 0.01
 BLUR_PX = 1.0
 SURROUNDINGS_PX = 3.0
 LEAST_DETAIL = 0.1
-# From coarse to fine; a step moves by about as much as the picture is blurred.
-ALIGNING_BLURS_PX = (2.0, 2.0, 2.0, 1.0, 1.0, 1.0)
-SMALLEST_WINDOW = 0.75
+# From coarse to fine: pictures are shrunk by so much, then blurred by so many of their pixels; a step moves by about as
+# much as that.
+ALIGNING_STEPS = ((2, 2.0), (2, 1.0), (2, 1.0), (1, 1.0), (1, 1.0), (1, 1.0))
+# Where parts are looked for; `aligned` finds those in between. Windows are the sides and the middle of what is seen,
+# (width, height, x, y), where a whole picture is (1, 1, 0, 0) and reaches from -1 to 1.
+Window = tuple[float, float, float, float]
+WHOLE: Window = (1, 1, 0, 0)
+PARTS: tuple[Window, ...] = (
+    *((0.75, 0.75, x, y) for x, y in ((-0.25, -0.25), (0.25, -0.25), (0, 0), (-0.25, 0.25), (0.25, 0.25))),
+    *((0.5, 0.5, x, y) for x, y in product((-0.5, 0, 0.5), repeat=2)),
+    *((0.5, 1, x, 0) for x in (-0.5, 0, 0.5)),
+    *((1, 0.5, 0, y) for y in (-0.5, 0, 0.5)),
+)
+POSES = 8
+MIRRORED = 4  # the first pose that is
 
 
 class Neighbours(NamedTuple):
@@ -33,24 +48,21 @@ class Neighbours(NamedTuple):
 
     distances: (N, k) float32.
     indices: (N, k) int64; of equally near ones the lower comes first.
-    mirrored: (N, k) bool, whether the row's mirrored twin is the nearer one.
+    poses: (N, k) int64, which of the row's poses is the nearest one; 0 where it has but one.
     """
 
     distances: Tensor
     indices: Tensor
-    mirrored: Tensor
+    poses: Tensor
 
 
-def nearest_neighbours(
-    rows: Tensor, others: Tensor, *, k: int = 1, mirrored: Tensor | None = None, skipped: Tensor | None = None
-) -> Neighbours:
+def nearest_neighbours(rows: Tensor, others: Tensor, *, k: int = 1, skipped: Tensor | None = None) -> Neighbours:
     """The nearest others of each row by Euclidean distance, in bounded memory.
 
     Args:
-        rows: (N, D), any floating type.
+        rows: (N, D), any floating type; or (N, P, D), each in several poses, the nearest of which counts.
         others: (M, D).
         k: how many are wanted.
-        mirrored: (N, D), of each row's mirrored image; the nearer of the two counts. None: there is none.
         skipped: (N,) int64, for each row an index of `others` that does not count, such as itself; None: all count.
 
     Returns:
@@ -60,22 +72,26 @@ def nearest_neighbours(
     parts = []
     for start in range(0, len(rows), ROWS_AT_ONCE):
         some = slice(start, start + ROWS_AT_ONCE)
-        looks = [part[some].float() for part in (rows, mirrored) if part is not None]
-        parts.append(_nearest(looks, others, k=k, skipped=None if skipped is None else skipped[some]))
+        poses = rows[some].float()
+        if poses.ndim == 2:
+            poses = poses[:, None]
+        parts.append(_nearest(poses.unbind(1), others, k=k, skipped=None if skipped is None else skipped[some]))
     return Neighbours(*map(torch.cat, zip(*parts, strict=True)))
 
 
-def _nearest(looks: list[Tensor], others: Tensor, *, k: int, skipped: Tensor | None) -> Neighbours:
-    """As `nearest_neighbours`, of few rows; `looks` are they and, if any, their mirrored twins."""
-    count = len(looks[0])
+def _nearest(poses: Sequence[Tensor], others: Tensor, *, k: int, skipped: Tensor | None) -> Neighbours:
+    """As `nearest_neighbours`, of few rows, whose poses (n, D) come one after another."""
+    count = len(poses[0])
     squares = torch.full((count, 0), torch.inf)
     indices = torch.zeros(count, 0, dtype=torch.int64)
     for start in range(0, len(others), OTHERS_AT_ONCE):
         some = others[start : start + OTHERS_AT_ONCE].float()
         lengths = some.square().sum(1)
-        found = torch.stack([look.square().sum(1, keepdim=True) + lengths - 2 * look @ some.T for look in looks]).amin(
-            0
-        )
+        found = torch.full((count, len(some)), torch.inf)
+        for pose in poses:
+            found = torch.minimum(
+                found, torch.addmm(lengths + pose.square().sum(1, keepdim=True), pose, some.T, alpha=-2)
+            )
         if skipped is not None:
             mine = (skipped >= start) & (skipped < start + len(some))
             found[mine, skipped[mine] - start] = torch.inf
@@ -86,10 +102,27 @@ def _nearest(looks: list[Tensor], others: Tensor, *, k: int, skipped: Tensor | N
     indices = indices.sort(1).values
     # Again and exactly: differences of large products cannot tell what is equal.
     gathered = others[indices].float()
-    each = torch.stack([(look[:, None] - gathered).norm(dim=2) for look in looks])
-    distances, look = each.min(0)
+    distances, pose = torch.stack([(pose[:, None] - gathered).norm(dim=2) for pose in poses]).min(0)
     distances, order = distances.sort(dim=1, stable=True)
-    return Neighbours(distances, indices.gather(1, order), look.gather(1, order).bool())
+    return Neighbours(distances, indices.gather(1, order), pose.gather(1, order))
+
+
+def in_pose(images: Tensor, pose: int) -> Tensor:
+    """Images (…, H, W) turned by pose · 90° counter-clockwise; from `MIRRORED` on, the left and right sides of them are
+    swapped before."""
+    if pose >= MIRRORED:
+        images = images.flip(-1)
+    return images.rot90(pose % MIRRORED, (-2, -1))
+
+
+def in_all_poses(pictures: Tensor) -> Tensor:
+    """(N, …, S, S) to (N, 8, …, S, S)."""
+    return torch.stack([in_pose(pictures, pose) for pose in range(POSES)], dim=1)
+
+
+def undone(pose: int) -> int:
+    """The pose that brings back what was in this one."""
+    return pose if pose >= MIRRORED else -pose % MIRRORED
 
 
 def small_pictures(images: Tensor) -> Tensor:
@@ -116,6 +149,17 @@ def layouts(pictures: Tensor) -> Tensor:
     return blurred / blurred.shape[1] ** 0.5
 
 
+def parts_at_a_glance(pictures: Tensor, window: Window = WHOLE) -> Tensor:
+    """What a part of small pictures (N, C, 32, 32) looks like from afar, for `nearest_neighbours`: (N, C · 64) float32.
+
+    To find what whole pictures may be parts of. The distance of two is 1.4 for unrelated ones and 0 for equal ones.
+    """
+    seen = _equalised(
+        F.adaptive_avg_pool2d(_at_a_glance(cut(pictures.float(), torch.tensor([window]))), GLANCE_PX)
+    ).flatten(1)
+    return seen / seen.shape[1] ** 0.5
+
+
 def views(pictures: Tensor) -> Tensor:
     """Two ways to look at small pictures, for `view_distances`: at a glance, and in detail.
 
@@ -140,42 +184,61 @@ def view_distances(first: Tensor, second: Tensor) -> Tensor:
     return (first - second).square().mean((2, 3, 4)).sqrt()
 
 
-def aligned(pictures: Tensor, others: Tensor) -> Tensor:
-    """Cut out of each other picture the window that looks most like the picture, as if that were a cutting of it.
+def aligned(pictures: Tensor, others: Tensor, windows: Tensor, *, smallest: float) -> Tensor:
+    """The window of each other picture that looks most like the picture, as if that were a cutting of it.
 
-    By least squares on the pictures' gradients, step by step (Lucas & Kanade 1981), for a window's place and two sides,
-    and the contrast; from the whole picture on, down to 0.75 of a side.
+    By least squares on the pictures' gradients, step by step (Lucas & Kanade 1981), for a window's sides and middle,
+    and the contrast.
 
     Args:
         pictures, others: (N, C, 32, 32) as `small_pictures` gives them.
+        windows: (N, 4) to begin with, as `PARTS` has them.
+        smallest: how short a side may become.
 
     Returns:
-        (N, C, 32, 32), the window of each other picture, equalised; the whole of it where no window is nearer.
+        (N, 4), windows within the others; the first ones where none is nearer. `cut` cuts them out.
     """
     pictures, others = pictures.float(), others.float()
-    count, size = len(pictures), pictures.shape[-1]
-    across = (torch.arange(size) + 0.5) / size * 2 - 1
-    side, middle = torch.ones(count, 2), torch.zeros(count, 2)  # of the window, both in x and y; the whole is 1 and 0
-    best, best_error = others, _glance_error(pictures, others)
-    for blur_px in ALIGNING_BLURS_PX:
-        wanted = _equalised(_blurred(pictures, blur_px))
-        found = _equalised(_window(_blurred(others, blur_px), side, middle))
-        slope_x, slope_y = (slope / (2 / size * side[:, i].view(-1, 1, 1, 1)) for i, slope in enumerate(_slopes(found)))
-        changes = torch.stack([slope_x * across, slope_y * across[:, None], slope_x, slope_y, found], -1)
-        changes = (changes - changes.mean((1, 2, 3), keepdim=True)).flatten(1, 3)
-        products = changes.mT @ changes
+    best, least = windows, _glance_error(pictures, cut(others, windows))
+    for shrunk, blur_px in ALIGNING_STEPS:
+        coarse, coarse_others = (F.avg_pool2d(some, shrunk) for some in (pictures, others))
+        size = coarse.shape[-1]
+        across = (torch.arange(size) + 0.5) / size * 2 - 1
+        wanted = _equalised(_blurred(coarse, blur_px))
+        found = cut(_blurred(coarse_others, blur_px), windows)
+        slope_x, slope_y = (
+            slope / (2 / size * side.view(-1, 1, 1, 1))
+            for slope, side in zip(_slopes(found), windows[:, :2].unbind(1), strict=True)
+        )
+        changes = torch.stack([slope_x * across, slope_y * across[:, None], slope_x, slope_y, found], 1)
+        changes = (changes - changes.mean((2, 3, 4), keepdim=True)).flatten(2)
+        products = changes @ changes.mT
         # A flat picture has no slopes: it stays where it is.
         steady = 1e-3 * products.diagonal(dim1=1, dim2=2).amax(1)[:, None, None] + 1e-6
         step = torch.linalg.solve(
-            products + steady * torch.eye(5), changes.mT @ (wanted - found).flatten(1)[..., None]
+            products + steady * torch.eye(5), changes @ (wanted - found).flatten(1)[..., None]
         ).squeeze(2)
-        side = (side + step[:, :2]).clamp(SMALLEST_WINDOW, 1)
-        middle = torch.maximum(torch.minimum(middle + step[:, 2:4], 1 - side), side - 1)
-        window = _window(others, side, middle)
-        error = _glance_error(pictures, window)
-        best = torch.where((error < best_error).view(-1, 1, 1, 1), window, best)
-        best_error = torch.minimum(error, best_error)
-    return _equalised(best, least=LEAST_CONTRAST)
+        sides = (windows[:, :2] + step[:, :2]).clamp(smallest, 1)
+        middles = (windows[:, 2:] + step[:, 2:4]).clamp(sides - 1, 1 - sides)
+        windows = torch.cat([sides, middles], 1)
+        error = _glance_error(pictures, cut(others, windows))
+        best = torch.where((error < least)[:, None], windows, best)
+        least = torch.minimum(error, least)
+    return best
+
+
+def cut(pictures: Tensor, windows: Tensor) -> Tensor:
+    """What a window (1 or N, 4) of each picture (N, C, S, S) shows, enlarged to the whole's size and equalised."""
+    size = pictures.shape[-1]
+    across = (torch.arange(size) + 0.5) / size * 2 - 1
+
+    def enlarging(side: Tensor, middle: Tensor) -> Tensor:
+        """(…, size, size), bilinear: each row says what a pixel is made of; those at the border go on beyond it."""
+        places = ((across * side[:, None] + middle[:, None] + 1) / 2 * size - 0.5).clamp(0, size - 1)
+        return (1 - (places[..., None] - torch.arange(size)).abs()).clamp(min=0)[:, None]
+
+    width, height, x, y = windows.unbind(1)
+    return _equalised(enlarging(height, y) @ pictures @ enlarging(width, x).mT, least=LEAST_CONTRAST)
 
 
 def _glance_error(pictures: Tensor, others: Tensor) -> Tensor:
@@ -185,15 +248,6 @@ def _glance_error(pictures: Tensor, others: Tensor) -> Tensor:
 
 def _at_a_glance(pictures: Tensor) -> Tensor:
     return _equalised(_blurred(pictures, BLUR_PX))
-
-
-def _window(pictures: Tensor, side: Tensor, middle: Tensor) -> Tensor:
-    """What a window of each picture shows, at the picture's own size; sides and middle (N, 2) of x and y in [-1, 1]."""
-    across = (torch.arange(pictures.shape[-1]) + 0.5) / pictures.shape[-1] * 2 - 1
-    x, y = (side[:, i, None] * across + middle[:, i, None] for i in (0, 1))
-    size = len(across)
-    grid = torch.stack([x[:, None].expand(-1, size, -1), y[:, :, None].expand(-1, -1, size)], -1)
-    return F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
 
 
 def _slopes(pictures: Tensor) -> tuple[Tensor, Tensor]:
