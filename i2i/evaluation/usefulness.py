@@ -289,7 +289,7 @@ class _ResizedLabelled:
         self.first_id = of.first_id
         self.palette = None if of.palette is None else read_palette(of.palette)
         self.key = repr((self.images.key, maps, of.palette, of.first_id))
-        self.rows: Mapping[str, torch.dtype] = {"image": torch.uint8, "labels": torch.int16}
+        self.rows: Mapping[str, torch.dtype] = {"image": torch.uint8, "labels": torch.int32}  # gloo has no int16
         self.moments: Mapping[str, int] = {}
 
     def __call__(self, images: Tensor, indices: Sequence[int]) -> Mapping[str, Tensor]:
@@ -299,16 +299,16 @@ class _ResizedLabelled:
         return {**self.images(images, indices), "labels": labels.flatten(1)}
 
     def _labels(self, index: int) -> Tensor:
-        """(size, size) int16."""
+        """(size, size) int32."""
         stored = read_labels(self.maps.files[index], palette=self.palette)
         ids = stored - self.first_id
         ids[(ids < 0) | np.isin(stored, OF_NO_CLASS)] = -1
         size = (self.images.size, self.images.size)
-        return F.interpolate(torch.from_numpy(ids)[None, None].double(), size, mode="nearest-exact")[0, 0].short()
+        return F.interpolate(torch.from_numpy(ids)[None, None].double(), size, mode="nearest-exact")[0, 0].int()
 
 
 class _LabelledImages(NamedTuple):
-    """Images (N, 3, H, W) uint8 with classes (N, H, W) int16, and what identifies them."""
+    """Images (N, 3, H, W) uint8 with classes (N, H, W) int32, and what identifies them."""
 
     images: Tensor
     labels: Tensor

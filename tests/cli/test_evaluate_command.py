@@ -1,6 +1,5 @@
 """`i2i evaluate`: what it writes, from folders, videos and weights; what it refuses."""
 
-import contextlib
 import json
 import os
 import shutil
@@ -293,11 +292,17 @@ def test_what_drawn_classes_are_good_for(tmp_path: Path) -> None:
         assert figures["real_accuracy"]["value"] == 1.0
 
 
-def test_what_labelled_images_are_good_for(tmp_path: Path) -> None:
-    """Of light squares on dark ground, generated ones teach where they are, and dark ones on light the contrary."""
-    random = np.random.default_rng(0)
+@pytest.fixture
+def squares(tmp_path: Path) -> list[str]:
+    """Light squares on dark ground, and their label maps; among generated ones also dark squares on light ground.
 
-    def write(folder: str, count: int, *, square: int, ground: int) -> None:
+    Returns the arguments that go with them, relative to the folder.
+    """
+    random = np.random.default_rng(0)
+    for folder, count, (square, ground) in (
+        *(("right", 24, (200, 60)), ("wrong", 24, (60, 200))),
+        *(("training", 30, (200, 60)), ("real", 12, (200, 60))),
+    ):
         for number in range(count):
             labels = np.zeros((16, 16, 1), np.uint8)
             top, left = random.integers(0, 9, 2)
@@ -305,24 +310,22 @@ def test_what_labelled_images_are_good_for(tmp_path: Path) -> None:
             image = np.where(labels, square, ground) + random.integers(-30, 31, (16, 16, 3))
             write_image(tmp_path / folder / "images" / f"{folder}{number}.png", image.astype(np.uint8))
             write_image(tmp_path / folder / "labels" / f"{folder}{number}.png", labels)
+    return [
+        *("--real", "real/images", "--labels", "real/labels", "--training", "training/images"),
+        *("--training-labels", "training/labels", "--usefulness", "labels", "--usefulness-steps", "60"),
+        *("--usefulness-size", "16", "--lpips", "off", "--features", "none", "--device", "cpu"),
+    ]
 
-    for folder, count, levels in (
-        *(("right", 24, (200, 60)), ("wrong", 24, (60, 200))),
-        *(("training", 30, (200, 60)), ("real", 12, (200, 60))),
-    ):
-        write(folder, count, square=levels[0], ground=levels[1])
-    sets = ("--real", "real/images", "--labels", "real/labels", "--training", "training/images")
-    options = ("--training-labels", "training/labels", "--usefulness", "labels", "--usefulness-steps", "60")
-    more = ("--usefulness-size", "16", "--lpips", "off", "--features", "none", "--out", "out")
 
-    def of(generated: str, labels: str) -> Any:
-        with contextlib.chdir(tmp_path):
-            assert (
-                evaluate(f"{generated}/images", *sets, *options, *more, "--generated-labels", f"{labels}/labels") == 0
-            )
+def test_what_labelled_images_are_good_for(squares: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Generated images teach where squares are, and the others the contrary."""
+    monkeypatch.chdir(tmp_path)
+
+    def of(name: str) -> Any:
+        assert evaluate(f"{name}/images", *squares, "--generated-labels", f"{name}/labels", "--out", "out") == 0
         return found(tmp_path / "out")
 
-    right, wrong = of("right", "right"), of("wrong", "wrong")
+    right, wrong = of("right"), of("wrong")
     assert right["figures"]["trained_miou"]["value"] > 0.8 > 0.3 > wrong["figures"]["trained_miou"]["value"]
     assert right["figures"]["real_miou"]["value"] > 0.8
     assert right["figures"]["real_miou"]["value"] == wrong["figures"]["real_miou"]["value"]
@@ -332,7 +335,18 @@ def test_what_labelled_images_are_good_for(tmp_path: Path) -> None:
     assert "| class | IoU, trained on generated images | IoU, trained on real images |" in page
     assert not any("flatters" in warning for warning in right["warnings"])
     # Made from what is tested on.
-    assert any("flatters: 12 of 12" in warning for warning in of("real", "real")["warnings"])
+    assert any("flatters: 12 of 12" in warning for warning in of("real")["warnings"])
+
+
+@pytest.mark.slow
+def test_two_processes_read_label_maps(squares: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ("right/images", *squares, "--generated-labels", "right/labels")
+    assert evaluate(*arguments, "--out", "one") == 0
+    done = launch(*arguments, "--out", "two", cache=tmp_path / "other")
+    assert done.returncode == 0, done.stderr
+    one, two = found(tmp_path / "one"), found(tmp_path / "two")
+    assert one["details"]["usefulness"] == two["details"]["usefulness"]
 
 
 def test_a_single_image_has_what_a_single_image_can_have(folders: tuple[Path, Path], tmp_path: Path) -> None:
