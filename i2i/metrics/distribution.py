@@ -232,17 +232,17 @@ def neighbour_scores(generated: Tensor, real: Tensor, *, neighbours: int = 5) ->
     generated, real = generated.double() - centre, real.double() - centre
     generated_reach, real_reach = (_squared_reach(features, neighbours) * (1 - TIE) for features in (generated, real))
     inside = torch.zeros(len(generated), dtype=torch.float64, device=generated.device)
-    recall, coverage = [], []
+    recall, coverage = (torch.empty(len(real), dtype=torch.bool, device=real.device) for _ in range(2))
     for rows, squares in _squared_distances(real, generated):
         reach = real_reach[rows]
         inside += (squares < reach[:, None]).sum(0)
-        recall.append((squares < generated_reach).any(1))
-        coverage.append(squares.amin(1) < reach)
+        recall[rows] = (squares < generated_reach).any(1)
+        coverage[rows] = squares.amin(1) < reach
     return {
         "precision": (inside > 0).double(),
-        "recall": torch.cat(recall).double(),
+        "recall": recall.double(),
         "density": inside / neighbours,
-        "coverage": torch.cat(coverage).double(),
+        "coverage": coverage.double(),
     }
 
 
@@ -357,5 +357,7 @@ def _squared_distances(first: Tensor, second: Tensor) -> Iterator[tuple[slice, T
 def _squared_reach(features: Tensor, neighbours: int) -> Tensor:
     """Of each image the squared distance of its k-th nearest neighbour: (N,)."""
     # Each is its own nearest at a distance of 0.
-    found = [squares.kthvalue(neighbours + 1).values for _, squares in _squared_distances(features, features)]
-    return torch.cat(found)
+    found = features.new_empty(len(features))  # in one piece: small ones among the matrices would keep their memory
+    for rows, squares in _squared_distances(features, features):
+        found[rows] = squares.kthvalue(neighbours + 1).values
+    return found
