@@ -119,7 +119,7 @@ def write_tiff(path: Path, image: ImageFile, *, icc_profile: bytes | None, prove
                 compression="zlib",
                 predictor=True,
                 iccprofile=icc_profile,
-                software=provenance.software if provenance else None,
+                software=provenance.software if provenance else False,  # None would name tifffile
                 description=provenance.sentence.encode() if provenance else None,
                 extratags=[(_XMP, _BYTE, len(packet), packet, False)] if provenance else None,
                 metadata=None,  # with it, readers would take the pages for one array
