@@ -42,7 +42,7 @@ class Settings:
             only size that the network takes; generators that draw from noise have their own.
         precisions: of the computation.
         batch_sizes: those to measure; unless given, 1 and the fastest of 2, 4, 8 … until more gain nothing, or memory
-            is short.
+            is short. The best one is named.
         device: cpu, cuda, cuda:1, mps …; auto takes an accelerator if there is one.
         threads: cores that a CPU may use; all unless given.
         seconds: for the readings, once the best batch is found; the percentiles of slow networks need more. Each is

@@ -64,6 +64,25 @@ class Measurement:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BestBatch:
+    """The batch with which the network alone makes the most images a second, at one size and precision.
+
+    Attributes:
+        height, width: of the images that go in, in pixels; None for a generator that draws from noise.
+        batch: images; a larger one counts as better only where it is worth its latency.
+        images_per_s: at the median latency.
+        why: it is this one, in words: what became of the next larger batch, or which ones were compared.
+    """
+
+    height: int | None
+    width: int | None
+    precision: FixedPrecision
+    batch: int
+    images_per_s: float
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cost:
     """The operations for one image: those of convolutions, matrix products and attention, which are nearly all.
 
@@ -94,6 +113,7 @@ class Profile:
         costs: by size.
         product_flop_per_s: of a product of two large square matrices, by precision.
         measurements: by size, precision and batch.
+        best_batch: by size and precision; left out where but one batch was asked for, or could be read.
         missing: what could not be measured, and why; `INTERRUPTED` where a person ended it early.
         version: of i2i.
     """
@@ -107,6 +127,7 @@ class Profile:
     product_flop_per_s: dict[str, float]
     measurements: tuple[Measurement, ...]
     missing: tuple[str, ...]
+    best_batch: tuple[BestBatch, ...] = ()
     version: str = __version__
 
     def to_json(self) -> dict[str, Any]:
@@ -125,8 +146,9 @@ class Profile:
                 Measurement(**{**entry, "latency": Latency(**entry["latency"])}) for entry in content["measurements"]
             )
             costs = tuple(Cost(**{**entry, "output": tuple(entry["output"])}) for entry in content["costs"])
+            best = tuple(BestBatch(**entry) for entry in content.get("best_batch", ()))
             lists = {"measurements": measurements, "costs": costs, "missing": tuple(content["missing"])}
-            return cls(**{**content, **lists})
+            return cls(**{**content, **lists, "best_batch": best})
         except (KeyError, TypeError) as error:
             raise InputError(
                 f"expected a profile as `i2i profile --out` writes it, but {error}; make it anew"
@@ -141,6 +163,10 @@ def facts_in_words(found: Profile) -> Iterator[tuple[str, str]]:
         size = "" if cost.height is None else f"{cost.height} x {cost.width} px: "
         text = f"{cost.flop / 1e9:,.4g} GFLOP an image, which is {cost.multiply_adds / 1e9:,.4g} G multiply-adds"
         yield "operations", size + text
+    for best in found.best_batch:
+        size = "" if best.height is None else f"{best.height} x {best.width} px, "
+        speed = f"{_digits(best.images_per_s)} images/s by the network alone"
+        yield "best batch", f"{size}{best.precision}: {best.batch}, {speed} ({best.why})"
     machine = found.machine
     accelerator = "" if machine["accelerator"] == "none" else f"{machine['accelerator']}; "
     processor = f"{machine['processor']}, {machine['threads']} of {machine['cores']} cores"

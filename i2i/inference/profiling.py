@@ -36,6 +36,7 @@ from i2i.inference.precision import DTYPES
 from i2i.inference.profile import (
     INTERRUPTED,
     PASSES,
+    BestBatch,
     Cost,
     FixedPrecision,
     Latency,
@@ -83,6 +84,13 @@ class _Setting(NamedTuple):
     precision: FixedPrecision
 
 
+class _Found(NamedTuple):
+    """The batch that a search ended with, and why it went no further."""
+
+    batch: int
+    why: str
+
+
 class _Case(NamedTuple):
     setting: _Setting
     batch: int
@@ -102,7 +110,8 @@ def profile(
 
     Unless batches are given, the one with the most images a second is looked for first, among 1, 2, 4 … until more
     gain less than 5 %, or memory gets short; it is measured beside 1. Then all passes take turns, so that whatever else
-    the machine does meets all alike. Ctrl-C ends what is going on, and what is known by then makes the profile.
+    the machine does meets all alike, and these readings have the last word on which batch is best. Ctrl-C ends what is
+    going on, and what is known by then makes the profile.
 
     Args:
         subject: the generator.
@@ -149,6 +158,18 @@ def profile(
     rates: dict[str, float] = {
         precision: 2 * _product_side(device) ** 3 / float(np.median(readings[precision])) for precision in products
     }
+    measurements = tuple(
+        _measurement(
+            case,
+            Latency.of(readings[case]),
+            survey.memory[case],
+            survey.costs,
+            rates,
+            in_pieces=_in_pieces(steps[case]),
+        )
+        for case in cases
+    )
+    best = [_best_batch(setting, measurements, survey.found.get(setting)) for setting in settings]
     return Profile(
         model=name_model(subject.weights),
         network=type(loaded.generator).__name__,
@@ -157,17 +178,8 @@ def profile(
         memory=_MEMORY.get(device.type, _MEMORY["cuda"]),
         costs=tuple(survey.costs.values()),
         product_flop_per_s=rates,
-        measurements=tuple(
-            _measurement(
-                case,
-                Latency.of(readings[case]),
-                survey.memory[case],
-                survey.costs,
-                rates,
-                in_pieces=_in_pieces(steps[case]),
-            )
-            for case in cases
-        ),
+        measurements=measurements,
+        best_batch=tuple(entry for entry in best if entry is not None),
         missing=(*survey.missing, *[INTERRUPTED] * (cut_short or ended)),
     )
 
@@ -248,12 +260,14 @@ class _Survey:
     Attributes:
         costs: by size.
         memory: peaks of all passes that can be taken.
+        found: best batches, where they were looked for.
         missing: why others cannot.
     """
 
     def __init__(self, subject: Subject, loaded: Translator | Sampler) -> None:
         self.costs: dict[Size | None, Cost] = {}
         self.memory: dict[_Case, int | None] = {}
+        self.found: dict[_Setting, _Found] = {}
         self.missing: list[str] = []
         self._subject = subject
         self._loaded = loaded
@@ -268,7 +282,10 @@ class _Survey:
                 self._bytes_needed[size] = _bytes_needed(self._subject, self._loaded, size)
                 _check_memory(self._bytes_needed[size](1))
                 self.costs[size] = _count_operations(self._loaded, size)
-            batches = sorted(set(batch_sizes or ())) or _find_batches(self._loaded, setting, self._bytes_needed[size])
+            batches = sorted(set(batch_sizes or ()))
+            if not batches:
+                self.found[setting] = _find_batch(self._loaded, setting, self._bytes_needed[size])
+                batches = sorted({1, self.found[setting].batch})
         except _CannotRun as error:
             self.missing.append(f"the network alone, {_in_words(setting)}: {error}")
             self.missing += [
@@ -413,21 +430,48 @@ def _count_operations(loaded: Translator | Sampler, size: Size | None) -> Cost:
     return Cost(height=height, width=width, output=tuple(output.shape[1:]), multiply_adds=flop // 2, flop=flop)
 
 
-def _find_batches(loaded: Translator | Sampler, setting: _Setting, bytes_needed: Callable[[int], float]) -> list[int]:
-    """1, and the batch with the most images a second, if that is another."""
+def _find_batch(loaded: Translator | Sampler, setting: _Setting, bytes_needed: Callable[[int], float]) -> _Found:
+    """The batch with the most images a second."""
     best, most = 1, 0.0
     for batch in [2**n for n in range(LARGEST_BATCH.bit_length())]:
         try:
             _check_memory(bytes_needed(batch))
             rate = batch / _probe(loaded, setting, batch)
-        except _CannotRun:
+        except _CannotRun as error:
             if batch == 1:
                 raise
-            break
+            return _Found(best, f"{batch} cannot be run: {error}")
         if rate < GAIN * most:
-            break
+            return _Found(best, _gains_little(batch))
         best, most = batch, rate
-    return list(dict.fromkeys((1, best)))
+    return _Found(best, "larger ones were not tried")
+
+
+def _gains_little(batch: int) -> str:
+    return f"{batch} gains less than {GAIN - 1:.0%}"
+
+
+def _best_batch(setting: _Setting, measurements: Sequence[Measurement], found: _Found | None) -> BestBatch | None:
+    """Of the network alone, by the readings; None where there is nothing to compare."""
+    height, width = setting.size or (None, None)
+    rates = {
+        entry.batch: entry.images_per_s
+        for entry in measurements
+        if entry.of == "network" and (entry.height, entry.width, entry.precision) == (height, width, setting.precision)
+    }
+    if found is not None and found.batch in rates:
+        worth_it = rates[found.batch] >= GAIN * rates.get(1, 0.0)
+        best, why = found if found.batch == 1 or worth_it else _Found(1, _gains_little(found.batch))
+    elif len(rates) > 1:
+        best = min(rates)
+        for batch in sorted(rates):
+            best = batch if rates[batch] >= GAIN * rates[best] else best
+        why = f"of {', '.join(map(str, sorted(rates)))}"
+    else:
+        return None
+    return BestBatch(
+        height=height, width=width, precision=setting.precision, batch=best, images_per_s=rates[best], why=why
+    )
 
 
 def _probe(loaded: Translator | Sampler, setting: _Setting, batch: int) -> float:

@@ -97,15 +97,17 @@ def test_the_rate_of_a_product_is_no_limit(
 
 
 @pytest.mark.parametrize(
-    ("seconds_of_batch", "best"),
+    ("seconds_of_batch", "best", "why"),
     [
-        ({1: 1.0, 2: 1.0, 4: 1.0, 8: 2.0}, [1, 4]),  # 8 gain nothing
-        ({1: 1.0, 2: 1.96}, [1]),  # hardly anything
-        ({1: 1.0, 2: 1.0}, [1, 2]),  # and 4 do not fit
-        ({1: 1.0, 2: 1.0, 4: 1.0, 8: 1.0, 16: 1.0, 32: 1.0}, [1, 16]),  # 32 are predicted not to
+        ({1: 1.0, 2: 1.0, 4: 1.0, 8: 2.0}, 4, "8 gains less than 5%"),
+        ({1: 1.0, 2: 1.96}, 1, "2 gains less than 5%"),
+        ({1: 1.0, 2: 1.0}, 2, "4 cannot be run: memory does not suffice"),
+        ({2**n: 1.0 for n in range(6)}, 16, "32 cannot be run: it takes about 0.0 GB, and 0.0 GB are free"),
     ],
 )
-def test_the_best_batch(seconds_of_batch: dict[int, float], best: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_best_batch(
+    seconds_of_batch: dict[int, float], best: int, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def probe(loaded: object, setting: object, batch: int) -> float:
         if batch not in seconds_of_batch:
             raise profiling._CannotRun("memory does not suffice")
@@ -114,7 +116,39 @@ def test_the_best_batch(seconds_of_batch: dict[int, float], best: list[int], mon
     monkeypatch.setattr(profiling, "_probe", probe)
     monkeypatch.setattr(profiling, "available_bytes", lambda: 100 * 20 / profiling.SHARE)
     loaded: Any = None
-    assert profiling._find_batches(loaded, profiling._Setting((64, 64), "fp32"), lambda batch: 100 * batch) == best
+    found = profiling._find_batch(loaded, profiling._Setting((64, 64), "fp32"), lambda batch: 100 * batch)
+    assert found == (best, why)
+
+
+@pytest.mark.parametrize(
+    ("asked", "seconds", "told"),
+    [
+        (None, {1: 0.02, 4: 0.02}, "4, 200 images/s by the network alone (8 gains less than 5%)"),
+        (None, {1: 0.02, 4: 0.08}, "1, 50 images/s by the network alone (4 gains less than 5%)"),  # once it is read
+        ([1, 3, 6], {1: 0.02, 3: 0.03, 6: 0.059}, "3, 100 images/s by the network alone (of 1, 3, 6)"),
+        ([5], {5: 0.1}, None),  # nothing to compare it with
+    ],
+)
+def test_the_best_batch_is_told(
+    asked: list[int] | None,
+    seconds: dict[int, float],
+    told: str | None,
+    tmp_path: Path,
+    no_memory: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def turns(steps: dict[Any, Any], **others: Any) -> tuple[dict[Any, list[float]], bool]:
+        return {name: [1.0 if name == "fp32" else seconds[name.batch]] * 3 for name in steps}, False
+
+    monkeypatch.setattr(profiling, "take_turns", turns)
+    monkeypatch.setattr(profiling, "_probe", lambda loaded, setting, batch: 1.0 if batch < 5 else 10.0)
+    subject = Subject(weights=save(tmp_path / "net"))
+    found = profile(subject, sizes=[(16, 24)], precisions=["fp32"], batch_sizes=asked)
+    assert dict(facts_in_words(found)).get("best batch") == (told and f"16 x 24 px, fp32: {told}")
+    assert [entry["batch"] for entry in found.to_json()["best_batch"]] == ([int(told[0])] if told else [])
+    assert Profile.from_json(found.to_json()) == found
+    older = {name: value for name, value in found.to_json().items() if name != "best_batch"}
+    assert Profile.from_json(older).best_batch == ()
 
 
 def test_batches_that_are_asked_for_are_measured_or_missing(
