@@ -135,7 +135,7 @@ def written_anew(old: Card, new: Card) -> Card:
     if _is_from_before_marks(old, new):
         old = replace(old, sections=tuple(replace(part, ours=True) for part in old.sections))
     before, now = entries_in(old.text(DATA)), entries_in(new.text(DATA))
-    if before.get(FINGERPRINT) == now.get(FINGERPRINT):
+    if _fingerprint_in(old.text(DATA)) == _fingerprint_in(new.text(DATA)):
         now |= {name: fact for name, fact in before.items() if now.get(name) == NOT_STATED}
     fresh = {part.name: part for part in (*new.sections, section(DATA, entries(now)))}
     told = (INTENDED_USE, LIMITS, WEIGHTS_LICENCE)
@@ -161,8 +161,16 @@ def entries(facts: Mapping[str, str]) -> str:
 
 def data_section(*, fingerprint: str | None = None, licence: str | None = None, source: str | None = None) -> Section:
     """What the training data are; what is not known is said not to be."""
-    facts = {SOURCE: source, LICENCE: licence, FINGERPRINT: fingerprint and f"`{fingerprint}`"}
+    facts = {SOURCE: source, LICENCE: licence, FINGERPRINT: fingerprint and f"`{shown_fingerprint(fingerprint)}`"}
     return section(DATA, entries({name: value or NOT_STATED for name, value in facts.items()}))
+
+
+def shown_fingerprint(fingerprint: str) -> str:
+    """A fingerprint as people see it: one that is joined of several parts by blanks as the sha256 of the whole.
+
+    Runs are told apart by the parts as they are, so that those begun by earlier versions of i2i go on.
+    """
+    return hashlib.sha256(fingerprint.encode()).hexdigest() if " " in fingerprint else fingerprint
 
 
 def with_data(card: Card) -> Card:
@@ -171,12 +179,18 @@ def with_data(card: Card) -> Card:
     if found is None:
         return card
     data = data_section(fingerprint=found[2])
-    if entries_in(card.text(DATA) or data.text).get(FINGERPRINT) != f"`{found[2]}`":
+    if _fingerprint_in(card.text(DATA) or data.text) != shown_fingerprint(found[2]):
         return card
     settings = section(SETTINGS, found[1])
     sections = tuple(settings if part.name == SETTINGS else part for part in card.sections)
     card = replace(card, sections=sections)
     return card if card.text(DATA) else updated(card, [data])[0]
+
+
+def _fingerprint_in(text: str) -> str | None:
+    """What a list of entries says of the data's fingerprint; earlier versions of i2i wrote its parts."""
+    found = entries_in(text).get(FINGERPRINT)
+    return found and shown_fingerprint(found.strip("`"))
 
 
 def last_name(place: str) -> str:

@@ -26,6 +26,7 @@ from i2i.checkpoints.card import (
     last_name,
     render_card,
     section,
+    shown_fingerprint,
     without_folders,
 )
 from i2i.errors import InputError
@@ -226,7 +227,7 @@ def write_report(out: Path, facts: RunFacts) -> None:
         "</div>",
         "<h2>Settings</h2>",
         f"<pre>{html.escape(json.dumps(facts.settings, indent=2))}</pre>",
-        f"<p>Data fingerprint: <code>{html.escape(facts.fingerprint)}</code></p>",
+        f"<p>Data fingerprint: <code>{html.escape(shown_fingerprint(facts.fingerprint))}</code></p>",
     ]
     with replacing(out / "report.html") as temporary:
         temporary.write_text(PAGE.format(title=html.escape(facts.title), body="\n".join(body)))

@@ -1,5 +1,6 @@
 """Model cards: what i2i writes anew in them, and what it never does."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -114,6 +115,18 @@ def test_new_weights_have_no_old_figures() -> None:
     assert yaml.safe_load(card.header) == {"library_name": "i2i", "tags": ["image-to-image"], "license": "mit"}
     other = written_anew(old, replace(new, sections=(data_section(fingerprint="other"),)))
     assert entries_in(other.text(DATA))["Licence"] == "not stated"
+
+
+def test_a_fingerprint_of_several_parts_is_one_number() -> None:
+    """And is known again in a card by an earlier version, whose facts are kept."""
+    shown = hashlib.sha256(b"1edf 32 (64, False)").hexdigest()
+    now = data_section(fingerprint="1edf 32 (64, False)")
+    assert entries_in(now.text)["Fingerprint"] == f"`{shown}`"
+    assert data_section(fingerprint=shown) == now
+    old = data_section(fingerprint="1edf", licence="CC0")
+    old = replace(old, text=old.text.replace("`1edf`", "`1edf 32 (64, False)`"))
+    card = written_anew(replace(CARD, sections=(old,)), replace(CARD, sections=(now,)))
+    assert entries_in(card.text(DATA)) == {"Source": "not stated", "Licence": "CC0", "Fingerprint": f"`{shown}`"}
 
 
 BEFORE_MARKS = """---
