@@ -193,6 +193,7 @@ class Task:
 
 
 def main(settings: Settings) -> int:
+    settings.training.check_best_metric("psnr", "ssim", "l1", "sharpness")
     streets = settings.data is None and settings.input_dir is None
     side_px = STREET_SIZE_PX if streets else settings.crop_size or settings.load_size
     generator = discriminator = None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from i2i.errors import InputError
+from i2i.metrics.features import feature_slug
 from i2i.metrics.meanings import GoodEnd, good_end
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -30,6 +31,8 @@ Metric = Literal[
     "sharpness",
 ]
 FROM_FEATURES: tuple[Metric, ...] = ("fid", "kid", "inception_score", "precision", "recall", "density", "coverage")
+# Of other networks' features than Inception's, these are not FID and KID.
+OTHER_NAMES: dict[Metric, str] = {"fid": "frechet", "kid": "kernel"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +168,8 @@ class TrainingSettings:
                 f"--best-is {self.best_is} would keep the worst by --best-metric {self.best_metric}, of which the "
                 f"{good_end(self.best_metric or '')} is best. Leave --best-is out."
             )
+        if (metric := self._lacking()) is not None:
+            raise InputError(f"--best-metric {self.best_metric} is not measured: give --metrics {metric}, too.")
         for tracker in self.trackers:
             if importlib.util.find_spec(tracker) is None:
                 raise InputError(f"--trackers {tracker} needs a package that is not installed: pip install {tracker}")
@@ -185,6 +190,18 @@ class TrainingSettings:
             raise InputError(
                 f"--best-metric {name} is not one to choose by: give {' or '.join([*own, *self.metrics])}{addition}."
             )
+
+    def _lacking(self) -> Metric | None:
+        """The metric from features that `best_metric` is a figure of, where it is not measured.
+
+        Only of names that end in the network's, or begin as no others do: others may be figures of the method.
+        """
+        best, slug = self.best_metric or "", feature_slug(self.features)
+        for metric in FROM_FEATURES:
+            names = (OTHER_NAMES.get(metric, f"{metric}_{slug}"), f"{metric}_{slug}")
+            if metric not in self.metrics and any(best == name or best.startswith(f"{name}_") for name in names):
+                return metric
+        return None
 
     @property
     def best_end(self) -> GoodEnd:

@@ -28,11 +28,9 @@ from i2i.metrics.features import FeatureExtractor, MissingWeights, load_features
 from i2i.metrics.image import PairMetric, mean_of_pairs, pair_figures
 from i2i.metrics.perceptual import Lpips
 from i2i.metrics.wasserstein import enough_patches, is_flat, patch_descriptors, sliced_wasserstein
-from i2i.training.config import FROM_FEATURES, Metric, TrainingSettings
+from i2i.training.config import FROM_FEATURES, OTHER_NAMES, Metric, TrainingSettings
 
 FROM_PAIRS: tuple[PairMetric, ...] = get_args(PairMetric)
-# Of other networks' features than Inception's, these are not FID and KID.
-OTHER_NAMES = {"fid": "frechet", "kid": "kernel"}
 FEW_IMAGES = 10_000
 SPLITS = 10
 
@@ -53,8 +51,7 @@ class Measures:
         seconds: that measuring has taken since they were last asked for.
 
     Raises:
-        InputError: weights cannot be had, a network has no classes for an Inception Score, or the best is to be chosen
-            by a figure of its features that is not among the metrics.
+        InputError: weights cannot be had, or a network has no classes for an Inception Score.
     """
 
     def __init__(self, settings: TrainingSettings, *, device: torch.device) -> None:
@@ -62,7 +59,6 @@ class Measures:
         self.extractor = _load_extractor(settings, device)
         self.lpips = _load_lpips(settings, device)
         self.names = {metric: _figure_name(metric, self.extractor) for metric in self.metrics}
-        _check_asked_for(settings, self.extractor)
         self.seconds = 0.0
         self._device = device
         self._generated: dict[str, list[tuple[Tensor, Rows]]] = {}
@@ -248,20 +244,6 @@ def _figure_name(metric: Metric, extractor: FeatureExtractor | None) -> str:
     if metric not in FROM_FEATURES or extractor is None or extractor.slug == "inception":
         return metric
     return f"{OTHER_NAMES.get(metric, metric)}_{extractor.slug}"
-
-
-def _check_asked_for(settings: TrainingSettings, extractor: FeatureExtractor | None) -> None:
-    """Raise InputError where the best is chosen by a figure that one more metric would give.
-
-    Only of names that end in the network's: others may be figures of the method, which are not known yet.
-    """
-    best = settings.best_metric
-    if best is None or extractor is None or extractor.slug == "inception":
-        return
-    for metric in FROM_FEATURES:
-        name = _figure_name(metric, extractor)
-        if metric not in settings.metrics and (best == name or best.startswith(f"{name}_")):
-            raise InputError(f"--best-metric {best} is not measured: give --metrics {metric}, too.")
 
 
 def _joined(gathered: Sequence[Mapping[str, list[tuple[Tensor, Rows]]]]) -> dict[str, Rows]:

@@ -190,6 +190,15 @@ def test_options_that_cannot_be_used_are_named(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("best", ["frechet_pixels", "fid", "swd"])
+def test_a_best_that_is_not_measured_is_refused_before_data_are_read(
+    recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str], best: str
+) -> None:
+    assert recipe("--data", tmp_path / "none", "--out", tmp_path / "run", *SMALL, "--best-metric", best) == 2
+    assert f"--best-metric {best} is not" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_many_sizes_without_a_crop_are_refused(
     recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

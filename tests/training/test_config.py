@@ -7,7 +7,7 @@ import pytest
 
 from i2i.errors import InputError
 from i2i.metrics.meanings import MEANINGS, GoodEnd, good_end
-from i2i.training.config import TrainingSettings
+from i2i.training.config import Metric, TrainingSettings
 
 
 @pytest.mark.parametrize(
@@ -86,6 +86,22 @@ def test_what_the_best_is_chosen_by_is_checked_early() -> None:
         TrainingSettings(steps=1, best_metric=figure, metrics=("fid",)).check_best_metric("swd")
     with pytest.raises(InputError, match="recall is not one to choose by: give swd or fid; or --metrics recall, too"):
         TrainingSettings(steps=1, best_metric="recall", metrics=("fid",)).check_best_metric("swd")
+
+
+@pytest.mark.parametrize(
+    ("best", "features", "metric"),
+    [
+        ("frechet_pixels", "inception", "fid"),
+        ("kernel_dinov2_b_to_a", "dinov2", "kid"),
+        ("recall_judge", "runs/Judge.safetensors", "recall"),
+    ],
+)
+def test_a_best_by_features_needs_their_metric(best: str, features: str, metric: Metric) -> None:
+    for metrics in ((), ("swd", "precision")):
+        with pytest.raises(InputError, match=f"--best-metric {best} is not measured: give --metrics {metric}, too"):
+            TrainingSettings(steps=1, best_metric=best, features=features, metrics=metrics)
+    TrainingSettings(steps=1, best_metric=best, features=features, metrics=(metric,))
+    TrainingSettings(steps=1, best_metric="recall_of_edges", features=features)  # which a method may measure
 
 
 def test_values_at_the_borders_are_taken() -> None:
