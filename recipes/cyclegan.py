@@ -37,7 +37,7 @@ from i2i.methods.shared import penalty_remarks
 from i2i.training.config import TrainingSettings
 from i2i.training.finetune import check_channels, fingerprints, initial_discriminator, initial_generator
 from i2i.training.loop import limit_threads, on_cpu, train
-from i2i.training.report import RunFacts, figures_of, print_figures, recorded
+from i2i.training.report import RunFacts, figures_of, print_outcome, recorded
 from i2i.training.unpaired import UnpairedData, unpaired_task
 
 
@@ -241,8 +241,7 @@ def main(settings: Settings) -> None:
         ),
     )
     if PartialState().is_main_process:
-        print_figures(result.metrics, result.baselines)
-        print(f"Look at {settings.out / 'samples.png'} and {settings.out / 'report.html'}")
+        print_outcome(result.metrics, result.baselines, out=settings.out)
 
 
 def make_generator(

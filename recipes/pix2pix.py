@@ -50,7 +50,7 @@ from i2i.metrics import COLOUR_LEVELS, MeanPainter, colours_as_classes, painting
 from i2i.training.config import TrainingSettings
 from i2i.training.finetune import check_channels, fingerprints, initial_discriminator, initial_generator
 from i2i.training.loop import on_cpu, train
-from i2i.training.report import RunFacts, print_figures, recorded
+from i2i.training.report import RunFacts, print_outcome, recorded
 
 TRAINING_STREETS = 2000
 HELD_OUT_STREETS = 64
@@ -231,8 +231,7 @@ def main(settings: Settings) -> int:
     )
     if not PartialState().is_main_process:
         return 0
-    print_figures(result.metrics, task.facts.baselines)
-    print(f"Look at {settings.out / 'samples.png'} and {settings.out / 'report.html'}")
+    print_outcome(result.metrics, result.baselines, out=settings.out)
     return gate(result.metrics, task.facts.baselines[ROW_MEAN]) if streets else 0
 
 

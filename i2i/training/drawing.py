@@ -24,7 +24,7 @@ from i2i.training.drawing_data import DrawingData, DrawingTask, drawing_task
 from i2i.training.drawing_figures import Examiner
 from i2i.training.ema import ExponentialMovingAverage
 from i2i.training.loop import PATIENCE, Examine, RunResult, check_start, limit_threads, on_cpu, train
-from i2i.training.report import RunFacts, figures_of, print_figures, recorded
+from i2i.training.report import RunFacts, figures_of, print_outcome, recorded
 from i2i.training.stabilisers import Stabilisers
 
 if TYPE_CHECKING:
@@ -252,5 +252,4 @@ def draw(drawing: Drawing, *, task: DrawingTask, examine: Examine | None) -> Run
 def tell(result: RunResult, *, out: Path) -> None:
     """Print how well it went, and where to look."""
     if PartialState().is_main_process:
-        print_figures(result.metrics, result.baselines)
-        print(f"Look at {out / 'samples.png'} and {out / 'report.html'}")
+        print_outcome(result.metrics, result.baselines, out=out)

@@ -135,6 +135,19 @@ def print_figures(metrics: dict[str, float], baselines: dict[str, dict[str, floa
         print(line)
 
 
+def print_outcome(metrics: dict[str, float], baselines: dict[str, dict[str, float]], *, out: Path) -> None:
+    """How well a finished run did, where to look, and which of its networks did best, on the terminal."""
+    print_figures(metrics, baselines)
+    print(f"Look at {out / 'samples.png'} and {out / 'report.html'}")
+    summary = json.loads((out / "metrics.json").read_text())
+    best = summary["best"]
+    if best is not None and best["step"] != summary["step"]:
+        print(
+            f"Best by {best['metric']}: step {best['step']} ({best['value']:.4g}); figures and pictures are of step "
+            f"{summary['step']}. Use --weights {out / 'best'}"
+        )
+
+
 def _explained(metrics: Iterable[str]) -> list[str]:
     """What those metrics mean of which it is known, a sentence each."""
     plain = dict.fromkeys(name.removesuffix("_b_to_a") for name in metrics)
@@ -187,6 +200,7 @@ def write_report(out: Path, facts: RunFacts) -> None:
     summary = {
         "step": last,
         "metrics": metrics,
+        "best": _best(facts, measured),
         "baselines": baselines,
         "skipped_steps": skipped,
         "alarms": alarms,
@@ -245,16 +259,27 @@ def _html_table(metrics: dict[str, float], baselines: dict[str, dict[str, float]
     return f"<table><tr><th></th>{head}</tr>{rows}</table><p>{meanings}</p>"
 
 
+def _best(facts: RunFacts, measured: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Which figure the networks in best/ were chosen by, at which step, and how good it was."""
+    lines = [line for line in measured if line.get("best")]
+    if not lines:
+        return None
+    # Runs of before there were other metrics say no more than that it was the best.
+    known = lines[-1]["best"]
+    name = known if isinstance(known, str) else facts.settings.get("training", {}).get("best_metric")
+    return {"metric": name, "step": lines[-1]["step"], "value": lines[-1]["metrics"][name]}
+
+
 def _measured(out: Path, facts: RunFacts, measured: list[dict[str, Any]]) -> list[str]:
     """Which step was best, and what measuring it cost."""
     chosen = facts.settings.get("training", {})
     lines = []
-    for best in [line for line in measured if line.get("best")][-1:]:
-        # Runs of before there were other metrics say no more than that it was the best.
-        name = best["best"] if isinstance(best["best"], str) else chosen.get("best_metric")
+    best = _best(facts, measured)
+    if best is not None:
+        name, value = best["metric"], best["value"]
         lines.append(f"Best by {name} are the networks of step {best['step']}, in best/.")
         end = chosen.get("best_is") or good_end(name) or "lowest"
-        value, untrained = best["metrics"][name], measured[0]["metrics"].get(name, math.nan)
+        untrained = measured[0]["metrics"].get(name, math.nan)
         if measured[0]["step"] == 0 and badness(untrained, end) < badness(value, end):
             lines.append(
                 f"Before training, {name} was better: {untrained:.4g}, and {value:.4g} then. best/ holds trained "

@@ -25,7 +25,7 @@ from i2i.training.config import TrainingSettings
 from i2i.training.finetune import check_channels, fingerprints, initial_discriminator, initial_generator
 from i2i.training.loop import Examine, train
 from i2i.training.perceptual import LpipsFigure, Perceptual
-from i2i.training.report import PICTURES, RunFacts, figures_of, print_figures
+from i2i.training.report import PICTURES, RunFacts, figures_of, print_outcome
 from i2i.training.state import check_folder
 from i2i.training.superres import Bicubic, SuperResolutionTask
 
@@ -470,5 +470,4 @@ def _train(
         examine=examine,
     )
     if PartialState().is_main_process:
-        print_figures(result.metrics, result.baselines)
-        print(f"Look at {out / 'samples.png'} and {out / 'report.html'}")
+        print_outcome(result.metrics, result.baselines, out=out)

@@ -21,7 +21,7 @@ from i2i.training.finetune import check_channels, fingerprints, initial_discrimi
 from i2i.training.judging import Examiner, Judging
 from i2i.training.loop import train
 from i2i.training.perceptual import Perceptual
-from i2i.training.report import RunFacts, figures_of, print_figures
+from i2i.training.report import RunFacts, figures_of, print_outcome
 from i2i.training.semantic import SemanticTask
 
 
@@ -163,5 +163,4 @@ def train_synthesis(
         examine=examiner.of(method, out=out),
     )
     if is_main:
-        print_figures(result.metrics, result.baselines)
-        print(f"Look at {out / 'samples.png'} and {out / 'report.html'}")
+        print_outcome(result.metrics, result.baselines, out=out)

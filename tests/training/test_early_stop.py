@@ -13,7 +13,7 @@ from toy_methods import POINTS, Ring, ToyGAN, digest, logged_losses, settings_fo
 from i2i.errors import InputError
 from i2i.methods.base import Batch
 from i2i.training.loop import train
-from i2i.training.report import RunFacts, write_report
+from i2i.training.report import RunFacts, print_outcome, write_report
 
 # By steps done. Best so far at steps 1, 2, 3 and 5; three in a row that are not follow step 5, though equal to it.
 SCORES = (1.0, 9.0, 8.0, 7.0, 7.5, 6.0, 6.5, 6.0, 6.1, 5.0, 4.0, 5.0, 5.0)
@@ -77,10 +77,20 @@ def test_it_stops_as_soon_as_it_was_told_to(tmp_path: Path, capsys: pytest.Captu
     assert train_scripted(tmp_path / "eight", steps=8, early_stop_after=None)[1] == weights
 
 
-def test_the_report_says_so(tmp_path: Path) -> None:
-    train_scripted(tmp_path / "run")
+def test_the_report_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    metrics, _ = train_scripted(tmp_path / "run")
     facts = RunFacts(title="t", about="", settings={"training": {"best_metric": "score"}}, fingerprint="")
     write_report(tmp_path / "run", facts)
+    capsys.readouterr()
+    print_outcome(metrics, {}, out=tmp_path / "run")
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("Best by score: step 5 (6); figures and pictures are of step 8.")
+    assert last.endswith(f"Use --weights {tmp_path / 'run' / 'best'}")
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["best"] == {
+        "metric": "score",
+        "step": 5,
+        "value": 6.0,
+    }
     report = (tmp_path / "run" / "report.html").read_text()
     assert "Stopped early, at step 8 of 12" in report and "Best by score are the networks of step 5" in report
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["step"] == 8
@@ -97,6 +107,18 @@ def test_a_run_that_gets_better_is_not_said_to_have_been_better(
     write_report(tmp_path / "run", facts)
     report = (tmp_path / "run" / "report.html").read_text()
     assert "Best by score are the networks of step 5" in report and "Before training" not in report
+
+
+def test_the_last_step_is_no_other_than_the_best(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    metrics, _ = train_scripted(tmp_path / "run", steps=5)
+    train_scripted(tmp_path / "none", steps=2, best_metric=None, early_stop_after=None)
+    best = []
+    for run in ("run", "none"):
+        write_report(tmp_path / run, RunFacts(title="t", about="", settings={}, fingerprint=""))
+        print_outcome(metrics, {}, out=tmp_path / run)
+        best.append(json.loads((tmp_path / run / "metrics.json").read_text())["best"])
+    assert "Best by" not in capsys.readouterr().out
+    assert best == [{"metric": "score", "step": 5, "value": 6.0}, None]
 
 
 @pytest.mark.parametrize("interrupted_at", [1, 6, 7])
