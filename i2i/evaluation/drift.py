@@ -324,7 +324,7 @@ def find_drift(reference: Snapshot, live: Snapshot, *, outliers: int = 8, seed: 
         verdict=_verdict(changes, reference.count, live.count, least),
         changes=tuple(changes),
         outliers=_outliers(reference, live)[:outliers],
-        notes=_notes(reference, live, least),
+        notes=_notes(reference, live, too_few=math.isinf(least) and changes[0].verdict == "not seen"),
         images=(reference.count, live.count),
         smallest_seen=least,
     )
@@ -470,7 +470,7 @@ def _listed(changes: Sequence[Change]) -> str:
     return "; ".join([*said[:_SAID], f"and {len(said) - _SAID} more"] if len(said) > _SAID else said)
 
 
-def _notes(reference: Snapshot, live: Snapshot, least: float) -> tuple[str, ...]:
+def _notes(reference: Snapshot, live: Snapshot, *, too_few: bool) -> tuple[str, ...]:
     notes = []
     if live.left_out:
         names, count = list(live.left_out), len(live.left_out)
@@ -479,7 +479,7 @@ def _notes(reference: Snapshot, live: Snapshot, least: float) -> tuple[str, ...]
             f"Of {live.count + count} live files {count} cannot be used and were left out: "
             f"{', '.join(names[:_SAID])}{more}. The first: {live.left_out[names[0]]}."
         )
-    if math.isinf(least):
+    if too_few:
         notes.append(
             f"{reference.count} and {live.count} images are too few: even wholly different ones could not be told from "
             "chance; gather more."

@@ -11,7 +11,10 @@ from torch import Tensor
 from i2i.errors import InputError
 from i2i.metrics.ranking import auroc
 
-PERMUTATIONS = 999
+# No p-value is below 1 / (1 + permutations), which is to stay far below a level that many tests share.
+PERMUTATIONS = 9_999
+DEALS = 99_999  # permutations of categories: all that deal them out alike are drawn as one, so that they cost little
+_AT_ONCE = 500
 _SMALLEST_P = 1e-15  # below it, rounding decides
 
 
@@ -52,14 +55,20 @@ def smallest_seen(n: int, m: int, *, level: float) -> float:
     return min(1.0, math.sqrt(-math.log(level / 2) / 2 * (n + m) / (n * m)))
 
 
-def categories(first: Mapping[str, int], second: Mapping[str, int], *, seed: int = 0) -> Difference:
+def categories(
+    first: Mapping[str, int], second: Mapping[str, int], *, permutations: int = DEALS, seed: int = 0
+) -> Difference:
     """Whether categories are as frequent in one sample as in the other: a permutation test of the chi-square statistic.
 
     The effect is the total variation distance: the share of one sample that would have to change category.
 
     Args:
         first, second: counts by category.
-        seed: decides the permutations.
+        permutations: how many; no p-value is below 1 / (1 + permutations).
+        seed: decides them.
+
+    Raises:
+        InputError: an empty sample.
     """
     names = sorted(first.keys() | second.keys())
     counts = np.array([[sample.get(name, 0) for name in names] for sample in (first, second)])
@@ -68,27 +77,28 @@ def categories(first: Mapping[str, int], second: Mapping[str, int], *, seed: int
         raise InputError(f"expected at least one image in each sample, got {sizes[0]} and {sizes[1]}")
     total = counts.sum(axis=0)
     # Of all ways to deal the categories out to two samples of these sizes.
-    dealt = np.random.default_rng(seed).multivariate_hypergeometric(total, sizes[0], size=PERMUTATIONS)
+    dealt = np.random.default_rng(seed).multivariate_hypergeometric(total, sizes[0], size=permutations)
     expected = sizes[0] * total / sizes.sum()
     found = ((counts[0] - expected) ** 2 / expected).sum()
     # By the margins, the second sample's part of the statistic is a fixed multiple of the first's.
     as_far = ((dealt - expected) ** 2 / expected).sum(axis=1) >= found * (1 - 1e-9)
     distance = np.abs(counts[0] / sizes[0] - counts[1] / sizes[1]).sum() / 2
-    return Difference(float(distance), float((1 + as_far.sum()) / (1 + PERMUTATIONS)))
+    return Difference(float(distance), float((1 + as_far.sum()) / (1 + permutations)))
 
 
-def told_apart(first: Tensor, second: Tensor, *, seed: int = 0) -> Difference:
+def told_apart(first: Tensor, second: Tensor, *, permutations: int = PERMUTATIONS, seed: int = 0) -> Difference:
     """How well a linear classifier tells one sample from the other (Lopez-Paz and Oquab 2017, arXiv:1610.06545).
 
     Ridge regression on standardised features says what each row belongs to without having seen that row (leave one out,
     in closed form); the effect is the area under its ROC curve, from 0.5, chance, to 1. The p-value is that of a
     permutation test.
 
-    Takes (n + m)² · 8 bytes: 32 MB for 1000 rows each.
+    Takes about (n + m) · 50 kB: 100 MB for 1000 rows each, and two seconds of one core.
 
     Args:
         first, second: (n, D) and (m, D) features.
-        seed: decides the permutations.
+        permutations: how many; no p-value is below 1 / (1 + permutations).
+        seed: decides them.
 
     Raises:
         InputError: fewer than two rows in a sample, or other numbers of features.
@@ -101,24 +111,33 @@ def told_apart(first: Tensor, second: Tensor, *, seed: int = 0) -> Difference:
     deviation, mean = torch.std_mean(rows, dim=0)
     rows = (rows - mean) / deviation.clamp(min=1e-12)
     count, length = rows.shape
-    # Fitted values are hat @ labels, with a penalty on all but the intercept.
-    gram = rows.T @ rows + count * torch.eye(length, dtype=rows.dtype)
-    hat = rows @ torch.linalg.solve(gram, rows.T) + 1 / count
-    own = hat.diagonal()[:, None]
+    # Labels are fitted by rows @ weights @ labels and their mean, the intercept, which no penalty holds down.
+    weights = torch.linalg.solve(rows.T @ rows + count * torch.eye(length, dtype=rows.dtype), rows.T)
+    own = (rows * weights.T).sum(dim=1, keepdim=True) + 1 / count
 
-    labels = torch.zeros(count, 1 + PERMUTATIONS, dtype=rows.dtype)
-    labels[len(first) :, 0] = 1
-    generator = torch.Generator().manual_seed(seed)
-    for column in range(1, 1 + PERMUTATIONS):
-        labels[:, column] = labels[torch.randperm(count, generator=generator), 0]
-    # A row's label pulls its own fit towards itself, and the mean of the others away from it: both are taken out.
-    others = (labels.sum(dim=0) - labels) / (count - 1)
-    unseen = (hat @ labels - own * labels) / (1 - own) - others
-    ranks = torch.from_numpy(np.argsort(np.argsort(unseen.numpy(), axis=0), axis=0)).double() + 1
-    wins = (ranks * labels).sum(dim=0) - len(second) * (len(second) + 1) / 2
-    areas = wins / (len(first) * len(second))
-    p_value = (1 + (areas[1:] >= areas[0] - 1e-12).sum().item()) / (1 + PERMUTATIONS)
-    return Difference(auroc(unseen[:, 0], labels[:, 0] > 0), p_value)
+    def unseen(labels: Tensor) -> Tensor:
+        """What rows are fitted with that had no part in the fit, (n + m, L) of so many labellings."""
+        # A row's label pulls its own fit towards itself, and the mean of the others away from it: both are taken out.
+        fitted = rows @ (weights @ labels) + labels.mean(dim=0)
+        return (fitted - own * labels) / (1 - own) - (labels.sum(dim=0) - labels) / (count - 1)
+
+    def areas(labels: Tensor) -> Tensor:
+        """(L,): by the sum of ranks of Mann and Whitney."""
+        in_order = labels.gather(0, torch.from_numpy(np.argsort(unseen(labels).numpy(), axis=0)))
+        wins = torch.arange(1, count + 1, dtype=labels.dtype) @ in_order - len(second) * (len(second) + 1) / 2
+        return wins / (len(first) * len(second))
+
+    belongs = torch.zeros(count, 1, dtype=rows.dtype)
+    belongs[len(first) :] = 1
+    found = areas(belongs)
+    rng = np.random.default_rng(seed)
+    as_far = 0
+    for begin in range(0, permutations, _AT_ONCE):
+        drawn = belongs.expand(count, min(_AT_ONCE, permutations - begin)).numpy()
+        as_far += int((areas(torch.from_numpy(rng.permuted(drawn, axis=0))) >= found - 1e-12).sum())
+    least = 1 / math.comb(count, len(first))  # of all ways to choose the first sample, one is as it is
+    p_value = max(least, (1 + as_far) / (1 + permutations))
+    return Difference(auroc(unseen(belongs)[:, 0], belongs[:, 0] > 0), p_value)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from scipy.stats import chi2_contingency, ks_2samp
+from scipy.stats import chi2_contingency, fisher_exact, ks_2samp
 
 from i2i.errors import InputError
 from i2i.metrics.ranking import auroc
@@ -59,10 +59,18 @@ def test_categories_agree_with_the_chi_square_test() -> None:
     first, second = {"png": 60, "jpeg": 40}, {"png": 45, "jpeg": 50, "tiff": 5}
     found = categories(first, second)
     expected = chi2_contingency([[60, 40, 0], [45, 50, 5]], correction=False)
-    assert found.p_value == pytest.approx(expected.pvalue, abs=0.02)
+    assert found.p_value == pytest.approx(expected.pvalue, abs=0.01)
     assert found.effect == pytest.approx(0.15)
     assert categories({"png": 9}, {"png": 4}).p_value == 1
-    assert categories({"png": 99}, {"jpeg": 40}).p_value == 0.001
+    assert categories({"png": 99}, {"jpeg": 40}).p_value == 1e-5
+
+
+@pytest.mark.parametrize("live", [{"png": 150, "jpeg": 30}, {"png": 169, "jpeg": 11}, {"png": 171, "jpeg": 9}])
+def test_categories_of_two_kinds_are_the_exact_test(live: dict[str, int]) -> None:
+    """Fisher's, whose order of tables is that of chi-square where samples are of one size."""
+    found = categories({"png": 180}, live)
+    exact = fisher_exact([[180, 0], [live["png"], live["jpeg"]]]).pvalue
+    assert found.p_value == pytest.approx(max(exact, 1e-5), abs=4 * math.sqrt(exact / 99_999) + 1e-5)
 
 
 def test_told_apart_leaves_each_row_out() -> None:
@@ -87,13 +95,15 @@ def test_told_apart_leaves_each_row_out() -> None:
 def test_told_apart_sees_a_difference_and_no_more_than_chance_without_one() -> None:
     p_values, areas = [], []
     for seed in range(100):
-        found = told_apart(torch.randn(25, 12), torch.randn(40, 12), seed=seed)
+        found = told_apart(torch.randn(25, 12), torch.randn(40, 12), permutations=999, seed=seed)
         p_values.append(found.p_value)
         areas.append(found.effect)
     assert sum(p < 0.05 for p in p_values) <= 12  # five are expected; 13 and more come once in a thousand
     assert 0.45 < sum(areas) / 100 < 0.55
     found = told_apart(torch.randn(60, 12), torch.randn(60, 12) + 0.7)
-    assert found.p_value == 0.001 and found.effect > 0.8
+    assert found.p_value == 1e-4 and found.effect > 0.8
+    few = told_apart(torch.randn(3, 12), torch.randn(2, 12) + 9)
+    assert few.p_value >= 0.1  # there are ten ways to choose two of five
     with pytest.raises(InputError, match="at least two rows"):
         told_apart(torch.randn(1, 3), torch.randn(5, 3))
 
