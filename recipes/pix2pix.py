@@ -11,8 +11,9 @@ several GPUs.
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +45,14 @@ from i2i.layers.norm import Norm, Normalisation
 from i2i.layers.resample import Upsampling
 from i2i.losses.adversarial import Objective, make_objective
 from i2i.losses.penalties import Penalties
+from i2i.methods.base import COMPARED, Comparison
 from i2i.methods.pix2pix import Pix2Pix
 from i2i.methods.shared import penalty_remarks
 from i2i.metrics import COLOUR_LEVELS, MeanPainter, colours_as_classes, painting_baseline
 from i2i.training.config import TrainingSettings
 from i2i.training.finetune import check_channels, fingerprints, initial_discriminator, initial_generator
 from i2i.training.loop import on_cpu, train
+from i2i.training.measures import BaselineImages
 from i2i.training.report import RunFacts, print_outcome, recorded
 
 TRAINING_STREETS = 2000
@@ -190,6 +193,7 @@ class Task:
     input: ImageSide
     target: ImageSide
     facts: RunFacts
+    baseline_images: BaselineImages
 
 
 def main(settings: Settings) -> int:
@@ -228,6 +232,7 @@ def main(settings: Settings) -> int:
         settings=settings.training,
         out=settings.out,
         facts=task.facts,
+        baseline_images=task.baseline_images,
     )
     if not PartialState().is_main_process:
         return 0
@@ -274,11 +279,13 @@ def street_task(settings: Settings) -> Task:
     def labelled(streets: StreetPairs) -> Iterator[tuple[Tensor, Tensor]]:
         return ((torch.tensor(streets.labels(index)), streets[index]["target"]) for index in range(len(streets)))
 
-    baselines = {
-        name: painting_baseline(
-            MeanPainter(classes=len(CLASSES), rows=rows), training=labelled(training), held_out=labelled(held_out)
-        )
+    painters = {
+        name: MeanPainter(classes=len(CLASSES), rows=rows)
         for name, rows in (("class mean", 1), (ROW_MEAN, STREET_SIZE_PX))
+    }
+    baselines = {
+        name: painting_baseline(painter, training=labelled(training), held_out=labelled(held_out))
+        for name, painter in painters.items()
     }
     image = ImageSide(channels=3, dtype="uint8", data_range=(0, 255))
     return Task(
@@ -286,6 +293,9 @@ def street_task(settings: Settings) -> Task:
         held_out=held_out,
         input=image,
         target=image,
+        baseline_images={
+            name: partial(painted, painter, partial(labelled, held_out)) for name, painter in painters.items()
+        },
         facts=RunFacts(
             title="pix2pix: label map to street",
             about="Paints photographs of procedural streets from colour-coded label maps "
@@ -329,18 +339,22 @@ def folder_task(settings: Settings, *, size_multiple: int) -> Task:
         items = (images[index] for index in range(0, len(images), every))
         return ((colours_as_classes(item["input"][None])[0], item["target"]) for item in items)
 
-    baselines = {}
+    baselines: dict[str, dict[str, float]] = {}
+    baseline_images: dict[str, Callable[[], Iterator[dict[str, Comparison]]]] = {}
     if info.input.channels == 3 and info.input.dtype == "uint8":
-        baselines["mean of each input colour"] = painting_baseline(
-            MeanPainter(classes=COLOUR_LEVELS**info.input.channels),
+        name, painter = "mean of each input colour", MeanPainter(classes=COLOUR_LEVELS**info.input.channels)
+        baselines[name] = painting_baseline(
+            painter,
             training=labelled(training, every=max(1, len(training) // 200)),
             held_out=labelled(held_out),
         )
+        baseline_images[name] = partial(painted, painter, partial(labelled, held_out))
     return Task(
         training=training,
         held_out=held_out,
         input=ImageSide(**asdict(info.input)),
         target=ImageSide(**asdict(info.target)),
+        baseline_images=baseline_images,
         facts=RunFacts(
             title=f"pix2pix: {(settings.data or settings.out).name}",
             about=f"Learned from {len(pairs)} pairs of images; {len(held_out_pairs)} are held out.",
@@ -349,6 +363,14 @@ def folder_task(settings: Settings, *, size_multiple: int) -> Task:
             baselines=baselines,
         ),
     )
+
+
+def painted(
+    painter: MeanPainter, held_out: Callable[[], Iterator[tuple[Tensor, Tensor]]]
+) -> Iterator[dict[str, Comparison]]:
+    """Held-out images as a baseline paints them, beside the real ones."""
+    for labels, image in held_out():
+        yield {COMPARED: Comparison(generated=painter.paint(labels[None]), real=image[None], truth=image[None])}
 
 
 def identity(settings: Settings) -> dict[str, Any]:

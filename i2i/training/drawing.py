@@ -24,6 +24,7 @@ from i2i.training.drawing_data import DrawingData, DrawingTask, drawing_task
 from i2i.training.drawing_figures import Examiner
 from i2i.training.ema import ExponentialMovingAverage
 from i2i.training.loop import PATIENCE, Examine, RunResult, check_start, limit_threads, on_cpu, train
+from i2i.training.measures import BaselineImages
 from i2i.training.report import RunFacts, figures_of, print_outcome, recorded
 from i2i.training.stabilisers import Stabilisers
 
@@ -137,7 +138,8 @@ def run_drawing(settings: DrawingSettings, *, title: str, game: Callable[..., GA
     drawing = plan_drawing(settings, task=task, title=title, game=game)
     examiner, facts = examine_reals(settings, task=task, facts=drawing.facts)
     drawing = replace(drawing, facts=facts)
-    result = draw(drawing, task=task, examine=examiner.of(drawing.gan) if examiner else None)
+    examine, shown = (examiner.of(drawing.gan), examiner.baseline_images()) if examiner else (None, None)
+    result = draw(drawing, task=task, baseline_images=shown, examine=examine)
     tell(result, out=drawing.out)
 
 
@@ -228,11 +230,14 @@ def examine_reals(settings: DrawingSettings, *, task: DrawingTask, facts: RunFac
     return examiner, replace(facts, about=about, baselines=examiner.baselines() | compared)
 
 
-def draw(drawing: Drawing, *, task: DrawingTask, examine: Examine | None) -> RunResult:
+def draw(
+    drawing: Drawing, *, task: DrawingTask, baseline_images: BaselineImages | None = None, examine: Examine | None
+) -> RunResult:
     """Play the game, or go on with it.
 
     Args:
         task: its images.
+        baseline_images: of what the facts hold the game against, in the first process.
         examine: takes figures at the end, in the first process.
     """
     return train(
@@ -243,6 +248,7 @@ def draw(drawing: Drawing, *, task: DrawingTask, examine: Examine | None) -> Run
         settings=drawing.training,
         out=drawing.out,
         facts=drawing.facts,
+        baseline_images=baseline_images,
         examine=examine,
         stage=drawing.stage,
         average=drawing.average,

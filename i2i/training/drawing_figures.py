@@ -1,7 +1,8 @@
 """What recipes that draw from noise measure beside their losses: real images, and a generator at the end."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Subset
 
 from i2i.evaluation.pages import write_grid
+from i2i.methods.base import COMPARED, Comparison
 from i2i.methods.gan import GAN
 from i2i.methods.shared import describe_sides, describe_variety, relative_variety, side_distance
 from i2i.metrics.classifier import (
@@ -24,6 +26,7 @@ from i2i.metrics.classifier import (
 from i2i.metrics.neighbours import nearest_neighbours
 from i2i.training.drawing_data import DrawingTask, Items
 from i2i.training.loop import Examine
+from i2i.training.measures import BaselineImages
 from i2i.training.progress import StepsBar
 from i2i.training.report import PICTURES
 
@@ -71,13 +74,27 @@ class Examiner:
 
         Real images are other ones than those held out, as many where there are: two real sets are not at distance 0.
         """
-        held_out = _images(self.task.held_out)
-        others = _images(_some_of(self.task.training, len(held_out)))
-        rows = {"real images": set_figures(others, held_out[: len(others)])}
-        rows["mean image"] = set_figures(others.mean(dim=0, keepdim=True).expand_as(held_out), held_out)
+        rows = {name: set_figures(images, real) for name, (images, real) in self._baseline_images().items()}
         if self.classifier is not None:
             rows["real images"]["class_agreement"] = self.recognised
         return rows
+
+    def baseline_images(self) -> BaselineImages:
+        """The images of `baselines`, for `i2i.training.loop.train`."""
+
+        def batches(name: str) -> Iterator[dict[str, Comparison]]:
+            sides = (side.split(BATCH_SIZE) for side in self._baseline_images()[name])
+            for images, real in zip(*sides, strict=True):
+                yield {COMPARED: Comparison(generated=images, real=real)}
+
+        return {name: partial(batches, name) for name in ("real images", "mean image")}
+
+    def _baseline_images(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """By name, images (N, C, H, W) and as many held-out ones."""
+        held_out = _images(self.task.held_out)
+        others = _images(_some_of(self.task.training, len(held_out)))
+        mean = others.mean(dim=0, keepdim=True).expand_as(held_out)
+        return {"real images": (others, held_out[: len(others)]), "mean image": (mean, held_out)}
 
     def remarks(self) -> list[str]:
         """What to know before believing figures, a sentence each."""

@@ -143,7 +143,8 @@ def run_growing(settings: GrowingSettings, *, title: str) -> None:
             examine = _with_picture(examiner.of(stage.gan), stage, folders[:-1], task)
         if len(folders) > 1 and PartialState().is_main_process:
             print(f"Stage {number + 1} of {len(folders)}, {settings.sizes_px[number]} px")
-        result = draw(stage, task=task, examine=examine)
+        shown = examiner.baseline_images() if examiner is not None else None
+        result = draw(stage, task=task, baseline_images=shown, examine=examine)
         if not stages:
             tell(result, out=out)
             break

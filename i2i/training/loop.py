@@ -36,7 +36,7 @@ from i2i.layers.recompute import check_stages, keep_activations, recompute_activ
 from i2i.methods.base import Batch, Comparison, Losses, Method, Outputs
 from i2i.training.config import Metric, TrainingSettings, learning_rate_factor
 from i2i.training.ema import ExponentialMovingAverage
-from i2i.training.measures import Measures, load_measures
+from i2i.training.measures import BaselineImages, Measures, load_measures
 from i2i.training.monitor import Alarm, Monitor
 from i2i.training.progress import Progress, duration
 from i2i.training.record import Record
@@ -83,6 +83,7 @@ def train(
     out: Path,
     facts: RunFacts,
     preview_data: Dataset | None = None,
+    baseline_images: BaselineImages | None = None,
     examine: Examine | None = None,
     stage: int = 0,
     average: ExponentialMovingAverage | None = None,
@@ -99,6 +100,8 @@ def train(
         facts: what the report and model cards tell about the run. Its settings and data fingerprint decide
             whether the run in `out` is this one.
         preview_data: items of one size to look at; None: of `validation_data`.
+        baseline_images: what baselines of the facts show, to be measured by the settings' metrics, too: at the start,
+            in the first process.
         examine: held-out figures that take too long to be had at every validation, of the method as it then is, with
             its generators as they are exported. Asked for once, at the end, in the first process, without gradients;
             its argument says lines to whoever watches. It may draw random numbers, and leave pictures in `out` (see
@@ -152,6 +155,11 @@ def train(
     preview_batch = _preview_batch(preview_data or validation_data, settings)
     method.check(preview_batch)
     preview_batch = to_device(preview_batch, accelerator.device, settings)
+
+    if is_main and measures and baseline_images:
+        found = measures.baselines(baseline_images, count=len(validation_data))  # type: ignore[arg-type]
+        known = {name: {**found.get(name, {}), **figures} for name, figures in facts.baselines.items()}
+        facts = replace(facts, baselines=known)
 
     # All that a step changes, and all that is remembered about the steps.
     batches = _plain_errors(loader)

@@ -4,9 +4,11 @@ The images are those that `Method.validate` hands out as `Comparison`s; what the
 functions of `i2i.metrics`, from as much as each metric needs of every image. Of real images, that is found out once.
 """
 
+import copy
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, get_args
 
 import torch
@@ -38,6 +40,9 @@ SPLITS = 10
 Rows = dict[str, Tensor]
 Gather = Callable[[Any], list[Any]]
 
+BaselineImages = Mapping[str, Callable[[], Iterable[Mapping[str, Comparison]]]]
+"""By a baseline's name, batches as `Method.validate` gives them, with its images in place of generated ones."""
+
 
 class Measures:
     """The metrics of a run's settings, and what was found out for them about the images of one validation.
@@ -59,8 +64,12 @@ class Measures:
         self.extractor = _load_extractor(settings, device)
         self.lpips = _load_lpips(settings, device)
         self.names = {metric: _figure_name(metric, self.extractor) for metric in self.metrics}
-        self.seconds = 0.0
         self._device = device
+        self._forget()
+
+    def _forget(self) -> None:
+        """Begin anew, with what there is to measure by."""
+        self.seconds = 0.0
         self._generated: dict[str, list[tuple[Tensor, Rows]]] = {}
         self._pairs: dict[str, list[tuple[Tensor, Rows]]] = {}
         self._real: dict[str, list[tuple[Tensor, Rows]]] = {}
@@ -140,6 +149,32 @@ class Measures:
             figures |= {self.names[metric] + ending: found[metric] for metric in self.metrics if metric in found}
         self.seconds += self._now() - begun
         return figures
+
+    def baselines(self, shown: BaselineImages, *, count: int) -> dict[str, dict[str, float]]:
+        """The metrics of baselines' images by their names, in this process alone; what was added stays as it is.
+
+        Of a baseline of too few images for the metrics, or of none, there are no figures.
+
+        count: items in the held-out set.
+        """
+        rows: dict[str, dict[str, float]] = {}
+        for name, batches in shown.items():
+            alone = copy.copy(self)
+            alone._forget()
+            with suppress(InputError):
+                rows[name] = alone._alone(batches(), count=count)
+        return rows
+
+    def _alone(self, batches: Iterable[Mapping[str, Comparison]], *, count: int) -> dict[str, float]:
+        first = 0
+        for batch in batches:
+            moved = {name: _moved(compared, self._device) for name, compared in batch.items()}
+            after = first + len(next(iter(moved.values())).generated)
+            self.add(moved, range(first, after), count=count)
+            first = after
+        if not self._pairs:  # real images, say, which are not made of any held-out item
+            self.metrics = tuple(metric for metric in self.metrics if metric not in FROM_PAIRS)
+        return self.figures(lambda value: [value])
 
     def taken(self) -> float:
         """`seconds`, which begin anew."""
@@ -244,6 +279,11 @@ def _figure_name(metric: Metric, extractor: FeatureExtractor | None) -> str:
     if metric not in FROM_FEATURES or extractor is None or extractor.slug == "inception":
         return metric
     return f"{OTHER_NAMES.get(metric, metric)}_{extractor.slug}"
+
+
+def _moved(compared: Comparison, device: torch.device) -> Comparison:
+    truth = None if compared.truth is None else compared.truth.to(device)
+    return Comparison(generated=compared.generated.to(device), real=compared.real.to(device), truth=truth)
 
 
 def _joined(gathered: Sequence[Mapping[str, list[tuple[Tensor, Rows]]]]) -> dict[str, Rows]:

@@ -7,7 +7,7 @@ import html
 import io
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 SAMPLES = "samples"
 PICTURES = "pictures"
 """Folder of a run whose PNG files the report shows, each under its own name."""
+
+NOT_MEASURED = "n/a"
 
 # What its figures are over, in a card.
 MEASURED_ON = (
@@ -120,7 +122,7 @@ def print_figures(metrics: dict[str, float], baselines: dict[str, dict[str, floa
     runs = {"this run": metrics, **baselines}
     rows = [["held out", *runs]]
     for name in metrics:
-        rows.append([name, *(f"{values[name]:.4g}" if name in values else "" for values in runs.values())])
+        rows.append([name, *(_cell(values, name) for values in runs.values())])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     if sum(widths) + 2 * len(widths) > console.width:
         rows = [list(column) for column in zip(*rows, strict=True)]
@@ -131,7 +133,7 @@ def print_figures(metrics: dict[str, float], baselines: dict[str, dict[str, floa
     for row in rows:
         table.add_row(*map(Text, row))
     console.print(table)
-    for line in _explained(metrics):
+    for line in _explained(metrics, baselines):
         print(line)
 
 
@@ -148,11 +150,20 @@ def print_outcome(metrics: dict[str, float], baselines: dict[str, dict[str, floa
         )
 
 
-def _explained(metrics: Iterable[str]) -> list[str]:
-    """What those metrics mean of which it is known, a sentence each."""
+def _cell(values: Mapping[str, float], name: str) -> str:
+    return f"{values[name]:.4g}" if name in values else NOT_MEASURED
+
+
+def _explained(metrics: Iterable[str], baselines: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """What those metrics mean of which it is known, and why some have no figure beside them, a sentence each."""
+    metrics = list(metrics)
     plain = dict.fromkeys(name.removesuffix("_b_to_a") for name in metrics)
     lines = [f"{name}: {meaning}" for name in plain if (meaning := meaning_of(name))]
-    return [*lines, "…_b_to_a: the same of B → A"] if any(name.endswith("_b_to_a") for name in metrics) else lines
+    if any(name.endswith("_b_to_a") for name in metrics):
+        lines.append("…_b_to_a: the same of B → A")
+    if any(name not in values for values in baselines.values() for name in metrics):
+        lines.append(f"{NOT_MEASURED}: means nothing of that baseline, or was not measured of that run")
+    return lines
 
 
 def sample_grids(out: Path) -> list[Path]:
@@ -171,7 +182,9 @@ def model_card(facts: RunFacts, *, step: int, metrics: dict[str, float]) -> str:
     ]
     if metrics:
         table = "\n".join(_markdown_table(metrics, facts.baselines))
-        sections.append(section(HELD_OUT, f"{MEASURED_ON}\n\n{table}\n\n{bullets(_explained(metrics))}"))
+        sections.append(
+            section(HELD_OUT, f"{MEASURED_ON}\n\n{table}\n\n{bullets(_explained(metrics, facts.baselines))}")
+        )
     sections.append(section(SETTINGS, f"```json\n{json.dumps(settings, indent=2)}\n```"))
     return render_card(Card(header="", sections=tuple(sections)))
 
@@ -180,7 +193,7 @@ def _markdown_table(metrics: dict[str, float], baselines: dict[str, dict[str, fl
     names = list(metrics)
     rows = [f"| | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
     for label, values in {"this generator": metrics, **baselines}.items():
-        cells = [f"{values[name]:.4g}" if name in values else "" for name in names]
+        cells = [_cell(values, name) for name in names]
         rows.append(f"| {label} | {' | '.join(cells)} |")
     return rows
 
@@ -253,9 +266,9 @@ def _html_table(metrics: dict[str, float], baselines: dict[str, dict[str, float]
     head = "".join(f"<th>{html.escape(name)}</th>" for name in metrics)
     rows = ""
     for label, values in {"this run": metrics, **baselines}.items():
-        cells = "".join(f"<td>{values[name]:.4g}</td>" if name in values else "<td></td>" for name in metrics)
+        cells = "".join(f"<td>{_cell(values, name)}</td>" for name in metrics)
         rows += f"<tr><td>{html.escape(label)}</td>{cells}</tr>"
-    meanings = "<br>".join(html.escape(line) for line in _explained(metrics))
+    meanings = "<br>".join(html.escape(line) for line in _explained(metrics, baselines))
     return f"<table><tr><th></th>{head}</tr>{rows}</table><p>{meanings}</p>"
 
 

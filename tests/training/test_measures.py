@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,10 @@ from i2i.methods.cyclegan import CycleGAN
 from i2i.methods.pix2pix import Pix2Pix
 from i2i.metrics import patch_descriptors, sliced_wasserstein
 from i2i.metrics.classifier import Classifier, save_classifier
+from i2i.metrics.features import small_images
 from i2i.training.config import TrainingSettings
 from i2i.training.loop import RunResult, check_start, train
-from i2i.training.measures import Measures
+from i2i.training.measures import BaselineImages, Measures
 from i2i.training.report import RunFacts, write_report
 
 IMAGE = ImageSide(channels=3, dtype="float32", data_range=(-1, 1))
@@ -70,7 +71,9 @@ def settings_for(**changes: Any) -> TrainingSettings:
     return TrainingSettings(**(plain | changes))
 
 
-def train_colours(out: Path, **changes: Any) -> RunResult:
+def train_colours(
+    out: Path, *, facts: RunFacts = FACTS, baseline_images: BaselineImages | None = None, **changes: Any
+) -> RunResult:
     torch.manual_seed(0)
     return train(
         method=Pix2Pix(
@@ -82,7 +85,8 @@ def train_colours(out: Path, **changes: Any) -> RunResult:
         specs={"generator": GeneratorSpec(input=IMAGE, output=IMAGE)},
         settings=settings_for(**changes),
         out=out,
-        facts=FACTS,
+        facts=facts,
+        baseline_images=baseline_images,
     )
 
 
@@ -412,6 +416,42 @@ def test_real_images_that_are_all_alike_measure_nothing() -> None:
     images = torch.rand(4, 3, 32, 32, generator=random)
     measures.add({COMPARED: Comparison(generated=images, real=torch.zeros_like(images))}, range(4), count=4)
     assert all(math.isnan(value) for value in measures.figures(lambda value: [value]).values())
+
+
+def test_baselines_are_measured_like_the_run(tmp_path: Path) -> None:
+    items = [Coloured()[index] for index in range(len(Coloured()))]
+    truth, others = torch.stack([item["target"] for item in items]), torch.stack([item["input"] for item in items])
+
+    def shown(images: Tensor, *, are_made: bool) -> Callable[[], Iterator[dict[str, Comparison]]]:
+        def batches() -> Iterator[dict[str, Comparison]]:
+            for some, real in zip(images.split(5), truth.split(5), strict=True):
+                yield {COMPARED: Comparison(generated=some, real=real, truth=real if are_made else None)}
+
+        return batches
+
+    images: BaselineImages = {
+        "darker": shown(truth * 0.9, are_made=True),
+        "others": shown(others, are_made=False),
+        "few": lambda: [{COMPARED: Comparison(generated=others[:1], real=truth[:1])}],
+    }
+    baselines: dict[str, dict[str, float]] = {"darker": {"psnr": 7.0}, "others": {}, "few": {"swd": 3.0}, "plain": {}}
+    chosen: dict[str, Any] = {"metrics": ("fid", "recall", "psnr", "l1"), "steps": 2}
+    run, without = tmp_path / "run", tmp_path / "without"
+    result = train_colours(run, facts=replace(FACTS, baselines=baselines), baseline_images=images, **chosen)
+    found = result.baselines
+    described = [small_images(side).numpy() for side in (truth * 0.9, others, truth)]
+    assert found["darker"]["frechet_pixels"] == pytest.approx(frechet(described[0], described[2]), rel=1e-3)
+    assert found["others"]["frechet_pixels"] == pytest.approx(frechet(described[1], described[2]), rel=1e-3)
+    assert found["darker"]["l1"] == pytest.approx((truth * 0.1).abs().mean().item() / 2, rel=1e-4)
+    # What a recipe knows already stays; real images are nobody's translation; of one image there is no distance.
+    assert found["darker"]["psnr"] == 7 and found["others"].keys() == {"frechet_pixels", "recall_pixels"}
+    assert found["few"] == {"swd": 3} and found["plain"] == {}
+    card = (run / "generator" / "README.md").read_text()
+    assert f"{found['others']['frechet_pixels']:.4g} |" in card and "\n- n/a: means nothing of that baseline" in card
+    # The run itself is the same.
+    train_colours(without, **chosen)
+    for name in ("log.jsonl", "generator/generator.safetensors"):
+        assert (run / name).read_bytes() == (without / name).read_bytes()
 
 
 def test_grey_images_are_shown_to_networks_that_know_colours_only(tmp_path: Path) -> None:

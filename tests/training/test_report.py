@@ -30,7 +30,8 @@ def test_figures_of_other_runs_stand_beside_this_one(tmp_path: Path, capsys: pyt
     print_figures({"l1": 0.125, "swd": 12.5}, figures)
     table = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert table[0] == ["held", "out", "this", "run", "plain", "old"]
-    assert ["l1", "0.125", "0.25"] in table and ["swd", "12.5", "7"] in table
+    assert ["l1", "0.125", "0.25", "n/a"] in table and ["swd", "12.5", "n/a", "7"] in table
+    assert ["n/a:", "means", "nothing", "of"] in [row[:4] for row in table]
 
 
 def test_figures_of_many_runs_stand_below_each_other(
@@ -45,7 +46,7 @@ def test_figures_of_many_runs_stand_below_each_other(
     assert table[0].split() == ["held", "out", "swd", "variety", "class_agreement"]
     assert table[1].split() == ["this", "run", "12.5", "0.75", "0.5"]
     for place, name in enumerate(names):
-        assert table[2 + place].split() == [*name.split(), str(100 + place)]
+        assert table[2 + place].split() == [*name.split(), str(100 + place), "n/a", "n/a"]
     print_figures(metrics, {"real images": {"swd": 3.0}, "mean image": {}})
     assert capsys.readouterr().out.splitlines()[0].split()[2:6] == ["this", "run", "real", "images"]
 
