@@ -12,7 +12,14 @@ import torch
 from i2i.errors import InputError
 from i2i.evaluation.study import Pair, Study
 from i2i.metrics.intervals import wilson
-from i2i.metrics.preference import FEWEST_RATERS, Preference, judgements_needed, measure_preference, sign_test
+from i2i.metrics.preference import (
+    FEWEST_RATERS,
+    Further,
+    Preference,
+    measure_preference,
+    sign_test,
+    what_would_tell,
+)
 
 _FORMAT = "i2i study results 1"
 _SCORES_FORMAT = "i2i study scores 1"
@@ -174,7 +181,9 @@ def score(study: Study, raters: Sequence[Rater]) -> Scores:
     person = {id(rater): place for place, rater in enumerate(raters)}
     values = torch.tensor([judgement.value for _, judgement in first], dtype=torch.float64)
     pairs = torch.tensor([number[judgement.pair] for _, judgement in first])
-    found = measure_preference(values, raters=torch.tensor([person[id(rater)] for rater, _ in first]), pairs=pairs)
+    judges = torch.tensor([person[id(rater)] for rater, _ in first])
+    found = measure_preference(values, raters=judges, pairs=pairs)
+    further = what_would_tell(values, raters=judges, pairs=pairs)
     balance = [values[pairs == pair].mean().item() for pair in pairs.unique()]
     choices = [judgement.left for rater in raters for judgement in rater.judgements if judgement.left != 0.5]
     sided = sign_test(choices.count(1.0), choices.count(0.0))
@@ -185,7 +194,7 @@ def score(study: Study, raters: Sequence[Rater]) -> Scores:
         sign_test=sign_test(sum(value > 0.5 for value in balance), sum(value < 0.5 for value in balance)),
         sided=sided,
         raters=people,
-        verdict=_verdict(study, found, people=len(people)),
+        verdict=_verdict(study, found, further, people=len(people)),
         warnings=_warnings(people, choices, sided),
     )
 
@@ -257,7 +266,7 @@ def _of_one(rater: Rater) -> RaterScore:
     )
 
 
-def _verdict(study: Study, found: Preference, *, people: int) -> str:
+def _verdict(study: Study, found: Preference, further: Further | None, *, people: int) -> str:
     winner, share, low, high = study.a, found.share, found.low, found.high
     if share < 0.5:
         winner, share, low, high = study.b, 1 - share, 1 - high, 1 - low
@@ -271,14 +280,23 @@ def _verdict(study: Study, found: Preference, *, people: int) -> str:
         return f"{preferred}: {amount}."
     if low > 0.5 - _EQUAL and high < 0.5 + _EQUAL:
         return f"{neither}: {winner} was chosen {amount}."
-    needed = judgements_needed(found)
-    if needed is None:
-        return f"No difference can be told: either was chosen equally often, 50 % ({low:.0%} to {high:.0%})."
-    more = max(1, needed - found.judgements)
-    return (
-        f"No difference can be told: {winner} was chosen {amount}. "
-        f"About {_rounded(more)} more judgements would settle a difference of this size."
-    )
+    if further is None:
+        return f"No difference can be told: either was chosen equally often, {amount}."
+    return f"No difference can be told: {winner} was chosen {amount}. {_advice(further, people=people)}"
+
+
+def _advice(further: Further, *, people: int) -> str:
+    """What would tell a difference of this size, and what would not."""
+    more_people = "1 more person" if further.people == 1 else f"{_rounded(further.people)} more people"
+    more_pairs = "1 more pair" if further.pairs == 1 else f"{_rounded(further.pairs)} more pairs"
+    settle = "would settle a difference of this size"
+    if further.people and further.pairs:
+        return f"About {more_people} and {more_pairs} together {settle}; neither would alone."
+    if further.people:
+        return f"About {more_people} {settle}{'' if further.other_would else '; more pairs would not'}."
+    # What more people than one would say, one person's judgements do not tell.
+    unless = "" if further.other_would or people == 1 else "; more people for the same pairs would not"
+    return f"About {more_pairs} {settle}{unless}."
 
 
 def _rounded(count: int) -> int:

@@ -198,6 +198,34 @@ def test_few_people_speak_for_themselves_only(study: Study, tmp_path: Path, peop
     assert scores.verdict.startswith(verdict) and scores.as_json()["verdict"] == scores.verdict
 
 
+@pytest.mark.parametrize(
+    ("people", "for_a", "advice"),
+    [
+        (1, lambda person, pair: pair < 8, r"About \d+ more pairs would settle a difference of this size\."),
+        (
+            7,
+            lambda person, pair: pair < 8,
+            r"About \d+ more pairs would .* size; more people for the same pairs would not\.",
+        ),
+        (9, lambda person, pair: person < 6, r"About \d+ more people would .* size; more pairs would not\."),
+        (8, lambda person, pair: person < 4, r"either was chosen equally often, 50% \(\d+% to \d+%\)\."),
+    ],
+)
+def test_where_nothing_can_be_told_what_would_tell_is_said(
+    people: int, for_a: Callable[[int, int], bool], advice: str, tmp_path: Path
+) -> None:
+    """Of people who agree on every pair, and of people who each prefer one system in all pairs."""
+    study, _ = write_study(
+        tmp_path / "s", images(tmp_path / "a", count=12), images(tmp_path / "bb", count=12), question=QUESTION
+    )
+    files = [
+        results(study, tmp_path, name=f"p{person}", prefers=lambda pair, of=person: "a" if for_a(of, pair) else "b")
+        for person in range(people)
+    ]
+    verdict = score(study, judged(study, *files)).verdict
+    assert verdict.startswith("No difference can be told: ") and re.search(advice, verdict), verdict
+
+
 def test_two_people_who_find_both_equal_prefer_neither(tmp_path: Path) -> None:
     a, b = images(tmp_path / "a", count=400, side=3), images(tmp_path / "bb", count=400, side=3)
     study, _ = write_study(tmp_path / "s", a, b, question=QUESTION, repeats=0)

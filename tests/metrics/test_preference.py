@@ -6,9 +6,10 @@ from statistics import NormalDist
 import pytest
 import torch
 from scipy.stats import binomtest
+from torch import Tensor
 
 from i2i.errors import InputError
-from i2i.metrics.preference import judgements_needed, measure_preference, sign_test
+from i2i.metrics.preference import Further, Preference, measure_preference, sign_test, what_would_tell
 
 
 @pytest.mark.parametrize(("wins", "losses"), [(0, 0), (1, 0), (3, 3), (7, 2), (60, 41), (2, 500)])
@@ -99,11 +100,11 @@ def test_from_many_people_for_a_single_pair_nothing_follows_for_others() -> None
     assert found.low < 0.01 and found.high > 0.99
 
 
-def test_as_many_judgements_as_needed_do_tell_the_difference_four_times_in_five() -> None:
+def test_as_many_pairs_as_one_person_needs_do_tell_the_difference_four_times_in_five() -> None:
     values = torch.tensor([1.0] * 30 + [0.0] * 20)
-    found = measure_preference(values, raters=torch.zeros(50), pairs=torch.arange(50))
-    needed = judgements_needed(found)
-    assert needed is not None
+    further = what_would_tell(values, raters=torch.zeros(50), pairs=torch.arange(50))
+    assert further is not None and further.people == 0
+    needed = 50 + further.pairs
     studies = 1000
     told = 0
     for _ in range(studies):
@@ -113,9 +114,56 @@ def test_as_many_judgements_as_needed_do_tell_the_difference_four_times_in_five(
     assert 0.75 < told / studies < 0.85
 
 
-def test_no_difference_needs_no_number() -> None:
-    even = measure_preference(torch.tensor([1.0, 0.0]), raters=torch.zeros(2), pairs=torch.arange(2))
-    assert judgements_needed(even) is None
+@pytest.mark.parametrize(
+    ("people", "pairs", "taste", "difficulty", "asked"),
+    [(30, 12, 0.0, 1.5, "pairs"), (8, 40, 1.0, 0.0, "people"), (10, 10, 1.5, 1.5, "both"), (3, 12, 0.3, 1.5, "pairs")],
+)
+def test_what_is_asked_for_tells_the_difference_and_as_much_of_the_other_does_not(
+    people: int, pairs: int, taste: float, difficulty: float, asked: str
+) -> None:
+    """Studies that found about as much as there is, and could not tell, go on as they are told to."""
+    share = 0.65
+    preferred = NormalDist().inv_cdf(share) * math.sqrt(1 + taste**2 + difficulty**2)
+    advised, told, told_otherwise, studies = 0, 0, 0, 60
+    while advised < studies:
+        tastes, clearness = taste * torch.randn(people, 1), difficulty * torch.randn(1, pairs)
+        seen = preferred + tastes + clearness + torch.randn(people, pairs)
+        found, further = _both(seen)
+        if abs(found.share - share) > 0.02 or found.low > 0.5 or further is None:
+            continue
+        kind = "both" if further.people and further.pairs else "people" if further.people else "pairs"
+        if kind != asked:  # the few pairs or people at hand looked more alike than they are
+            continue
+        advised += 1
+
+        def low(
+            more_people: int, more_pairs: int, seen: Tensor = seen, t: Tensor = tastes, c: Tensor = clearness
+        ) -> float:
+            """Of the study enlarged: nobody judges anew what was judged."""
+            t = torch.cat([t, taste * torch.randn(more_people, 1)])
+            c = torch.cat([c, difficulty * torch.randn(1, more_pairs)], dim=1)
+            larger = preferred + t + c + torch.randn(len(t), c.shape[1])
+            larger[: len(seen), : seen.shape[1]] = seen
+            return _both(larger)[0].low
+
+        told += low(further.people, further.pairs) > 0.5
+        if asked == "pairs" and not further.other_would:
+            told_otherwise += low(people * further.pairs // pairs, 0) > 0.5
+        if asked == "people" and not further.other_would:
+            told_otherwise += low(0, pairs * further.people // people) > 0.5
+    assert told / studies > 0.8 - 3 * math.sqrt(0.8 * 0.2 / studies)
+    assert told_otherwise / studies < 0.5
+
+
+def _both(seen: Tensor) -> tuple[Preference, Further | None]:
+    """What is found, and what would tell, if A is chosen where a number (people, pairs) is above 0."""
+    raters, pairs = torch.meshgrid(*(torch.arange(length) for length in seen.shape), indexing="ij")
+    values, where = (seen > 0).double().flatten(), {"raters": raters.flatten(), "pairs": pairs.flatten()}
+    return measure_preference(values, **where), what_would_tell(values, **where)
+
+
+def test_where_there_is_no_difference_nothing_would_tell_it() -> None:
+    assert what_would_tell(torch.tensor([1.0, 0.0]), raters=torch.zeros(2), pairs=torch.arange(2)) is None
 
 
 def test_no_judgements_are_refused() -> None:
