@@ -239,6 +239,7 @@ def main(settings: Settings) -> None:
             baselines=baselines,
             compare=settings.compare,
         ),
+        baseline_images=task.baseline_images,
     )
     if PartialState().is_main_process:
         print_outcome(result.metrics, result.baselines, out=settings.out)

@@ -1,6 +1,6 @@
 """What recipes for semantic synthesis measure beside their losses: what photos are good for, and what styles do."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 from i2i.data.palettes import paint_labels
 from i2i.errors import InputError
 from i2i.evaluation.pages import write_grid
+from i2i.methods.base import COMPARED, Comparison
 from i2i.methods.shared import describe_sides, side_distance
 from i2i.methods.spade import SemanticSynthesis
 from i2i.metrics import MeanPainter, join_descriptors
@@ -20,6 +21,7 @@ from i2i.metrics.judges import load_judge
 from i2i.metrics.segmenter import Segmenter, SegmenterTraining, cached_segmenter, train_segmenter
 from i2i.metrics.semantic import SegmentationJudge, judged
 from i2i.training.loop import Examine
+from i2i.training.measures import BaselineImages
 from i2i.training.progress import StepsBar
 from i2i.training.report import PICTURES
 from i2i.training.semantic import SemanticTask
@@ -118,22 +120,50 @@ class Examiner:
         Real photos are other ones than those held out, as many of them: two real sets are not at distance 0.
         """
         training, held_out = self.shown, self.task.held_out
-        painter = MeanPainter(classes=self.task.classes + 1)
-        for batch in DataLoader(_spread(training, BASELINE_PHOTOS), batch_size=BATCH_SIZE):
-            painter.add(batch["labels"][:, 0], batch["image"])
-
-        def paint(labels: Tensor) -> Tensor:
-            return painter.paint(labels[:, 0])
-
-        others = Subset(training, range(min(len(training), len(held_out))))  # type: ignore[arg-type]
         rows = {
-            "real photos": self._set_figures(others, read=held_out),
-            "class mean": self._set_figures(Painted(held_out, paint)),
+            "real photos": self._set_figures(self._others, read=held_out),
+            "class mean": self._set_figures(self._class_means),
         }
         if self.steps:
+            painted = Painted(training, self._paint_means)
             rows["real photos"]["trained_miou"] = self._tested(self._cached(training, "real photos"))
-            rows["class mean"]["trained_miou"] = self._tested(self._cached(Painted(training, paint), "class mean"))
+            rows["class mean"]["trained_miou"] = self._tested(self._cached(painted, "class mean"))
         return rows
+
+    def baseline_images(self) -> BaselineImages:
+        """The photos of `baselines`, for `i2i.training.loop.train`."""
+
+        def batches(images: Items, *, are_painted: bool) -> Iterator[dict[str, Comparison]]:
+            sides = (DataLoader(data, batch_size=BATCH_SIZE) for data in (images, self.task.held_out))
+            for some, held_out in zip(*sides, strict=False):
+                real = held_out["image"][: len(some["image"])]
+                compared = Comparison(generated=some["image"], real=real, truth=real if are_painted else None)
+                yield {COMPARED: compared}
+
+        return {
+            "real photos": lambda: batches(self._others, are_painted=False),
+            "class mean": lambda: batches(self._class_means, are_painted=True),
+        }
+
+    @property
+    def _others(self) -> Items:
+        """Other photos than those held out, as many of them where there are."""
+        return Subset(self.shown, range(min(len(self.shown), len(self.task.held_out))))  # type: ignore[arg-type]
+
+    @cached_property
+    def _class_means(self) -> Items:
+        """Held-out label maps, painted."""
+        return Painted(self.task.held_out, self._paint_means)
+
+    def _paint_means(self, labels: Tensor) -> Tensor:
+        return self._mean_painter.paint(labels[:, 0])
+
+    @cached_property
+    def _mean_painter(self) -> MeanPainter:
+        painter = MeanPainter(classes=self.task.classes + 1)
+        for batch in DataLoader(_spread(self.shown, BASELINE_PHOTOS), batch_size=BATCH_SIZE):
+            painter.add(batch["labels"][:, 0], batch["image"])
+        return painter
 
     def of(self, method: SemanticSynthesis, *, out: Path) -> Examine:
         """For `i2i.training.loop.train`: figures of a method's generator, and a picture of its styles in `out`."""

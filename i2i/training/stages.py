@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -443,9 +444,9 @@ def _train(
     examine: Examine | None = None,
 ) -> None:
     figures: dict[str, dict[str, float]] = {}
+    networks = {"bicubic": Bicubic(scale=task.scale), **baselines}
     if PartialState().is_main_process:
         print(about)
-        networks = {"bicubic": Bicubic(scale=task.scale), **baselines}
         figures = {
             name: task.figures(network, lpips=method.frozen.get("lpips"), device=PartialState().device)
             for name, network in networks.items()
@@ -467,6 +468,9 @@ def _train(
             baselines=figures,
             compare=tuple(compare),
         ),
+        baseline_images={
+            name: partial(task.compared, network, device=PartialState().device) for name, network in networks.items()
+        },
         examine=examine,
     )
     if PartialState().is_main_process:

@@ -1,5 +1,6 @@
 """What super-resolution is trained on: a person's own images, or the built-in streets."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from i2i.data.superres import (
 )
 from i2i.errors import InputError
 from i2i.layers.resample import bicubic
+from i2i.methods.base import Comparison
+from i2i.methods.base import HeldOut as Validated
 from i2i.methods.superres import RandomDegradation, SuperResolution
 from i2i.metrics.wasserstein import SMALLEST_IMAGE_PX
 
@@ -113,16 +116,23 @@ class SuperResolutionTask:
         count = len(self.held_out)  # type: ignore[arg-type]
         sums: dict[str, float] = {}
         described: dict[str, list[Tensor]] = {}
-        for index in range(count):
-            item = {name: image[None].to(device) for name, image in self.held_out[index].items()}
-            with torch.no_grad():
-                found = method.validate(item)
+        for found in self._validated(method, device=device):
             for name, value in found.items():
                 if isinstance(value, Tensor):
                     described.setdefault(name, []).append(value.cpu())
                 elif isinstance(value, float):
                     sums[name] = sums.get(name, 0.0) + value / count
         return sums | method.distances({name: torch.cat(parts) for name, parts in described.items()})
+
+    def compared(self, network: nn.Module, *, device: torch.device) -> Iterator[dict[str, Comparison]]:
+        """What a network makes of held-out images, for `i2i.training.loop.train`; one image at a time."""
+        for found in self._validated(SuperResolution(generator=network.to(device).eval()), device=device):
+            yield {name: part for name, part in found.items() if isinstance(part, Comparison)}
+
+    def _validated(self, method: SuperResolution, *, device: torch.device) -> Iterator[Validated]:
+        for index in range(len(self.held_out)):  # type: ignore[arg-type]
+            with torch.no_grad():
+                yield method.validate({name: image[None].to(device) for name, image in self.held_out[index].items()})
 
 
 class Bicubic(nn.Module):

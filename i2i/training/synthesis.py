@@ -160,6 +160,7 @@ def train_synthesis(
             baselines=baselines,
             compare=tuple(compare),
         ),
+        baseline_images=examiner.baseline_images(),
         examine=examiner.of(method, out=out),
     )
     if is_main:

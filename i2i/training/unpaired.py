@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 
 from torch import Tensor
@@ -27,8 +28,11 @@ from i2i.data.streets import StreetPairs, StreetPhotos
 from i2i.data.transforms import ImageTransform
 from i2i.data.unpaired import HeldOutPairs, Unpaired
 from i2i.errors import InputError
+from i2i.methods.base import COMPARED, Comparison
 from i2i.metrics import lit_figures, paired_metrics, unpaired_baselines
+from i2i.metrics.transfer import ColourTransfer, MeanImage
 from i2i.metrics.wasserstein import SMALLEST_IMAGE_PX
+from i2i.training.measures import BaselineImages
 
 TRAINING_STREETS = 1000
 HELD_OUT_STREETS = 200
@@ -37,6 +41,8 @@ STREET_SIZE_PX = 64
 FEWEST_TO_HOLD_OUT = 10
 # Training images of each side that the baselines look at.
 BASELINE_IMAGES = 1000
+# From a side, to the other, and how the names of figures end.
+DIRECTIONS = (("a", "b", ""), ("b", "a", "_b_to_a"))
 
 Figures = Callable[[Tensor, Tensor], dict[str, float]]
 
@@ -104,6 +110,7 @@ class UnpairedTask:
         fingerprint: identifies the training data.
         figures: what to say about a translation of A whose truth is known.
         baselines: figures without training, by name; those of B → A end in "_b_to_a".
+        baseline_images: what these show, for `i2i.training.loop.train`.
     """
 
     training: Dataset[dict[str, Tensor]]
@@ -115,6 +122,7 @@ class UnpairedTask:
     fingerprint: str
     figures: Figures
     baselines: dict[str, dict[str, float]]
+    baseline_images: BaselineImages
 
 
 def unpaired_task(
@@ -162,6 +170,7 @@ def _street_task(seed: int) -> UnpairedTask:
         fingerprint=f"{day.pairs.fingerprint} {night.pairs.fingerprint}",
         figures=night_figures,
         baselines=_baselines(training={"a": day, "b": night}, held_out=held_out, figures=night_figures),
+        baseline_images=_baseline_images(training={"a": day, "b": night}, held_out=held_out),
     )
 
 
@@ -223,6 +232,7 @@ def _folder_task(
         fingerprint=fingerprint_sides(files_a, files_b),
         figures=paired_metrics,
         baselines=_baselines(training={"a": training_a, "b": training_b}, held_out=held_out, figures=paired_metrics),
+        baseline_images=_baseline_images(training={"a": training_a, "b": training_b}, held_out=held_out),
     )
 
 
@@ -238,10 +248,9 @@ def _baselines(
     def items() -> Iterator[dict[str, Tensor]]:
         return (held_out[index] for index in range(len(held_out)))
 
-    for source, target, ending in (("a", "b", ""), ("b", "a", "_b_to_a")):
-        seen = training[target]
+    for source, target, ending in DIRECTIONS:
         found = unpaired_baselines(
-            training_b=(seen[index] for index in range(0, len(seen), -(-len(seen) // BASELINE_IMAGES))),
+            training_b=_looked_at(training[target]),
             held_out_a=((item[source], item.get(f"truth_{target}")) for item in items()),
             held_out_b=(item[target] for item in items()),
             figures=paired_metrics if ending else figures,
@@ -249,6 +258,50 @@ def _baselines(
         for name, values in found.items():
             rows.setdefault(name, {}).update({metric + ending: value for metric, value in values.items()})
     return rows
+
+
+def _looked_at(images: StreetPhotos | ImageFolder) -> Iterator[Tensor]:
+    return (images[index] for index in range(0, len(images), -(-len(images) // BASELINE_IMAGES)))
+
+
+def _baseline_images(
+    *, training: Mapping[str, StreetPhotos | ImageFolder], held_out: HeldOutPairs | Unpaired
+) -> BaselineImages:
+    """What `_baselines` measures, image by image."""
+
+    @cache
+    def learnt(target: str) -> tuple[ColourTransfer, Tensor | None]:
+        transfer, mean = ColourTransfer(), MeanImage()
+        for image in _looked_at(training[target]):
+            transfer.add(image)
+            mean.add(image)
+        return transfer, mean.image
+
+    def nothing(image: Tensor, target: str) -> Tensor | None:
+        return image if len(image) == learnt(target)[0].channels else None
+
+    def transferred(image: Tensor, target: str) -> Tensor | None:
+        transfer = learnt(target)[0]
+        return transfer(image) if len(image) == transfer.channels else None
+
+    def mean(image: Tensor, target: str) -> Tensor | None:
+        of_target = learnt(target)[1]
+        return of_target if of_target is not None and of_target.shape[1:] == image.shape[1:] else None
+
+    def batches(translate: Callable[[Tensor, str], Tensor | None]) -> Iterator[dict[str, Comparison]]:
+        for index in range(len(held_out)):
+            item, batch = held_out[index], {}
+            for source, target, ending in DIRECTIONS:
+                output, truth = translate(item[source], target), item.get(f"truth_{target}")
+                if output is not None:
+                    batch[COMPARED + ending] = Comparison(
+                        generated=output[None], real=item[target][None], truth=None if truth is None else truth[None]
+                    )
+            if batch:
+                yield batch
+
+    named = {"do nothing": nothing, "colour transfer": transferred, "mean image": mean}
+    return {name: partial(batches, translate) for name, translate in named.items()}
 
 
 def _find(data: UnpairedData) -> tuple[list[Path], list[Path], list[Path], list[Path]]:

@@ -14,7 +14,9 @@ from i2i.checkpoints import ImageSide
 from i2i.discriminators import MultiscaleDiscriminator
 from i2i.errors import InputError
 from i2i.methods.spade import SemanticSynthesis
+from i2i.training.config import TrainingSettings
 from i2i.training.judging import Examiner, Judging, Painted, class_colours, colour_taken
+from i2i.training.measures import Measures
 from i2i.training.semantic import SemanticTask
 
 PALETTE = np.array([(255, 0, 0), (0, 0, 255)], np.uint8)
@@ -105,6 +107,22 @@ def test_a_painter_of_true_colours_reaches_the_ceiling(tmp_path: Path) -> None:
     assert figures["style_colour"] == pytest.approx(1, abs=0.05)
     assert figures["style_miou_change"] < 0.02
     assert "150 steps" in said[0]
+
+
+def test_baselines_have_a_runs_metrics() -> None:
+    task = make_task()
+    measures = Measures(TrainingSettings(steps=1, metrics=("variety", "l1")), device=torch.device("cpu"))
+    found = measures.baselines(Examiner(Judging(), task).baseline_images(), count=len(task.held_out))
+    learnt = [task.training[index] for index in range(len(task.training))]
+    pixels = {c: torch.cat([one["image"][:, one["labels"][0] == c] for one in learnt], 1).mean(1) for c in (0, 1)}
+    errors = []
+    for index in range(len(task.held_out)):
+        item = task.held_out[index]
+        painted = torch.where(item["labels"][:1] == 1, pixels[1][:, None, None], pixels[0][:, None, None])
+        errors.append((painted - item["image"]).abs().mean().item() / 2)
+    assert found["class mean"]["l1"] == pytest.approx(np.mean(errors), rel=0.02)  # rounded to 8 bits
+    # Other photos are no answer to held-out label maps, and as varied.
+    assert found["real photos"].keys() == {"variety"} and found["real photos"]["variety"] == pytest.approx(1, abs=0.3)
 
 
 @torch.no_grad()

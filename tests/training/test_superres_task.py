@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from i2i.metrics import luma, psnr
 from i2i.training import superres
 from i2i.training.config import TrainingSettings
 from i2i.training.loop import train
+from i2i.training.measures import Measures
 from i2i.training.report import RunFacts
 from i2i.training.stages import Discriminator, FirstStage, Network
 from i2i.training.superres import Bicubic, HeldOut, SuperResolutionData, super_resolution_task
@@ -87,6 +89,16 @@ def test_figures_are_means_over_images_of_any_size(write_photos: Callable[..., P
         expected.append(-10 * error.square().mean().log10().item())
     assert found["psnr"] == pytest.approx(np.mean(expected), abs=1e-4)
     assert found.keys() == {"psnr", "ssim", "gradient", "swd"}
+
+
+def test_a_baseline_has_a_runs_metrics(write_photos: Callable[..., Path]) -> None:
+    task = super_resolution_task(replace(DATA, data=write_photos("photos", *SIZES), held_out=write_photos("o", *SIZES)))
+    shown = partial(task.compared, Bicubic(scale=4), device=torch.device("cpu"))
+    measures = Measures(TrainingSettings(steps=1, metrics=("l1",)), device=torch.device("cpu"))
+    items = [task.held_out[index] for index in range(3)]
+    errors = [(bicubic(item["input"][None], scale=4)[0].clamp(0, 1) - item["target"]).abs().mean() for item in items]
+    found = measures.baselines({"bicubic": shown}, count=3)
+    assert found["bicubic"]["l1"] == pytest.approx(torch.stack(errors).mean().item(), rel=1e-4)
 
 
 def test_held_out_images_are_cut_to_what_a_network_takes(write_photos: Callable[..., Path]) -> None:

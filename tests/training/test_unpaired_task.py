@@ -12,6 +12,8 @@ from i2i.data.sampler import Draw
 from i2i.data.unpaired import HeldOutPairs, Unpaired
 from i2i.errors import InputError
 from i2i.training import unpaired
+from i2i.training.config import TrainingSettings
+from i2i.training.measures import Measures
 from i2i.training.unpaired import UnpairedData, UnpairedTask, unpaired_task
 
 WHOLE = UnpairedData(load_size=None, crop_size=None)
@@ -106,6 +108,11 @@ def test_baselines_by_hand(most: int, looked_at: slice | list[int], tmp_path: Pa
     l1 = {name: figures["l1"] for name, figures in task.baselines.items()}
     assert l1 == pytest.approx({"do nothing": untouched, "colour transfer": constant, "mean image": constant}, abs=1e-5)
     assert all(figures["swd"] > 0 for figures in task.baselines.values())
+    # A run's metrics are of the same images.
+    measures = Measures(TrainingSettings(steps=1, metrics=("l1",)), device=torch.device("cpu"))
+    found = measures.baselines(task.baseline_images, count=2)
+    for name, figures in task.baselines.items():
+        assert found[name] == pytest.approx({key: figures[key] for key in ("l1", "l1_b_to_a")}, abs=1e-6)
 
 
 def test_rows_that_other_channels_do_not_allow_are_left_out(tmp_path: Path) -> None:
@@ -114,6 +121,8 @@ def test_rows_that_other_channels_do_not_allow_are_left_out(tmp_path: Path) -> N
     assert (task.a.channels, task.b.channels) == (1, 3)
     assert (task.a.data_range, task.b.data_range) == ((0, 100), (0, 255))
     assert task.baselines.keys() == {"mean image"}
+    measures = Measures(TrainingSettings(steps=1, metrics=("swd",)), device=torch.device("cpu"))
+    assert measures.baselines(task.baseline_images, count=1)["do nothing"] == {}
     assert "1 channel of uint8, black at 0 and white at 100" in task.about
 
 
