@@ -9,6 +9,21 @@ class InputError(ValueError):
     """
 
 
+class MissingWeights(InputError):
+    """A network's weights, which nobody handed in, cannot be fetched.
+
+    Attributes:
+        reason: which they are, where they are published and how to hand them in: the same on every machine, so that
+            reports can say it.
+        here: why this machine could not get them, with its paths, for the person before it.
+    """
+
+    def __init__(self, reason: str, *, here: str = "") -> None:
+        super().__init__(f"{reason}. {here}" if here else reason)
+        self.reason = reason
+        self.here = here
+
+
 class RunStopped(RuntimeError):
     """A job gave up; the message says why, and what of it is saved.
 

@@ -32,13 +32,16 @@ class Findings:
     Attributes:
         figures: by the names that `i2i.metrics.meanings.MEANINGS` explains.
         missing: figures that could not be had, by name: why, and how to get them.
+        hints: what the person at this machine can do about it, a sentence each: printed, and in no report, for they
+            name the machine's paths.
         warnings: what to know before believing figures, a sentence each.
         pictures: by title, columns of images (N, C, H, W) in [-1, 1] as `i2i.training.report.write_grid` takes them.
-        details: whatever else belongs into the JSON file, by section.
+        details: whatever else belongs into the JSON file, by section; figures in it are written as those above.
     """
 
     figures: Mapping[str, Figure] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
+    hints: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     pictures: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
@@ -47,6 +50,7 @@ class Findings:
         return Findings(
             figures={**self.figures, **other.figures},
             missing={**self.missing, **other.missing},
+            hints=tuple(dict.fromkeys([*self.hints, *other.hints])),
             warnings=tuple(dict.fromkeys([*self.warnings, *other.warnings])),
             pictures={**self.pictures, **other.pictures},
             details={**self.details, **other.details},

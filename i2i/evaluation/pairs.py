@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from i2i.errors import InputError
+from i2i.errors import InputError, MissingWeights
 from i2i.evaluation.describing import Describing
 from i2i.evaluation.findings import Figure, Findings
 from i2i.evaluation.image_sets import ImageSet
@@ -67,6 +67,7 @@ class PairMeter:
 
     Attributes:
         missing: figures that cannot be had of any pair, by name: why, and how to get them.
+        hints: what kept this machine from fetching weights.
 
     Raises:
         InputError: a border below 0, or a file with weights that cannot be used.
@@ -77,6 +78,7 @@ class PairMeter:
             raise InputError(f"--crop-border: expected at least 0 px, got {settings.crop_border}")
         self.settings = settings
         self.missing: dict[str, str] = {}
+        self.hints: tuple[str, ...] = ()
         self._lpips: Lpips | None = None
         if settings.lpips == "off":
             self.missing["lpips"] = "switched off (--lpips off)"
@@ -84,10 +86,9 @@ class PairMeter:
         try:
             lpips = load_lpips(settings.lpips, backbone_path=settings.lpips_backbone, heads_path=settings.lpips_heads)
             self._lpips = lpips.to(device)
-        except InputError as error:
-            if settings.lpips_backbone and settings.lpips_heads:
-                raise
-            self.missing["lpips"] = f"{error}; or give both files with --lpips-backbone and --lpips-heads"
+        except MissingWeights as error:
+            self.missing["lpips"] = f"{error.reason}; files are given with --lpips-backbone and --lpips-heads"
+            self.hints = (error.here,)
 
     def __call__(self, output: Tensor, truth: Tensor) -> Tensor:
         """The figures of one pair.
@@ -219,7 +220,7 @@ def mean_findings(
     if equal:
         rest = "" if equal == count else "; psnr, infinite for these, is the mean over the others"
         warnings.append(f"{equal} of {count} {what} are equal to the last bit{rest}")
-    return Findings(figures=figures, missing=missing, warnings=tuple(warnings))
+    return Findings(figures=figures, missing=missing, hints=meter.hints, warnings=tuple(warnings))
 
 
 def mean_figure(values: Tensor, *, replicates: int | None, seed: int = 0) -> Figure:

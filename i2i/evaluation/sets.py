@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from i2i.download import sha256_of
-from i2i.errors import InputError
+from i2i.errors import InputError, MissingWeights
 from i2i.evaluation.describing import KEPT, Described, Describing
 from i2i.evaluation.findings import Figure, Findings
 from i2i.evaluation.image_sets import ImageSet
@@ -30,7 +30,6 @@ from i2i.metrics.distribution import (
 from i2i.metrics.features import (
     PIXELS_PX,
     FeatureExtractor,
-    MissingWeights,
     feature_slug,
     load_features,
     small_images,
@@ -74,17 +73,19 @@ class Networks:
     Attributes:
         extractors: those that could be had.
         missing: figures of the others, by name: why, and how to get their weights.
+        hints: what kept this machine from fetching those.
     """
 
     extractors: tuple[FeatureExtractor, ...]
     missing: Mapping[str, str]
+    hints: tuple[str, ...] = ()
 
 
 def load_networks(settings: SetSettings, *, device: torch.device | str = "cpu", channels: int = 3) -> Networks:
     """The networks of `settings.features`, for images of so many channels.
 
     Raises:
-        InputError: there is no such network, one is named twice, or files with weights do not fit.
+        InputError: there is no such network, one is named twice, or a file that is named is not there or does not fit.
     """
     if len(settings.feature_weights) > len(settings.features):
         raise InputError(
@@ -102,14 +103,20 @@ def load_networks(settings: SetSettings, *, device: torch.device | str = "cpu", 
                 f"--features {name}: there is no such file; expected a segmenter or classifier that i2i has saved, or "
                 "inception, dinov2, pixels, none or a model of timm"
             )
+    # Before the first is fetched, which may take minutes.
+    for name, weights in zip(settings.features, settings.feature_weights, strict=False):
+        if not weights.expanduser().is_file():
+            raise InputError(f"--feature-weights {weights}: there is no such file; expected the weights of {name}")
     extractors: list[FeatureExtractor] = []
     missing: dict[str, str] = {}
+    hints: list[str] = []
     for name, weights in zip_longest(settings.features, settings.feature_weights):
         names = _names(feature_slug(name), classes=name == "inception").values()
         try:
             extractor = load_features(name, weights=weights, device=device, channels=channels)
         except MissingWeights as error:
-            missing |= dict.fromkeys(names, str(error))
+            missing |= dict.fromkeys(names, error.reason)
+            hints += [error.here] if error.here else []
             continue
         if extractor.channels in (None, channels):
             extractors.append(extractor)
@@ -119,7 +126,7 @@ def load_networks(settings: SetSettings, *, device: torch.device | str = "cpu", 
                 f"{extractor.slug} needs images of {extractor.channels} channels, and these have {channels}: use "
                 "--features pixels, or a classifier trained on such images",
             )
-    return Networks(extractors=tuple(extractors), missing=missing)
+    return Networks(extractors=tuple(extractors), missing=missing, hints=tuple(hints))
 
 
 class FeatureDescriber:
@@ -202,7 +209,7 @@ def set_findings(
     findings = Findings(warnings=_warnings(generated, real)) | _patch_findings(generated, real, describing=describing)
     for extractor in networks.extractors:
         findings |= feature_findings(generated, real, extractor=extractor, settings=settings, describing=describing)
-    return findings | Findings(missing=networks.missing)
+    return findings | Findings(missing=networks.missing, hints=networks.hints)
 
 
 def feature_findings(

@@ -1,5 +1,6 @@
 """Measures of a generator's pictures, and baselines to hold them against."""
 
+from i2i.errors import MissingWeights
 from i2i.metrics.appearance import composition, measure_appearance
 from i2i.metrics.classifier import (
     Classifier,
@@ -22,7 +23,6 @@ from i2i.metrics.distribution import (
 )
 from i2i.metrics.features import (
     FeatureExtractor,
-    MissingWeights,
     clean_resize,
     feature_slug,
     load_features,

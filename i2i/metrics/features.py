@@ -8,6 +8,7 @@ import difflib
 import hashlib
 import io
 import re
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from i2i.download import cache_folder, download, sha256_of
-from i2i.errors import InputError
+from i2i.errors import InputError, MissingWeights
 from i2i.metrics.classifier import Classifier, holds_classifier, load_classifier
 from i2i.metrics.segmenter import Segmenter, holds_segmenter, load_segmenter
 from i2i.state_dicts import read_state_dict
@@ -31,10 +32,6 @@ INCEPTION_PX = 299
 DINOV2 = "vit_large_patch14_dinov2.lvd142m"
 DINOV2_PX = 224
 PIXELS_PX = 16
-
-
-class MissingWeights(InputError):
-    """A network's weights cannot be had; the message says where they are and how to hand them in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,10 +95,11 @@ def load_features(
         channels: of the images, which decides the length of "pixels"; networks take only their own number.
 
     Raises:
-        MissingWeights: the weights cannot be fetched or read, or are not that network's.
-        InputError: no such name, or weights where none are needed.
+        MissingWeights: the weights cannot be fetched.
+        InputError: no such name, a file that cannot be read or does not fit, or weights where none are needed.
     """
-    place = Path(name)
+    place = Path(name).expanduser()
+    weights = None if weights is None else Path(weights).expanduser()
     own = place.suffix == ".safetensors"
     if weights is not None and (own or name == "pixels"):
         raise InputError(f"features of {name} take no weights, got {weights}: leave them out")
@@ -143,10 +141,10 @@ def clean_resize(images: Tensor, size_px: int | tuple[int, int]) -> Tensor:
     return F.interpolate(images, size, mode="bicubic", antialias=True).clamp(-1, 1)
 
 
-def _load_inception(weights: str | Path | None, device: torch.device | str) -> FeatureExtractor:
+def _load_inception(weights: Path | None, device: torch.device | str) -> FeatureExtractor:
     from torchmetrics.image.fid import NoTrainInceptionV3
 
-    path = _fetched_inception() if weights is None else Path(weights)
+    path = _fetched_inception() if weights is None else weights
     tensors = _tensors(path, of="FID's Inception")
     buffer = io.BytesIO()  # torch-fidelity reads a file by itself, and would run what is in it
     torch.save(tensors, buffer)
@@ -154,8 +152,9 @@ def _load_inception(weights: str | Path | None, device: torch.device | str) -> F
     try:
         network = NoTrainInceptionV3("inception-v3-compat", ["2048"], buffer)
     except RuntimeError as error:
-        raise MissingWeights(
-            f"{path} does not hold FID's Inception: {error}. Give the file that {INCEPTION_URL} has"
+        difference = textwrap.shorten(str(error), width=200)  # of what may be hundreds of tensors
+        raise InputError(
+            f"{path} does not hold FID's Inception ({difference}); give the file that {INCEPTION_URL} has"
         ) from error
     network = network.to(device)
 
@@ -176,19 +175,19 @@ def _load_inception(weights: str | Path | None, device: torch.device | str) -> F
 
 def _fetched_inception() -> Path:
     path = cache_folder() / "weights" / INCEPTION_FILE
+    reason = f"the weights of FID's Inception are missing: get {INCEPTION_URL} and give it as --feature-weights"
     try:
         download(INCEPTION_URL, path)
     except InputError as error:
-        raise MissingWeights(
-            f"the weights of FID's Inception are missing: {error}, or give it as --feature-weights"
-        ) from error
+        raise MissingWeights(reason, here=str(error)) from error
     if not sha256_of(path).startswith(INCEPTION_SHA256_BEGINS):
-        raise MissingWeights(f"{path} is damaged, or another file than its name says: delete it and try again")
+        damaged = f"{path} is damaged, or another file than its name says: delete it and try again"
+        raise MissingWeights(reason, here=damaged)
     return path
 
 
 def _load_timm(
-    name: str, weights: str | Path | None, device: torch.device | str, *, size_px: int | None = None
+    name: str, weights: Path | None, device: torch.device | str, *, size_px: int | None = None
 ) -> FeatureExtractor:
     import timm
 
@@ -203,7 +202,7 @@ def _load_timm(
         network = _fetched_timm(name)
     else:
         network = timm.create_model(name, pretrained=False, num_classes=0)
-        _fill(network, Path(weights), name=name)
+        _fill(network, weights, name=name)
     settings = timm.data.resolve_data_config({}, model=network)
     size = (size_px, size_px) if size_px else tuple(settings["input_size"][1:])
     if size != tuple(settings["input_size"][1:]):
@@ -227,10 +226,10 @@ def _fetched_timm(name: str) -> Any:
     try:
         return timm.create_model(name, pretrained=True, num_classes=0)
     except Exception as error:  # of whatever type the hub's client raises without a connection
-        reason = str(error).strip().partition("\n")[0]
+        url = f"https://huggingface.co/timm/{name}"
         raise MissingWeights(
-            f"the weights of {name} are missing: they cannot be fetched from https://huggingface.co/timm/{name} "
-            f"({reason}). Get model.safetensors there in another way, and give it as --feature-weights"
+            f"the weights of {name} are missing: get model.safetensors of {url} and give it as --feature-weights",
+            here=f"{url} cannot be fetched: {str(error).strip().partition(chr(10))[0]}",
         ) from error
 
 
@@ -240,8 +239,8 @@ def _fill(network: nn.Module, path: Path, *, name: str) -> None:
     for key, tensor in network.state_dict().items():
         if key not in found or found[key].shape != tensor.shape:
             holds = tuple(found[key].shape) if key in found else "nothing"
-            raise MissingWeights(
-                f"{path} does not hold timm's {name}: expected {key} {tuple(tensor.shape)}, found {holds}. Give "
+            raise InputError(
+                f"{path} does not hold timm's {name}: expected {key} {tuple(tensor.shape)}, found {holds}; give "
                 f"model.safetensors of https://huggingface.co/timm/{name}"
             )
     network.load_state_dict({key: found[key] for key in network.state_dict()})
@@ -251,12 +250,12 @@ def _tensors(path: Path, *, of: str) -> dict[str, Tensor]:
     try:
         return read_state_dict(path)
     except InputError as error:
-        raise MissingWeights(f"the weights of {of} are missing: {error}") from error
+        raise InputError(f"the weights of {of} cannot be used: {error}") from error
 
 
 def _load_own(path: Path, device: torch.device | str) -> FeatureExtractor:
     if not path.is_file():
-        raise MissingWeights(f"{path} does not exist; expected a segmenter or classifier that i2i has saved")
+        raise InputError(f"{path} does not exist; expected a segmenter or classifier that i2i has saved")
     network: Segmenter | Classifier
     if holds_segmenter(path):
         network = load_segmenter(path).to(device)
@@ -265,8 +264,8 @@ def _load_own(path: Path, device: torch.device | str) -> FeatureExtractor:
         network = load_classifier(path).to(device)
         length, classes, channels = network.head.in_features, network.classes, network.arguments["channels"]
     else:
-        raise MissingWeights(
-            f"{path} holds neither a segmenter nor a classifier that i2i has saved. Weights of a model of timm are "
+        raise InputError(
+            f"{path} holds neither a segmenter nor a classifier that i2i has saved; weights of a model of timm are "
             "given beside its name: --features NAME --feature-weights FILE"
         )
 

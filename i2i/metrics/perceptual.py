@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from i2i.download import cache_folder, download
-from i2i.errors import InputError
+from i2i.errors import InputError, MissingWeights
 from i2i.state_dicts import read_state_dict
 
 
@@ -132,8 +132,8 @@ def load_lpips(
         heads_path: a file with the weights of the channels: the authors' alex.pth or vgg.pth. None: theirs, likewise.
 
     Raises:
-        InputError: a file cannot be fetched or read, lacks a tensor, or has one of another shape: there are no weights
-            then, and never random ones.
+        MissingWeights: a file cannot be fetched: there are no weights then, and never random ones.
+        InputError: a file cannot be read, lacks a tensor, or has one of another shape.
     """
     from torchvision.models import alexnet, vgg16  # type: ignore[import-untyped]
 
@@ -147,32 +147,41 @@ def load_lpips(
                 weights, head_weights = VGG16, VGG16_HEADS
             case _:
                 raise InputError(f'expected the network to be "alex" or "vgg", got {network!r}')
-    tensors = _tensors(weights, backbone_path, {f"features.{key}": t.shape for key, t in backbone.state_dict().items()})
-    backbone.load_state_dict({key.removeprefix("features."): tensor for key, tensor in tensors.items()}, assign=True)
+    shapes = {f"features.{key}": tensor.shape for key, tensor in backbone.state_dict().items()}
     channels = [backbone[number - 1].out_channels for number in layers]
-    heads = {f"lin{index}.model.1.weight": torch.Size((1, width, 1, 1)) for index, width in enumerate(channels)}
+    head_shapes = {f"lin{index}.model.1.weight": torch.Size((1, width, 1, 1)) for index, width in enumerate(channels)}
+    # A file that was handed in and cannot be used shows before the other is fetched, which may take minutes.
+    if backbone_path is None and heads_path is not None:
+        heads = _tensors(head_weights, heads_path, head_shapes)
+        tensors = _tensors(weights, backbone_path, shapes)
+    else:
+        tensors = _tensors(weights, backbone_path, shapes)
+        heads = _tensors(head_weights, heads_path, head_shapes)
+    backbone.load_state_dict({key.removeprefix("features."): tensor for key, tensor in tensors.items()}, assign=True)
     return Lpips(
         backbone=backbone.eval(),
         layers=layers,
-        heads=list(_tensors(head_weights, heads_path, heads).values()),
+        heads=list(heads.values()),
         smallest_px=smallest_px,
     )
 
 
 def _tensors(weights: _Weights, path: str | Path | None, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
     """The tensors of these names and shapes out of a file, float32."""
+    place = cache_folder() / "weights" / weights.name if path is None else Path(path).expanduser()
     try:
         if path is None:
-            path = cache_folder() / "weights" / weights.name
-            download(weights.url, path, sha256=weights.sha256, size_bytes=weights.size_bytes)
-        found = read_state_dict(Path(path))
+            download(weights.url, place, sha256=weights.sha256, size_bytes=weights.size_bytes)
+        found = read_state_dict(place)
     except InputError as error:
-        raise InputError(f"weights of LPIPS are missing: {error}") from error
+        if path is None:
+            raise MissingWeights(f"weights of LPIPS are missing: get {weights.url}", here=str(error)) from error
+        raise InputError(f"the weights of LPIPS cannot be used: {error}") from error
     for key, shape in shapes.items():
         if key not in found or found[key].shape != shape:
             holds = tuple(found[key].shape) if key in found else "nothing"
             raise InputError(
-                f"{path} does not hold what LPIPS needs: expected {key} {tuple(shape)}, found {holds}. Give the file "
+                f"{place} does not hold what LPIPS needs: expected {key} {tuple(shape)}, found {holds}; give the file "
                 f"that {weights.url} has"
             )
     return {key: found[key].float() for key in shapes}

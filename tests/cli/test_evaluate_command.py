@@ -82,7 +82,7 @@ def test_two_folders(folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.
     assert set(evaluation["figures"]) == WEIGHTS_FREE
     assert evaluation["figures"]["psnr"]["value"] == pytest.approx(psnr_of(made, real), rel=1e-5)
     assert {"fid", "kid", "inception_score", "precision", "lpips", "ms_ssim"} <= set(evaluation["missing"])
-    assert "there is no network" in evaluation["missing"]["fid"]
+    assert "6726825d.pth" in evaluation["missing"]["fid"] and "--feature-weights" in evaluation["missing"]["fid"]
     assert evaluation["sets"]["generated"] == {
         "place": str(made),
         "half": None,

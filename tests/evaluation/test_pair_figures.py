@@ -102,15 +102,16 @@ def test_small_images_and_missing_weights_are_said(tmp_path: Path, monkeypatch: 
     found = findings(tmp_path, made, real, PairSettings())
     assert set(found.figures) == {"psnr", "ssim", "l1", "sharpness"}
     assert "176 px" in found.missing["ms_ssim"]
-    assert "no network" in found.missing["lpips"] and "--lpips-backbone" in found.missing["lpips"]
+    assert "alexnet-owt-7be5be79.pth" in found.missing["lpips"] and "--lpips-backbone" in found.missing["lpips"]
+    assert "no network" not in found.missing["lpips"] and found.hints == ("there is no network",)
     assert findings(tmp_path, made, real, WITHOUT_LPIPS).missing["lpips"] == "switched off (--lpips off)"
-    with pytest.raises(InputError, match="nowhere"):
-        findings(
-            tmp_path,
-            made,
-            real,
-            PairSettings(lpips_backbone=tmp_path / "nowhere.pth", lpips_heads=tmp_path / "nowhere.pth"),
-        )
+    for named in (
+        PairSettings(lpips_backbone=tmp_path / "nowhere.pth"),
+        PairSettings(lpips_heads=tmp_path / "nowhere.pth"),
+        PairSettings(lpips_backbone=tmp_path / "nowhere.pth", lpips_heads=tmp_path / "nowhere.pth"),
+    ):
+        with pytest.raises(InputError, match=r"nowhere\.pth cannot be read"):
+            findings(tmp_path, made, real, named)
 
 
 def _no_network(*_: object, **__: object) -> None:

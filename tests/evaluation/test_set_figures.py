@@ -13,6 +13,7 @@ from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics
 
 from i2i.errors import InputError
 from i2i.evaluation import Describing, FeatureDescriber, Findings, ImageSet, SetSettings, set_findings, sets
+from i2i.evaluation.sets import load_networks
 from i2i.metrics import (
     Classifier,
     MissingWeights,
@@ -143,7 +144,7 @@ def test_missing_weights_leave_the_other_figures(tmp_path: Path, monkeypatch: py
     def missing(name: str, **named: object) -> object:
         if name == "pixels":
             return load_features(name)
-        raise MissingWeights(f"get the weights of {name} there")
+        raise MissingWeights(f"get the weights of {name} there", here=f"or put them at /home/{name}")
 
     monkeypatch.setattr(sets, "load_features", missing)
     found = compared(generated, real, "inception", "dinov2", "pixels")
@@ -156,7 +157,32 @@ def test_missing_weights_leave_the_other_figures(tmp_path: Path, monkeypatch: py
         *("frechet_dinov2", "kernel_dinov2"),
         *(f"{kind}_dinov2" for kind in kinds),
     }
+    assert found.hints == ("or put them at /home/inception", "or put them at /home/dinov2")
     assert {"swd", "variety", "frechet_pixels"} <= set(found.figures)
+
+
+def test_weights_that_are_named_are_not_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name with a mistake ends the evaluation, before anything else is fetched."""
+
+    def fetched(url: str, path: Path) -> None:
+        raise AssertionError(url)
+
+    monkeypatch.setattr("i2i.metrics.features.download", fetched)
+    (tmp_path / "other.pth").write_bytes(b"other")
+    for name, message in (
+        ("mistyped.pth", r"mistyped\.pth: there is no such file"),
+        ("other.pth", "is no weight file"),
+    ):
+        weights = (tmp_path / name,)
+        with pytest.raises(InputError, match=message) as refused:
+            load_networks(SetSettings(features=("resnet18",), feature_weights=weights))
+        assert not isinstance(refused.value, MissingWeights)
+    with pytest.raises(InputError, match=r"mistyped\.pth: there is no such file; expected the weights of resnet18"):
+        load_networks(
+            SetSettings(
+                features=("pixels", "resnet18"), feature_weights=(tmp_path / "other.pth", tmp_path / "mistyped.pth")
+            )
+        )
 
 
 def test_five_channels_have_the_figures_that_need_no_colours(tmp_path: Path) -> None:

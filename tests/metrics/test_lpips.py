@@ -94,7 +94,7 @@ def test_files_that_hold_something_else_are_refused(network: str, backbone: Path
         load_lpips("alex", backbone_path=backbone, heads_path=HEADS / "vgg.pth")
     with pytest.raises(InputError, match=r"lin0\.model\.1\.weight .* found nothing"):
         load_lpips("alex", backbone_path=backbone, heads_path=backbone)
-    with pytest.raises(InputError, match=r"are missing: .*none\.pth cannot be read"):
+    with pytest.raises(InputError, match=r"cannot be used: .*none\.pth cannot be read"):
         load_lpips("alex", backbone_path=tmp_path / "none.pth", heads_path=heads)
     with pytest.raises(InputError, match='"alex" or "vgg", got \'squeeze\''):
         load_lpips("squeeze", backbone_path=backbone, heads_path=heads)
