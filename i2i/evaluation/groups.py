@@ -1,8 +1,9 @@
 """Whether a generator serves all groups alike: figures of each group of images, and how far apart they are."""
 
 import csv
+import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,6 +16,7 @@ from i2i.evaluation.pairs import PairMeter, compare_pairs, mean_figure
 from i2i.evaluation.sets import wasserstein_of_some
 from i2i.metrics.intervals import REPLICATES
 
+DELIMITERS = "\t;,"  # where a line could be cut in as many parts by several, commas belong to names most likely
 NAMED = 5  # images in a warning
 FEW = 10  # images, of which an interval says little
 
@@ -23,8 +25,8 @@ def read_groups(path: Path, *, column: str | None = None) -> dict[str, str]:
     """The group of each image, from a CSV file.
 
     Args:
-        path: a line for each image, first its name, then its group. With a heading that has "image" (or "file", "name",
-            "path"), the columns may be others too.
+        path: a line for each image, first its name, then its group, with a comma, semicolon or tab between. With a
+            heading that has "image" (or "file", "name", "path"), the columns may be others too.
         column: the heading of the column with the groups; None: "group", or without headings the second column.
 
     Returns:
@@ -36,10 +38,12 @@ def read_groups(path: Path, *, column: str | None = None) -> dict[str, str]:
     path = path.expanduser()
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            lines = [[cell.strip() for cell in line] for line in csv.reader(stream)]
+            text = stream.read()
+        delimiter = _delimiter(text)
+        lines = [[cell.strip() for cell in line] for line in csv.reader(io.StringIO(text), delimiter=delimiter)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(
-            f"{path} cannot be read ({error}); expected a CSV file with the columns image,group"
+            f"{path} cannot be read ({error}); expected a CSV file in UTF-8 with the columns image,group"
         ) from error
     numbered = [(number, line) for number, line in enumerate(lines, start=1) if any(line)]
     image_place, group_place = 0, 1
@@ -63,7 +67,7 @@ def read_groups(path: Path, *, column: str | None = None) -> dict[str, str]:
     groups: dict[str, str] = {}
     for number, line in numbered:
         if max(image_place, group_place) >= len(line) or not line[image_place] or not line[group_place]:
-            raise InputError(f"{path}, line {number}: expected an image and its group, got {','.join(line)!r}")
+            raise InputError(f"{path}, line {number}: expected an image and its group, got {delimiter.join(line)!r}")
         name, group = _plain(line[image_place]), line[group_place]
         if groups.setdefault(name, group) != group:
             raise InputError(f"{path}, line {number}: {name} is in the group {groups[name]} already; an image has one")
@@ -117,7 +121,8 @@ def group_findings(
             places = [place_of[file] for file in files if file in place_of]
             for name, values in compared.values.items():
                 if not values[places].isnan().all():
-                    found[name] = mean_figure(values[places], replicates=replicates, seed=seed)
+                    mean = mean_figure(values[places], replicates=replicates, seed=seed)
+                    found[name] = replace(mean, how=meter.settings.how(name))
     real_members = _members(_listed(real, groups), groups)
     shared = [group for group in figures if len(members[group]) > 1 and len(real_members.get(group, ())) > 1]
     if len(shared) > 1:
@@ -128,10 +133,7 @@ def group_findings(
             distance = wasserstein_of_some(generated, real, indices=some, describing=describing)
             if distance is not None:
                 figures[group]["swd"] = distance
-    by_group = {
-        group: {"images": len(members[group]), "figures": {name: asdict(figure) for name, figure in found.items()}}
-        for group, found in figures.items()
-    }
+    by_group = {group: {"images": len(members[group]), "figures": found} for group, found in figures.items()}
     gaps = _gaps(figures)
     without = [name for index, name in enumerate(generated.names) if index not in names]
     not_found = sorted(set(groups) - set(names.values()) - set(_listed(real, groups).values()))
@@ -146,6 +148,12 @@ def group_findings(
             }
         },
     )
+
+
+def _delimiter(text: str) -> str:
+    """The one that cuts the first line that is not empty into most parts."""
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    return max(DELIMITERS, key=lambda delimiter: len(next(csv.reader([first], delimiter=delimiter), [])))
 
 
 def _plain(name: str) -> str:
@@ -209,7 +217,7 @@ def _warnings(
 ) -> Iterator[str]:
     for name, gap in gaps.items():
         if gap["intervals_overlap"] is False:
-            low, high = (by_group[gap[end]]["figures"][name]["value"] for end in ("lowest", "highest"))
+            low, high = (by_group[gap[end]]["figures"][name].value for end in ("lowest", "highest"))
             yield (
                 f"groups differ in {name}: {low:.4g} in {gap['lowest']}, {high:.4g} in {gap['highest']}, and their "
                 "95 % intervals do not overlap"

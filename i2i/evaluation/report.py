@@ -27,6 +27,7 @@ SAMPLES = 12
 NOTES_READ = 50  # of a set's images, for the model that made them
 LARGEST_PX = 2000  # of a picture in the page
 COPIES = 10  # named
+TINY = 1e-9  # rounding's remainder in any figure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,22 +111,11 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
     """What evaluation.json holds. JSON has no infinity: such a value is null, and "is" says "infinite"."""
     findings = evaluation.findings
     details = dict(findings.details)
-    figures = {
-        name: {
-            "value": _finite(figure.value),
-            **({} if math.isfinite(figure.value) else {"is": "infinite" if math.isinf(figure.value) else "undefined"}),
-            "low": _finite(figure.low),
-            "high": _finite(figure.high),
-            "images": figure.images,
-            "meaning": _meaning(name, figure),
-        }
-        for name, figure in findings.figures.items()
-    }
     return {
         "i2i_version": __version__,
         "title": evaluation.title,
         "sets": _finite(evaluation.sets),
-        "figures": figures,
+        "figures": _finite(findings.figures),
         "missing": dict(findings.missing),
         "warnings": list(findings.warnings),
         "groups": _finite(details.pop("groups", None)),
@@ -147,7 +137,9 @@ def print_evaluation(evaluation: Evaluation) -> None:
     for name, value, interval, _, meaning in _rows(evaluation.findings):
         table.add_row(*map(Text, (name, value, interval, meaning)))
     console.print(table)
-    for heading, lines in (("not measured", _missing(evaluation.findings)), ("note", evaluation.findings.warnings)):
+    findings = evaluation.findings
+    parts = (("not measured", _missing(findings)), ("on this machine", findings.hints), ("note", findings.warnings))
+    for heading, lines in parts:
         for line in lines:
             console.print(Text(f"{heading}: {line}"))
 
@@ -179,30 +171,49 @@ def _slug(title: str) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """The value without what JSON does not know: infinity and NaN become null, paths text."""
+    """The value as JSON knows it: infinity and NaN become null, paths text, and figures what `_entry` says."""
     match value:
         case float():
             return value if math.isfinite(value) else None
         case Path():
             return str(value)
         case Mapping():
-            return {str(key): _finite(entry) for key, entry in value.items()}
+            return {
+                str(key): _entry(key, entry) if isinstance(entry, Figure) else _finite(entry)
+                for key, entry in value.items()
+            }
         case list() | tuple():
             return [_finite(entry) for entry in value]
         case _:
             return value
 
 
+def _entry(name: str, figure: Figure) -> dict[str, Any]:
+    """A figure as the JSON file has it."""
+    what = {} if math.isfinite(figure.value) else {"is": "infinite" if math.isinf(figure.value) else "undefined"}
+    return {
+        "value": _finite(figure.value),
+        **what,
+        "low": _finite(figure.low),
+        "high": _finite(figure.high),
+        "images": figure.images,
+        "meaning": _meaning(name, figure),
+    }
+
+
 def _number(value: float | None) -> str:
     if value is None or math.isnan(value):
         return "-"
+    if abs(value) < TINY:
+        return "0"
     return "infinite" if math.isinf(value) else f"{value:.4g}"
 
 
-def _interval(figure: Figure) -> str:
-    if figure.low is None and figure.images == 1:
-        return "needs several"
-    return "" if figure.low is None else f"{_number(figure.low)} … {_number(figure.high)}"
+def _interval(figure: Figure, *, several: str = "needs several") -> str:
+    """The interval; without one, what it would need."""
+    if figure.low is None:
+        return several if math.isfinite(figure.value) else ""
+    return f"{_number(figure.low)} … {_number(figure.high)}"
 
 
 def _missing(findings: Findings) -> list[str]:
@@ -228,38 +239,40 @@ _HEADINGS = ("figure", "value", "95 % interval", "images", "what it means")
 
 
 def _rows(findings: Findings) -> Iterator[tuple[str, str, str, str, str]]:
-    """A row for each figure, below `_HEADINGS`; what several mean is said once."""
-    said: set[str] = set()
+    """A row for each figure, below `_HEADINGS`."""
+    # Frames of one video are too much alike to say how another would be.
+    several = "needs several videos" if "frames" in findings.details else "needs several"
     for name, figure in findings.figures.items():
-        meaning = _meaning(name, figure)
         images = "" if figure.images is None else str(figure.images)
-        yield name, _number(figure.value), _interval(figure), images, "" if meaning in said else meaning
-        said.add(meaning)
+        yield name, _number(figure.value), _interval(figure, several=several), images, _meaning(name, figure)
 
 
 def _group_table(findings: Findings) -> list[list[str]]:
-    """Headings and rows: groups down, figures across, their gaps last; nothing without groups."""
+    """Headings and rows: under each figure all groups, and the largest gap between two; nothing without groups.
+
+    Downwards, so that pages hold any number of either.
+    """
     groups = findings.details.get("groups")
     if not groups:
         return []
-    names = list(dict.fromkeys(name for about in groups["by_group"].values() for name in about["figures"]))
-    headings = [f"{name} (see below)" if name == "swd" else name for name in names]
-    rows = [["group", "images", *headings]]
-    for group, about in groups["by_group"].items():
-        figures = [about["figures"].get(name) for name in names]
-        cells = [_number(figure["value"]) + _bracketed(figure) if figure else "" for figure in figures]
-        rows.append([group, str(about["images"]), *cells])
-    gaps = [groups["gaps"].get(name) for name in names]
-    rows.append(["largest gap", "", *(_number(gap["gap"]) if gap else "" for gap in gaps)])
-    overlaps = {True: "yes", False: "no", None: ""}
-    rows.append(["overlap", "", *(overlaps[gap["intervals_overlap"]] if gap else "" for gap in gaps)])
+    rows = [["figure", "group", "value", "95 % interval", "images"]]
+    overlaps = {True: "intervals overlap", False: "intervals do not overlap", None: ""}
+    for name in dict.fromkeys(name for about in groups["by_group"].values() for name in about["figures"]):
+        heading = f"{name} (see below)" if name == "swd" else name
+        for group, about in groups["by_group"].items():
+            figure = about["figures"].get(name)
+            cells = [_number(figure.value), _interval(figure), str(figure.images)] if figure else ["-", "", ""]
+            rows.append([heading, group, *cells])
+            heading = ""
+        if gap := groups["gaps"].get(name):
+            rows.append(["", "largest gap", _number(gap["gap"]), overlaps[gap["intervals_overlap"]], ""])
     return rows
 
 
 def _group_note(findings: Findings) -> str:
     """What to know of the table's figures."""
     by_group = findings.details["groups"]["by_group"].values()
-    counts = {about["figures"]["swd"]["images"] for about in by_group if "swd" in about["figures"]}
+    counts = {about["figures"]["swd"].images for about in by_group if "swd" in about["figures"]}
     if not counts:
         return ""
     return (
@@ -303,21 +316,23 @@ def _copies(findings: Findings) -> list[str]:
     return lines
 
 
-def _bracketed(figure: Mapping[str, Any]) -> str:
-    return "" if figure["low"] is None else f" ({_number(figure['low'])} … {_number(figure['high'])})"
+def _as_markdown(text: str) -> str:
+    """Text, such as people's names for files and groups, as Markdown that shows it and means nothing else."""
+    special = r"[\\`*\[\]<|~]|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])"  # not _ within words, as in swd_0
+    return re.sub(special, r"\\\g<0>", " ".join(text.split()))
 
 
 def _markdown(evaluation: Evaluation, files: Mapping[str, Path]) -> str:
     findings = evaluation.findings
 
     def table(rows: Sequence[Sequence[str]]) -> list[str]:
-        heading, *rest = (" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows)
+        heading, *rest = (" | ".join(map(_as_markdown, row)) for row in rows)
         return [f"| {heading} |", "|" + "---|" * len(rows[0]), *(f"| {row} |" for row in rest), ""]
 
     def points(lines: Sequence[str]) -> list[str]:
-        return [*(f"- {line}" for line in lines), ""]
+        return [*(f"- {_as_markdown(line)}" for line in lines), ""]
 
-    parts = [f"# {evaluation.title}", "", *points(list(_sets(evaluation)))]
+    parts = [f"# {_as_markdown(evaluation.title)}", "", *points(list(_sets(evaluation)))]
     if findings.warnings:
         parts += ["## Before you believe it", "", *points(findings.warnings)]
     parts += ["## Figures", "", *table([_HEADINGS, *_rows(findings)])]
@@ -330,7 +345,8 @@ def _markdown(evaluation: Evaluation, files: Mapping[str, Path]) -> str:
     if copies := _copies(findings):
         parts += ["## Copies of training images", "", *points(copies)]
     for title, file in files.items():
-        parts += [f"## {title}", "", columns_of(file), "", f"![{title}]({PICTURES}/{file.name})", ""]
+        shown = _as_markdown(title)
+        parts += [f"## {shown}", "", columns_of(file), "", f"![{shown}]({PICTURES}/{file.name})", ""]
     return re.sub(r"\n{3,}", "\n\n", "\n".join([*parts, f"Made with i2i {__version__}.", ""]))
 
 
@@ -344,7 +360,7 @@ def _page(evaluation: Evaluation, files: Mapping[str, Path]) -> str:
         """`words`: columns of sentences, which begin at the left and are not squeezed."""
 
         def line(cells: Sequence[str], tag: str) -> str:
-            sentences = ' style="text-align: left; min-width: 14rem"'
+            sentences = ' style="text-align: left; min-width: 14rem; overflow-wrap: anywhere"'
             styles = (sentences if place in words else "" for place in range(len(cells)))
             unbroken = (text(cell).replace(" … ", "&nbsp;…&nbsp;") for cell in cells)
             marked = (f"<{tag}{style}>{cell}</{tag}>" for style, cell in zip(styles, unbroken, strict=True))
@@ -363,7 +379,11 @@ def _page(evaluation: Evaluation, files: Mapping[str, Path]) -> str:
     if findings.missing:
         parts += ["<h2>Not measured</h2>", points(_missing(findings))]
     if rows := _group_table(findings):
-        parts += ["<h2>Groups</h2>", table(rows), *(f"<p>{text(note)}</p>" for note in [_group_note(findings)] if note)]
+        parts += [
+            "<h2>Groups</h2>",
+            table(rows, words=(1,)),
+            *(f"<p>{text(note)}</p>" for note in [_group_note(findings)] if note),
+        ]
     if rows := _usefulness_table(findings):
         parts += ["<h2>What the images are good for</h2>", f"<p>{text(_usefulness_note(findings))}</p>", table(rows)]
     if copies := _copies(findings):

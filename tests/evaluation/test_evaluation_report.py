@@ -23,7 +23,8 @@ FINDINGS = Findings(
         "frechet_odd_name": Figure(value=12.0),
     },
     missing={"fid": "no weights <here> | there", "kid": "no weights <here> | there", "lpips": "off"},
-    warnings=("Only 3 images & no more",),
+    hints=("put them at /home/anna",),
+    warnings=("Only 3 images & no more", "group <b>_a_</b> of file_name_1 &amp; [x](y)"),
     pictures={"Worst pairs by ssim: a/b, c": {"generated": torch.zeros(2, 3, 8, 8), "real": torch.ones(2, 3, 8, 8)}},
     details={
         "groups": {
@@ -31,13 +32,13 @@ FINDINGS = Findings(
                 "day": {
                     "images": 2,
                     "figures": {
-                        "ssim": {"value": 0.9, "low": 0.8, "high": 1.0, "images": 2},
-                        "swd": {"value": 4.0, "low": 3.0, "high": 5.0, "images": 2},
+                        "ssim": Figure(value=0.9, low=0.8, high=1.0, images=2, how="of brightness"),
+                        "swd": Figure(value=4.0, low=3.0, high=5.0, images=2),
                     },
                 },
-                "night": {"images": 1, "figures": {"ssim": {"value": 0.5, "low": None, "high": None, "images": 1}}},
+                "night *": {"images": 1, "figures": {"ssim": Figure(value=0.5, images=1)}},
             },
-            "gaps": {"ssim": {"gap": 0.4, "lowest": "night", "highest": "day", "intervals_overlap": None}},
+            "gaps": {"ssim": {"gap": 0.4, "lowest": "night *", "highest": "day", "intervals_overlap": None}},
         },
         "pairs": {"images": {"a": {"psnr": math.inf}}, "path": Path("x")},
         "memorisation": {"copies": [{"generated": f"m{n}", "training": f"t{n}", "ratio": 0.1} for n in range(12)]},
@@ -69,8 +70,11 @@ def test_json_is_strict_and_whole(tmp_path: Path) -> None:
     assert found["figures"]["ssim"]["value"] == 0.123456789
     assert found["figures"]["l1"]["is"] == "undefined"
     assert found["missing"] == dict(FINDINGS.missing)
-    assert found["warnings"] == ["Only 3 images & no more"]
-    assert found["groups"]["gaps"]["ssim"]["lowest"] == "night"
+    assert found["warnings"] == list(FINDINGS.warnings)
+    assert found["groups"]["gaps"]["ssim"]["lowest"] == "night *"
+    of_group = found["groups"]["by_group"]["day"]["figures"]["ssim"]
+    assert of_group.keys() == found["figures"]["ssim"].keys()
+    assert of_group["meaning"] == f"{meaning_of('ssim')} (of brightness)"
     assert found["details"].pop("memorisation")["copies"][11]["training"] == "t11"
     assert found["details"] == {"pairs": {"images": {"a": {"psnr": None}}, "path": "x"}}
     assert found["settings"] == {"data_range": [0.0, 1.0], "real": "real"}
@@ -92,11 +96,17 @@ def test_the_table_has_a_row_a_figure(tmp_path: Path) -> None:
     text = (tmp_path / "evaluation.md").read_text(encoding="utf-8")
     assert "| ssim | 0.1235 | 0.1 … 0.2 | 3 | likeness to the truth in structure; 1 is equal |" in text
     assert re.search(r"\| psnr \| infinite \|  \| 3 \| nearness", text)
-    assert "- fid, kid: no weights <here> | there\n- lpips: off" in text
-    assert (
-        "| day | 2 | 0.9 (0.8 … 1) |" in text and "| night | 1 | 0.5 |" in text and "| largest gap |  | 0.4 |" in text
-    )
-    assert "| swd (see below) |" in text and "swd is over 2 generated and as many real images of each group" in text
+    assert "- fid, kid: no weights \\<here> \\| there\n- lpips: off" in text
+    assert "- group \\<b>\\_a\\_\\</b> of file_name_1 \\&amp; \\[x\\](y)" in text
+    groups = [line.split(" | ") for line in text.partition("## Groups")[2].splitlines() if line.startswith("|")]
+    assert [[cell.strip("| ") for cell in row] for row in groups[2:]] == [
+        ["ssim", "day", "0.9", "0.8 … 1", "2"],
+        ["", "night \\*", "0.5", "needs several", "1"],
+        ["", "largest gap", "0.4", "", ""],
+        ["swd (see below)", "day", "4", "3 … 5", "2"],
+        ["", "night \\*", "-", "", ""],
+    ]
+    assert "swd is over 2 generated and as many real images of each group" in text
     assert "- m0 from t0, m1 from t1" in text and "m9 from t9, and 2 more, which evaluation.json lists" in text
     assert "whole range; lower is better (of brightness)" in text
     assert "generated: made (left halves), 3 images" in text
@@ -154,6 +164,25 @@ def test_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         "note: Only 3 images & no more",
     ):
         assert said in printed
+
+
+def test_paths_of_this_machine_are_printed_and_in_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    print_evaluation(EVALUATION)
+    assert "on this machine: put them at /home/anna" in capsys.readouterr().out
+    write_evaluation(tmp_path, EVALUATION)
+    for file in ("evaluation.json", "evaluation.md", "evaluation.html"):
+        assert "/home/anna" not in (tmp_path / file).read_text(encoding="utf-8")
+
+
+def test_each_row_says_what_it_means_and_why_it_has_no_interval(tmp_path: Path) -> None:
+    names = ("swd", "swd_0", "swd_1", "swd_3", "copies", "copies_pixels", "nearest_ratio")
+    findings = Findings(figures={name: Figure(value=-3.032e-14, images=7) for name in names}, details={"frames": {}})
+    write_evaluation(tmp_path, Evaluation(title="a", sets={}, findings=findings, settings={}))
+    lines = (tmp_path / "evaluation.md").read_text(encoding="utf-8").splitlines()
+    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")][1:]
+    assert [row[:4] for row in rows] == [[name, "0", "needs several videos", "7"] for name in names]
+    assert all(row[4] for row in rows)
+    assert rows[3][4] == "its part of details of 8 times that size" != rows[2][4] != rows[0][4]
 
 
 def test_figures_of_networks_mean_what_their_kind_does() -> None:

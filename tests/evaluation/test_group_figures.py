@@ -60,9 +60,9 @@ def test_each_groups_mean_and_the_gap(tmp_path: Path) -> None:
     for group, values in psnr.items():
         about = groups["by_group"][group]
         figure = about["figures"]["psnr"]
-        assert about["images"] == figure["images"] == len(values)
-        assert figure["value"] == pytest.approx(np.mean(values), rel=1e-5)
-        assert min(values) <= figure["low"] + 1e-4 and figure["high"] <= max(values) + 1e-4
+        assert about["images"] == figure.images == len(values)
+        assert figure.value == pytest.approx(np.mean(values), rel=1e-5)
+        assert min(values) <= figure.low + 1e-4 and figure.high <= max(values) + 1e-4
     gap = groups["gaps"]["psnr"]
     assert gap["gap"] == pytest.approx(np.mean(psnr["day"]) - np.mean(psnr["night"]), rel=1e-5)
     assert (gap["lowest"], gap["highest"], gap["intervals_overlap"]) == ("night", "day", False)
@@ -90,8 +90,8 @@ def test_groups_without_pairs_are_compared_as_sets_of_one_size(tmp_path: Path) -
     groups |= {f"r{number}": ("day", "night")[number % 2] for number in range(12)}
     findings = found(made, ImageSet.find(tmp_path / "others"), groups, paired=False)
     by_group = findings.details["groups"]["by_group"]
-    assert [about["figures"]["swd"]["images"] for about in by_group.values()] == [4, 4]
-    assert by_group["night"]["figures"]["swd"]["value"] > by_group["day"]["figures"]["swd"]["value"]
+    assert [about["figures"]["swd"].images for about in by_group.values()] == [4, 4]
+    assert by_group["night"]["figures"]["swd"].value > by_group["day"]["figures"]["swd"].value
     assert set(by_group["day"]["figures"]) == {"swd"}
 
 
@@ -108,7 +108,7 @@ def test_images_are_described_once_for_all_groups(tmp_path: Path) -> None:
     whole = wasserstein_of_some(made, real, indices=(range(12), range(12)), describing=Describing())
     expected = set_findings(made, real, settings=SetSettings(features=()), describing=Describing()).figures["swd"]
     assert whole == expected
-    distances = [about["figures"]["swd"]["value"] for about in by_group.values()]
+    distances = [about["figures"]["swd"].value for about in by_group.values()]
     assert len(set(distances)) == 4
     alone = wasserstein_of_some(
         *(images.subset([0, 4, 8]) for images in (made, real)), indices=(range(3), range(3)), describing=Describing()
@@ -137,12 +137,21 @@ def test_tables_in_many_forms(tmp_path: Path) -> None:
         ["image,group", "a,x", "", "sub/b.c.JPG, y"],
         ["age,Image,Group", "3,a.png,x", r"4,sub\b.c.tif,y"],
         ["file,kind", '"a.png",x', "./sub/b.c.png,y"],
+        ["image;group", "a;x", "sub/b.c.png;y"],
+        ["a.png\tx", "sub/b.c.png\ty"],
+        ["", "age;image;group", "3,5;a;x", '4;"sub/b.c.png";y'],
+        ['"a";x', "sub/b.c;y"],
     ):
         assert read_groups(table(tmp_path / "groups.csv", lines)) == expected
     lines = ["image,age,sex", "a,30,x", "sub/b.c.png,40,y"]
     assert read_groups(table(tmp_path / "groups.csv", lines), column="sex") == expected
     (tmp_path / "bom.csv").write_bytes(b"\xef\xbb\xbfimage,group\r\na,x\r\nsub/b.c.png,y\r\n")
     assert read_groups(tmp_path / "bom.csv") == expected
+    (tmp_path / "excel.csv").write_bytes(b"\xef\xbb\xbfimage;group\r\na;x\r\nsub/b.c.png;y\r\n")
+    assert read_groups(tmp_path / "excel.csv") == expected
+    lines = ["image,group", '"a;b;c.png","red, or blue"']
+    assert read_groups(table(tmp_path / "groups.csv", lines)) == {"a;b;c": "red, or blue"}
+    assert read_groups(table(tmp_path / "groups.csv", ["Smith, J.png\tx"])) == {"Smith, J": "x"}
 
 
 @pytest.mark.parametrize(
