@@ -146,12 +146,14 @@ def what_would_tell(values: Tensor, *, raters: Tensor, pairs: Tensor) -> Further
         return _effective(share, variance, clusters=clusters, count=judgements) >= independent
 
     # A few people are taken as they are; where more are asked, the interval is to hold for others.
-    most_people = max(people_now + 1, FEWEST_RATERS)
-    people = _least(lambda number: tells(people=number, pairs=pairs_now), start=most_people) if people_now > 1 else None
+    fewest_people = max(people_now + 1, FEWEST_RATERS)
+    people = (
+        _least(lambda number: tells(people=number, pairs=pairs_now), start=fewest_people) if people_now > 1 else None
+    )
     different = _least(lambda number: tells(people=people_now, pairs=number), start=pairs_now + 1)
     if people is None and different is None:
         ratio = pairs_now / people_now
-        both = _least(lambda number: tells(people=number, pairs=math.ceil(number * ratio)), start=most_people)
+        both = _least(lambda number: tells(people=number, pairs=math.ceil(number * ratio)), start=fewest_people)
         if both is None:
             return None
         return Further(people=both - people_now, pairs=math.ceil(both * ratio) - pairs_now, other_would=False)
