@@ -40,7 +40,8 @@ def read_groups(path: Path, *, column: str | None = None) -> dict[str, str]:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             text = stream.read()
         delimiter = _delimiter(text)
-        lines = [[cell.strip() for cell in line] for line in csv.reader(io.StringIO(text), delimiter=delimiter)]
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        lines = [[cell.strip() for cell in row] for row in rows]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(
             f"{path} cannot be read ({error}); expected a CSV file in UTF-8 with the columns image,group"

@@ -30,6 +30,7 @@ th:first-child, td:first-child {{ text-align: left }} img {{ max-width: 100%; he
 .over-time {{ display: flex; flex-wrap: wrap; gap: 1rem }} figure {{ margin: 0; flex: 1 1 28rem; max-width: 36rem }}
 .alarm {{ background: #fde8e8; border-left: 4px solid #c00; padding: .5rem 1rem }}
 pre {{ background: #f6f6f6; padding: 1rem; overflow: auto }}
+@media print {{ html, body {{ font-size: 12px; margin: 0 }} pre {{ white-space: pre-wrap }} }}
 </style>
 {body}
 </html>

@@ -360,9 +360,10 @@ def _page(evaluation: Evaluation, files: Mapping[str, Path]) -> str:
         """`words`: columns of sentences, which begin at the left and are not squeezed."""
 
         def line(cells: Sequence[str], tag: str) -> str:
-            sentences = ' style="text-align: left; min-width: 14rem; overflow-wrap: anywhere"'
+            sentences = ' style="text-align: left; min-width: 11rem; overflow-wrap: anywhere"'
             styles = (sentences if place in words else "" for place in range(len(cells)))
-            unbroken = (text(cell).replace(" … ", "&nbsp;…&nbsp;") for cell in cells)
+            unbroken = [text(cell).replace(" … ", "&nbsp;…&nbsp;") for cell in cells]
+            unbroken[0] = unbroken[0].replace("_", "_<wbr>")  # where long names of figures may be broken
             marked = (f"<{tag}{style}>{cell}</{tag}>" for style, cell in zip(styles, unbroken, strict=True))
             return f"<tr>{''.join(marked)}</tr>"
 

@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from i2i.errors import InputError
+from i2i.errors import InputError, MissingWeights
 from i2i.methods.base import COMPARED, Comparison, HeldOut
 from i2i.metrics import load_lpips
 from i2i.metrics.distribution import (
@@ -26,7 +26,7 @@ from i2i.metrics.distribution import (
     neighbour_scores,
     pair_distances,
 )
-from i2i.metrics.features import FeatureExtractor, MissingWeights, load_features, small_images
+from i2i.metrics.features import FeatureExtractor, load_features, small_images
 from i2i.metrics.image import PairMetric, mean_of_pairs, pair_figures
 from i2i.metrics.perceptual import Lpips
 from i2i.metrics.wasserstein import enough_patches, is_flat, patch_descriptors, sliced_wasserstein

@@ -149,6 +149,8 @@ def test_tables_in_many_forms(tmp_path: Path) -> None:
     assert read_groups(tmp_path / "bom.csv") == expected
     (tmp_path / "excel.csv").write_bytes(b"\xef\xbb\xbfimage;group\r\na;x\r\nsub/b.c.png;y\r\n")
     assert read_groups(tmp_path / "excel.csv") == expected
+    (tmp_path / "mac.csv").write_bytes(b"image;group\ra;x\rsub/b.c.png;y\r")
+    assert read_groups(tmp_path / "mac.csv") == expected
     lines = ["image,group", '"a;b;c.png","red, or blue"']
     assert read_groups(table(tmp_path / "groups.csv", lines)) == {"a;b;c": "red, or blue"}
     assert read_groups(table(tmp_path / "groups.csv", ["Smith, J.png\tx"])) == {"Smith, J": "x"}
