@@ -26,6 +26,7 @@ from i2i.metrics.classifier import ClassifierTraining
 from i2i.training.drawing import Drawing, draw
 from i2i.training.drawing_data import DrawingTask
 from i2i.training.loop import Examine, RunResult, Trainer
+from i2i.training.measures import BaselineImages
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "progressive.py"
 # Stages of 4, 8 and 16 px, each of four steps.
@@ -127,10 +128,12 @@ def test_stages_begin_with_what_was_learnt_and_with_images_in_another_order(
             shown.append(torch.cat([batch["real"].flatten(), torch.rand(1)]))
         return prepare(self, batch, step)
 
-    def note_networks(drawing: Drawing, *, task: DrawingTask, examine: Examine | None) -> RunResult:
+    def note_networks(
+        drawing: Drawing, *, task: DrawingTask, baseline_images: BaselineImages | None, examine: Examine | None
+    ) -> RunResult:
         gc.collect()
         assert not any(network() for network in networks)
-        result = draw(drawing, task=task, examine=examine)
+        result = draw(drawing, task=task, baseline_images=baseline_images, examine=examine)
         assert result.average is not None
         # Counted from each stage's start, or a new block's initial weights would stay in the average for long.
         assert result.average.updates == drawing.training.steps
