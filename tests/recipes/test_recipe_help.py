@@ -1,9 +1,11 @@
 """Every recipe tells its options, among them how held-out images are measured and when to stop."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from conftest import RECIPES
+
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.py")))

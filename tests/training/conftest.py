@@ -5,17 +5,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 import torch
-
-
-class TwoProcesses(NamedTuple):
-    """What each process of toy_jobs.py found, by rank, and the folder of its runs."""
-
-    found: list[dict[str, Any]]
-    folder: Path
+from toy_jobs import TwoProcesses
 
 
 @pytest.fixture(autouse=True)

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import TwoProcesses
 from torch import Tensor
+from toy_jobs import TwoProcesses
 from toy_numbers import BATCHES, Styled, double_pix2pix, trained, trained_by_hand, weights_of
 
 from i2i.methods.stabilisers import HistoricalAveraging

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TwoProcesses
-from toy_jobs import ACCUMULATIONS, PRECISIONS
+from toy_jobs import ACCUMULATIONS, PRECISIONS, TwoProcesses
 from toy_methods import TOYS, Perceptual, go_through, train_toy
 
 from i2i.methods.stabilisers import Replay

@@ -13,12 +13,11 @@ import pytest
 import scipy.linalg
 import scipy.ndimage
 import torch
-from conftest import TwoProcesses
 from prdc import compute_prdc
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 from torch.utils.data import Dataset
-from toy_jobs import Pictures, train_pictures
+from toy_jobs import Pictures, TwoProcesses, train_pictures
 from toy_methods import train_toy
 
 from i2i.checkpoints import GeneratorSpec, ImageSide, load_generator

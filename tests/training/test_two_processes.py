@@ -5,7 +5,7 @@ from itertools import chain
 
 import pytest
 import torch
-from conftest import TwoProcesses
+from toy_jobs import TwoProcesses
 from toy_methods import Ring
 
 from i2i.checkpoints import load_generator

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import torch
@@ -29,6 +29,13 @@ from i2i.training.loop import RunResult, train
 from i2i.training.report import RunFacts
 
 ACCUMULATIONS, PRECISIONS = (1, 2), ("fp32", "bf16")
+
+
+class TwoProcesses(NamedTuple):
+    """What each process found, by rank, and the folder of its runs."""
+
+    found: list[dict[str, Any]]
+    folder: Path
 
 
 class Pictures(Dataset[dict[str, Tensor]]):
