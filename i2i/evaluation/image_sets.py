@@ -139,9 +139,7 @@ class ImageSet:
 
         Of at most LOOKED_AT of them, evenly spread, and without looking further where one needs all 16 bits.
         """
-        with ThreadPoolExecutor() as pool:
-            headers = pool.map(read_header, self.files)
-            deep = [index for index, header in enumerate(headers) if header.dtype == "uint16"]
+        deep = [index for index, file in enumerate(self.files) if read_header(file).dtype == "uint16"]
         count = min(len(deep), LOOKED_AT)
         highest = None
         for number in range(count):
@@ -155,14 +153,13 @@ class ImageSet:
         """(height, width) in px of each image as it is read, from the beginning of its file."""
         if self.size is not None:
             return [self.size] * len(self)
-        with ThreadPoolExecutor() as pool:
-            headers = pool.map(read_header, self.files)
-            return [(header.height, header.width // (1 + (self.half is not None))) for header in headers]
+        # Without threads, which would wait for each other: headers are read in small pieces of Python.
+        headers = map(read_header, self.files)
+        return [(header.height, header.width // (1 + (self.half is not None))) for header in headers]
 
     def grey(self) -> int:
         """How many of the files hold grey images."""
-        with ThreadPoolExecutor() as pool:
-            return sum(header.channels <= 2 for header in pool.map(read_header, self.files))
+        return sum(read_header(file).channels <= 2 for file in self.files)
 
     def transparent(self) -> int:
         """How many of the images can be seen through somewhere."""
@@ -322,15 +319,14 @@ def check_files(*sets: ImageSet, labels: bool = False) -> None:
     """
 
     for images in sets:
-        with ThreadPoolExecutor() as pool:
-            found = list(pool.map(_header, images.files))
-        damaged = [str(header) for header in found if isinstance(header, InputError)]
+        headers = [_header(file) for file in images.files]
+        damaged = [str(header) for header in headers if isinstance(header, InputError)]
         if damaged:
             rest = f"; and {len(damaged) - NAMED} more" if len(damaged) > NAMED else ""
             count = f"{len(damaged)} of {len(images)} images cannot be used: " if len(damaged) > 1 else ""
             raise InputError(f"{count}{'; '.join(damaged[:NAMED])}{rest}")
         kinds: dict[int, tuple[Path, int]] = {}
-        for file, header in zip(images.files, found, strict=True):
+        for file, header in zip(images.files, headers, strict=True):
             assert isinstance(header, ImageHeader)
             if not labels and images.range_of(np.dtype(header.dtype)) is None:
                 raise InputError(_floats(file))
