@@ -1,13 +1,11 @@
 """How near a video comes to the one that it should be, frame by frame, and how steady it is."""
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +14,7 @@ from torch import Tensor
 from i2i.data.folders import to_tensor
 from i2i.data.image_io import rescale
 from i2i.errors import InputError
-from i2i.evaluation.describing import VALUES_IN_MEMORY, cores
+from i2i.evaluation.describing import VALUES_IN_MEMORY, cores, in_threads
 from i2i.evaluation.findings import Figure, Findings
 from i2i.evaluation.image_sets import depth_warnings, range_in
 from i2i.evaluation.pages import alike
@@ -30,8 +28,6 @@ SHOWN_PX = 480
 FULL = (0.0, 65535.0)  # black and white in 16 bits
 FLICKER_TOTALS = 6
 Frames = tuple[Frame, ...]  # of the generated and of the real video
-Work = TypeVar("Work")
-Found = TypeVar("Found")
 ANY_RATE = Fraction(25)  # of frames in a folder, of which only the order counts
 
 
@@ -104,7 +100,8 @@ def clip_findings(
             figures = meter(*(_tensor(frame).to(device) for frame in here))
             return number, torch.cat([figures, *_flickers(here, before)])
 
-        found = dict(_in_threads(compare, with_the_one_before(), threads=_threads(threads, device=device, size=one)))
+        several = _threads(threads, device=device, size=one)
+        found = dict(in_threads(compare, with_the_one_before(), threads=several, waiting=several))
         notes = [
             f"{source.name}: {source.damage.repeated} frames could not be read, and the one before stands for each"
             for source in sources
@@ -165,23 +162,6 @@ def _threads(threads: int | None, *, device: torch.device, size: tuple[int, int]
     if device.type != "cpu":
         return 1
     return max(1, min(threads or cores(), VALUES_IN_MEMORY // (3 * size[0] * size[1])))
-
-
-def _in_threads(compare: Callable[[Work], Found], frames: Iterable[Work], *, threads: int) -> Iterator[Found]:
-    """What is found of each, in order. Each thread computes on one core, so that figures do not depend on threads."""
-    before = torch.get_num_threads()
-    pool = ThreadPoolExecutor(threads, "compare", initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        waiting: deque[Future[Found]] = deque()
-        for frame in frames:
-            waiting.append(pool.submit(compare, frame))
-            if len(waiting) > threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(before)
 
 
 def _joined(found: dict[int, Tensor], *, world_size: int) -> Tensor:

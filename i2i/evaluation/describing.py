@@ -8,13 +8,13 @@ import hashlib
 import os
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Condition, Lock
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -38,6 +38,9 @@ KEPT = 10_000
 """Rows of descriptors that are kept unless more are asked for, of images evenly spread over the set."""
 LARGEST_CACHE_BYTES = 8_000_000_000
 """That what is remembered on disk may take; what was not used for longest makes room."""
+
+Item = TypeVar("Item")
+Found = TypeVar("Found")
 
 # Says (what is being done, images done, images in all).
 Progress = Callable[[str, int, int], None]
@@ -172,7 +175,8 @@ class Describing:
             return found
 
         done = 0
-        for group, found in zip(mine, self._in_threads(describe, mine), strict=True):
+        found_in_order = in_threads(describe, mine, threads=self.threads, waiting=2 * self.threads)
+        for group, found in zip(mine, found_in_order, strict=True):
             for indices, descriptors in found:
                 store.update(indices, descriptors, chosen)
             done += len(group) * _world_size()
@@ -181,23 +185,31 @@ class Describing:
         rows, indices, moments = store.collected()
         return Described(count=len(images), rows=rows, indices=indices, moments=moments)
 
-    def _in_threads(self, work: Callable[[list[int]], Any], groups: Sequence[list[int]]) -> Iterator[Any]:
-        """The results in order; few are under way at once, so that memory stays bounded."""
-        before = torch.get_num_threads()
-        # This thread, too, which joins what they find: several for it would wait for cores that these have.
-        torch.set_num_threads(1)
-        pool = ThreadPoolExecutor(self.threads, "describe", initializer=torch.set_num_threads, initargs=(1,))
-        try:
-            waiting: deque[Future[Any]] = deque()
-            for group in groups:
-                waiting.append(pool.submit(work, group))
-                if len(waiting) > 2 * self.threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(before)
+
+def in_threads(work: Callable[[Item], Found], items: Iterable[Item], *, threads: int, waiting: int) -> Iterator[Found]:
+    """What is found of each item, in order. Each thread computes on one core, so that nothing depends on their number.
+
+    Args:
+        work: is called from the threads.
+        items: are taken as they are needed, so that memory stays bounded.
+        threads: how many there are.
+        waiting: how many items are under way or done at one time, besides the one that is waited for.
+    """
+    before = torch.get_num_threads()
+    # This thread, too, which joins what they find: several for it would wait for cores that these have.
+    torch.set_num_threads(1)
+    pool = ThreadPoolExecutor(threads, "describe", initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        under_way: deque[Future[Found]] = deque()
+        for item in items:
+            under_way.append(pool.submit(work, item))
+            if len(under_way) > waiting:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)
 
 
 class _Memory:

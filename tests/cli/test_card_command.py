@@ -92,7 +92,7 @@ def test_all_of_it(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[s
 
     card = hub.ModelCard.load(folder / "README.md")
     assert card.data.license == "cc-by-4.0"
-    assert card.data.library_name == "i2i"
+    assert card.data.to_dict()["library_name"] == "i2i"
     (result,) = card.data.eval_results
     assert (result.metric_type, result.metric_value, result.dataset_name) == ("ssim", 0.5, "held-out")
     text = card.text
