@@ -17,6 +17,7 @@ from threading import Condition, Lock
 from typing import Any, Protocol, TypeVar
 
 import torch
+import torch.distributed.nn.functional
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor

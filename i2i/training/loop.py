@@ -21,6 +21,10 @@ from types import FrameType
 from typing import Any, get_args
 
 import torch
+
+# Its functions keep the group that is there when they are imported, by default arguments: were that after processes
+# have joined, as when torchmetrics imports them, a group's threads would outlive `destroy_process_group`.
+import torch.distributed.nn.functional
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object

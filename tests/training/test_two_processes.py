@@ -1,6 +1,7 @@
 """Two processes train as one: see toy_jobs.py for what they do."""
 
 import statistics
+import sys
 from itertools import chain
 
 import pytest
@@ -73,7 +74,8 @@ def test_held_out_figures_are_over_all_items(two_processes: TwoProcesses, count:
         assert found["held out"][count]["median"] == pytest.approx(statistics.median(values), rel=1e-5)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are found by /proc")
 def test_processes_part_before_they_end(two_processes: TwoProcesses) -> None:
     """Threads of a group that nobody leaves now and then abort the interpreter as it exits."""
     for rank in range(2):
-        assert (two_processes.folder / f"exit{rank}.txt").read_text() == "alone"
+        assert "gloo" not in (two_processes.folder / f"exit{rank}.txt").read_text()

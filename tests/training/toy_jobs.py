@@ -158,6 +158,11 @@ def all_jobs(folder: Path) -> dict[str, Any]:
     return found
 
 
+def threads() -> list[str]:
+    """The names of this process's threads, as Linux knows them."""
+    return [name.read_text().strip() for name in Path("/proc/self/task").glob("*/comm")]
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     job, folder = sys.argv[1], Path(sys.argv[2])
@@ -166,7 +171,6 @@ if __name__ == "__main__":
         train_pictures(folder / "killed", Pictures(kill_after=10 if rank == 1 else None))
     else:
         # What is registered first is called last, after all that training leaves to the exit.
-        ended = folder / f"exit{rank}.txt"
-        atexit.register(lambda: ended.write_text("in a group" if torch.distributed.is_initialized() else "alone"))
+        atexit.register(lambda: (folder / f"exit{rank}.txt").write_text("\n".join(threads())))
         found = all_jobs(folder)
         torch.save(found, folder / f"rank{rank}.pt")
