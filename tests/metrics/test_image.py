@@ -240,3 +240,17 @@ def test_wrong_shapes_are_refused():
         ssim(torch.zeros(1, 3, 18, 18), torch.zeros(1, 3, 18, 18), crop_border=4)
     with pytest.raises(InputError, match=r"RGB images .*\(1, 1, 8, 8\)"):
         psnr(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8), y_channel=True)
+
+
+def test_ssim_can_be_a_loss() -> None:
+    """Where gradients are wanted, torch computes it, as on GPUs: the same to the last digits, and derivatives fit."""
+    prediction, target = torch.rand(2, 3, 180, 190).double(), torch.rand(2, 3, 180, 190).double()
+    target = 0.7 * prediction + 0.3 * target
+    step = 1e-6 * torch.randn_like(prediction)
+    leaf = prediction.clone().requires_grad_()
+    for measure in (ssim, ms_ssim):
+        value = measure(leaf, target)
+        torch.testing.assert_close(value.detach(), measure(prediction, target), rtol=1e-12, atol=0)
+        (gradient,) = torch.autograd.grad(value.sum(), leaf)
+        change = (measure(prediction + step, target) - measure(prediction - step, target)).sum().item() / 2
+        assert change == pytest.approx((gradient * step).sum().item(), rel=1e-4)
