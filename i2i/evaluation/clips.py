@@ -97,7 +97,7 @@ def clip_findings(
 
         def compare(work: tuple[int, Frames, Frames | None]) -> tuple[int, Tensor]:
             number, here, before = work
-            figures = meter(*(_tensor(frame).to(device) for frame in here))
+            figures = meter(*(_tensor(frame)[None].to(device) for frame in here))[0]
             return number, torch.cat([figures, *_flickers(here, before)])
 
         several = _threads(threads, device=device, size=one)

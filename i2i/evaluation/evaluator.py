@@ -119,7 +119,7 @@ class Evaluator:
         if settings.groups is not None:
             self._groups = read_groups(settings.groups, column=settings.group_column)
         if settings.pairs == "on" or settings.pairing != PairSettings():
-            self._meter.check(real.read(0))
+            self._meter.check(real.read(0)[None])
         self._judge = None
         maps = settings.label_maps
         if maps.judge is not None or (maps.labels is not None and settings.usefulness != "labels"):

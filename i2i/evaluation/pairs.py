@@ -59,7 +59,7 @@ class PairSettings:
 
 
 class PairMeter:
-    """Measures one pair of images after another; may be called from several threads.
+    """Measures pairs of images; may be called from several threads.
 
     Args:
         settings: how.
@@ -91,13 +91,13 @@ class PairMeter:
             self.hints = (error.here,)
 
     def __call__(self, output: Tensor, truth: Tensor) -> Tensor:
-        """The figures of one pair.
+        """The figures of each pair.
 
         Args:
-            output, truth: (C, H, W) in [-1, 1], of one shape.
+            output, truth: (N, C, H, W) in [-1, 1].
 
         Returns:
-            (6,) float64 on the CPU, in the order of `NAMES`: psnr in dB, infinite for equal images; l1 as a share of
+            (N, 6) float64 on the CPU, in the order of `NAMES`: psnr in dB, infinite for equal images; l1 as a share of
             the whole range; sharpness as the ratio of Laplacian energies. NaN for what `UNMEASURED` explains.
 
         Raises:
@@ -106,21 +106,22 @@ class PairMeter:
         self.check(truth)
         border = self.settings.crop_border
         inner = slice(border, -border or None)
-        pair = [image[None, :, inner, inner] for image in (output, truth)]
+        pair = [images[..., inner, inner] for images in (output, truth)]
         size_px = min(pair[1].shape[2:])
         measurable = {
             "ssim": size_px >= WINDOW_PX,
             "ms_ssim": size_px >= MS_SSIM_SMALLEST_PX,
-            "lpips": self._lpips is not None and len(truth) == 3 and size_px >= self._lpips.smallest_px,
+            "lpips": self._lpips is not None and truth.shape[1] == 3 and size_px >= self._lpips.smallest_px,
             "sharpness": size_px >= SMALLEST_SHARP_PX,
         }
         names = [name for name in NAMES if measurable.get(name, True)]
         found = pair_figures(*pair, names=names, y_channel=self.settings.y_channel, lpips=self._lpips)
-        return torch.tensor([found[name].item() if name in found else torch.nan for name in NAMES], dtype=torch.float64)
+        unmeasured = torch.full((len(truth),), torch.nan)
+        return torch.stack([found.get(name, unmeasured).cpu().double() for name in NAMES], dim=1)
 
-    def check(self, image: Tensor) -> None:
-        """Raises InputError where images such as this one (C, H, W) cannot be compared."""
-        border, (height, width) = self.settings.crop_border, image.shape[1:]
+    def check(self, images: Tensor) -> None:
+        """Raises InputError where images such as these (N, C, H, W) cannot be compared."""
+        border, (height, width) = self.settings.crop_border, images.shape[2:]
         if min(height, width) <= 2 * border:
             raise InputError(f"--crop-border {border} leaves nothing of images of {width} x {height} px; crop less")
 
@@ -263,17 +264,17 @@ class _PairDescriber:
         self._real = real
 
     def __call__(self, images: Tensor, indices: Sequence[int]) -> Mapping[str, Tensor]:
-        # One by one, for what lies in the processor's cache is measured in half the time.
-        figures = []
-        for image, index in zip(images, indices, strict=True):
-            truth = self._real.read(index).to(image.device)
-            if image.shape != truth.shape:
+        truths = [self._real.read(index) for index in indices]
+        for index, truth in zip(indices, truths, strict=True):
+            if truth.shape != images.shape[1:]:
                 raise InputError(
                     f"{self._real.files[index]} has {len(truth)} channels, and the generated image of its name "
-                    f"{len(image)}; expected pairs of one kind"
+                    f"{images.shape[1]}; expected pairs of one kind"
                 )
-            figures.append(self._meter(image, truth))
-        return {"figures": torch.stack(figures)}
+        # A large one without a copy.
+        truth = truths[0][None] if len(truths) == 1 else torch.stack(truths)
+        truths.clear()
+        return {"figures": self._meter(images, truth.to(images.device))}
 
 
 def _pictures(pairs: Pairs) -> dict[str, dict[str, Tensor]]:

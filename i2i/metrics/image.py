@@ -16,9 +16,9 @@ WINDOW_PX, WINDOW_DEVIATION_PX = 11, 1.5
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 # Whole windows at the coarsest scale, too.
 MS_SSIM_SMALLEST_PX = WINDOW_PX * 2 ** (len(MS_SSIM_WEIGHTS) - 1)
-# Numbers of an image that SSIM looks at together in float64: as many as a processor's cache holds with what is computed
-# of them. A whole photo of 12 megapixels would take gigabytes.
-WIDENED_AT_ONCE = 1 << 16
+# Numbers of images that SSIM looks at together in float64. With fewer, threads that compare images would wait for each
+# other at every small step; a whole photo of 12 megapixels would take gigabytes.
+WIDENED_AT_ONCE = 1 << 18
 # Mean squared Laplacian of an image without detail.
 FLAT = 1e-8
 

@@ -384,7 +384,7 @@ def test_pairs_have_the_figures_that_evaluation_finds() -> None:
     measures = Measures(settings_for(metrics=("psnr", "ssim", "l1", "sharpness")), device=torch.device("cpu"))
     measures.add({COMPARED: Comparison(generated=output, real=truth, truth=truth)}, range(4), count=4)
     meter = PairMeter(PairSettings(lpips="off"))
-    rows = torch.stack([meter(one, other) for one, other in zip(output, truth, strict=True)])
+    rows = meter(output, truth)
     expected = {name: mean_figure(rows[:, NAMES.index(name)], replicates=None) for name in measures.metrics}
     found = measures.figures(lambda value: [value])
     assert found == pytest.approx({name: figure.value for name, figure in expected.items()})
