@@ -28,8 +28,8 @@ SMALLEST_DEVIATION = 1e-4
 # Of each level of a set's pyramids. Of images of three channels they take 19 MB in float16.
 PATCHES = 1 << 16
 PATCHES_PER_IMAGE = 128
-# Few enough to keep what a thread works on small (4 MB for each set), enough to be quick.
-PROJECTED_AT_ONCE = 1 << 20
+# Few enough to keep what a thread works on small (2 MB for each set), enough to be quick.
+PROJECTED_AT_ONCE = 1 << 19
 BINS = 4096
 
 
