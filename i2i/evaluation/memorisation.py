@@ -5,7 +5,7 @@ Copies are found by the nearest training image of each generated one: Carlini et
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from i2i.download import sha256_of
 from i2i.errors import InputError
-from i2i.evaluation.describing import Describer, Describing
+from i2i.evaluation.describing import Describer, Describing, Progress
 from i2i.evaluation.findings import Figure, Findings
 from i2i.evaluation.image_sets import ImageSet
 from i2i.evaluation.pages import alike
@@ -171,7 +171,7 @@ def memorisation_findings(
             training=_rows(training, describer, row, describing, what="training images", cached=True),
             held_out=_rows(held_out, describer, row, describing, what="real images", cached=True) if held_out else None,
         )
-        findings |= _copies(space, generated, training, settings=settings)
+        findings |= _copies(space, generated, training, settings=settings, progress=describing.progress)
         findings |= _nearness(space, settings=settings)
     few = [
         f"{count} {what}"
@@ -187,15 +187,31 @@ def memorisation_findings(
     return findings
 
 
-def _copies(space: _Space, generated: ImageSet, training: ImageSet, *, settings: MemorisationSettings) -> Findings:
+def _copies(
+    space: _Space,
+    generated: ImageSet,
+    training: ImageSet,
+    *,
+    settings: MemorisationSettings,
+    progress: Progress | None,
+) -> Findings:
     """Which generated images are copies: share, list, verdict and picture."""
+    by = f" by features of {space.name}" if space.name else ""
     searched = _Pictures(space.training) if space.pixels else space.training
-    found = _closest(space.generated, searched)
+
+    def closest(rows: Tensor, what: str, *, skipped: Tensor | None = None) -> _Closest:
+        def tell(done: int) -> None:
+            if progress is not None:
+                progress(f"{what} beside training images{by}", done, len(rows))
+
+        return _closest(rows, searched, tell=tell, skipped=skipped)
+
+    found = closest(space.generated, "generated")
     some = _spread(len(space.training))
-    among_training = _closest(space.training[some], searched, skipped=some).ratios
+    among_training = closest(space.training[some], "training", skipped=some).ratios
     among_held_out = None
     if space.held_out is not None:
-        among_held_out = _closest(space.held_out[_spread(len(space.held_out))], searched).ratios
+        among_held_out = closest(space.held_out[_spread(len(space.held_out))], "real").ratios
     largest = copy_threshold(among_training=among_training, among_held_out=among_held_out)
 
     order = found.ratios.argsort(stable=True).tolist()
@@ -215,7 +231,6 @@ def _copies(space: _Space, generated: ImageSet, training: ImageSet, *, settings:
             for place, original in copies
         ],
     }
-    by = f" by features of {space.name}" if space.name else ""
     warnings = []
     if copies:
         named = ", ".join(
@@ -319,8 +334,13 @@ def copy_threshold(*, among_training: Tensor, among_held_out: Tensor | None = No
     return largest
 
 
-def _closest(rows: Tensor, training: "_Pictures | Tensor", *, skipped: Tensor | None = None) -> _Closest:
-    """The training image that each row is nearest to, next to how near others are; `skipped` ones do not count."""
+def _closest(
+    rows: Tensor, training: "_Pictures | Tensor", *, tell: Callable[[int], None], skipped: Tensor | None
+) -> _Closest:
+    """The training image that each row is nearest to, next to how near others are; `skipped` ones do not count.
+
+    `tell` is called with the number of rows done.
+    """
     parts = []
     for start in range(0, len(rows), LOOKED_AT_ONCE):
         some = rows[start : start + LOOKED_AT_ONCE].float()
@@ -335,6 +355,7 @@ def _closest(rows: Tensor, training: "_Pictures | Tensor", *, skipped: Tensor | 
             parts.append(
                 _Closest(ratios, near.indices[:, 0], near.poses[:, 0], torch.tensor([WHOLE]).expand(len(some), 4))
             )
+        tell(start + len(some))
     return _Closest(*map(torch.cat, zip(*parts, strict=True)))
 
 

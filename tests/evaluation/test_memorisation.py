@@ -162,6 +162,24 @@ def test_two_runs_say_the_same(streets: Path) -> None:
     assert first.figures == second.figures and first.details == second.details
 
 
+def test_the_search_shows_how_far_it_is(streets: Path) -> None:
+    told: dict[str, list[tuple[int, int]]] = {}
+    made, training, held_out = (ImageSet.find(streets / name) for name in ("made", "training", "held_out"))
+    memorisation_findings(
+        made,
+        training,
+        held_out,
+        settings=MemorisationSettings(replicates=2),
+        describing=Describing(progress=lambda what, done, total: told.setdefault(what, []).append((done, total))),
+    )
+    searches = {what: steps[-1] for what, steps in told.items() if what.endswith("beside training images")}
+    assert searches == {
+        "generated beside training images": (MADE, MADE),
+        "training beside training images": (TRAINING, TRAINING),
+        "real beside training images": (HELD_OUT, HELD_OUT),
+    }
+
+
 def test_training_images_may_repeat(streets: Path, tmp_path: Path) -> None:
     """Each is there three times: neither are the others no copies for that, nor is it a copy to be like all three."""
     training, made = tmp_path / "training", Path(shutil.copytree(streets / "made", tmp_path / "made"))
