@@ -24,8 +24,8 @@ from i2i.metrics.distribution import (
     inception_score,
     kernel_distance,
     kernel_error,
+    mean_distances,
     neighbour_scores,
-    pair_distances,
 )
 from i2i.metrics.features import (
     PIXELS_PX,
@@ -155,7 +155,7 @@ class PatchDescriber:
     """A `Describer` of what needs no weights: patches of each level of the pyramid, small images ("small"), sizes.
 
     Args:
-        patches: in each level of an image. They lie where the image's index says.
+        patches: in each level of an image.
     """
 
     def __init__(self, *, patches: int) -> None:
@@ -174,7 +174,7 @@ class PatchDescriber:
         found = {"small": small_images(images), "size": size}
         if min(images.shape[2:]) < wasserstein.SMALLEST_IMAGE_PX:
             return found
-        levels = wasserstein.patch_descriptors(images, patches_per_image=self.patches, seed=indices)
+        levels = wasserstein.patch_descriptors(images, patches_per_image=self.patches)
         return found | {level: rows.half() for level, rows in levels.items()}
 
 
@@ -376,21 +376,15 @@ def _wasserstein(fake: Described, true: Described, *, levels: Sequence[str]) -> 
 
 
 def _variety(fake: Tensor, true: Tensor) -> Findings:
-    """Mean distance of two generated images at random, next to that of two real ones."""
-    of_fake, of_true = pair_distances(fake).double(), pair_distances(true).double()
+    """Mean distance of two generated images, next to that of two real ones."""
+    of_fake, of_true = mean_distances(fake), mean_distances(true)
     if of_true.mean() < ALIKE:
         return Findings(missing={"variety": "the real images are all alike, so that nothing varies less or more"})
     value = (of_fake.mean() / of_true.mean()).item()
-    relative = [_ring_error(distances) / distances.mean().clamp(min=1e-12).item() for distances in (of_fake, of_true)]
-    error = value * sum(part**2 for part in relative) ** 0.5
+    # Each image is in twice as many pairs as one of n numbers would be in a mean (Hoeffding 1948, section 5).
+    relative = [2 * (part.var() / len(part)).sqrt() / part.mean().clamp(min=1e-12) for part in (of_fake, of_true)]
+    error = value * torch.stack(relative).norm().item()
     return Findings(figures={"variety": _figure(value, error, images=len(fake), lowest=0)})
-
-
-def _ring_error(distances: Tensor) -> float:
-    """Standard error of the mean of `pair_distances`, of which two side by side share an image."""
-    apart = distances - distances.mean()
-    variance = (apart.square().mean() + 2 * (apart * apart.roll(1)).mean()).clamp(min=0)
-    return (variance / len(distances)).sqrt().item()
 
 
 def _error_of_sum(parts: Sequence[Tensor]) -> float | None:

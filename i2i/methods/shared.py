@@ -2,17 +2,12 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from i2i.layers.minibatch import MinibatchLayer, MinibatchStdDev
 from i2i.losses.penalties import Penalties
-from i2i.metrics import patch_descriptors, sliced_wasserstein
-
-# Side of the small images that are told apart by their shapes and colours, not by details.
-VARIETY_PX = 16
+from i2i.metrics import mean_distances, patch_descriptors, sliced_wasserstein, small_images
 
 
 def has_batch_norm(network: nn.Module) -> bool:
@@ -46,15 +41,12 @@ def penalty_remarks(penalties: Penalties, *, discriminator: nn.Module, precision
     return remarks
 
 
-def describe_sides(side: str, *, fake: Tensor, real: Tensor, seed: int = 0) -> dict[str, Tensor]:
-    """For `Method.validate`: patches of generated images of a side and of its real ones, both (N, C, H, W).
-
-    seed: decides where patches lie.
-    """
+def describe_sides(side: str, *, fake: Tensor, real: Tensor) -> dict[str, Tensor]:
+    """For `Method.validate`: patches of generated images of a side and of its real ones, both (N, C, H, W)."""
     return {
         f"{kind}_{side}/{level}": patches
         for kind, images in (("fake", fake), ("real", real))
-        for level, patches in patch_descriptors(images, seed=seed).items()
+        for level, patches in patch_descriptors(images).items()
     }
 
 
@@ -69,18 +61,13 @@ def side_distance(side: str, descriptors: dict[str, Tensor]) -> float:
 
 def describe_variety(*, fake: Tensor, real: Tensor) -> dict[str, Tensor]:
     """For `Method.validate`: generated and real images (N, C, H, W), small enough that details do not count."""
-    return {
-        f"variety_{kind}": F.adaptive_avg_pool2d(images.float(), VARIETY_PX).flatten(1)
-        for kind, images in (("fake", fake), ("real", real))
-    }
+    return {f"variety_{kind}": small_images(images) for kind, images in (("fake", fake), ("real", real))}
 
 
 def relative_variety(descriptors: dict[str, Tensor]) -> float:
-    """For `Method.distances`: mean distance of two generated images at random, next to that of two real ones.
+    """For `Method.distances`: mean distance of two generated images, next to that of two real ones.
 
-    0: they are all alike; 1: they differ as much as real ones do. Both are paired in the same, fixed order.
+    0: they are all alike; 1: they differ as much as real ones do.
     """
-    fake, real = descriptors["variety_fake"], descriptors["variety_real"]
-    order = torch.randperm(len(real), generator=torch.Generator().manual_seed(0))
-    of_fake, of_real = ((images[order] - images[order.roll(1)]).norm(dim=1).mean() for images in (fake, real))
+    of_fake, of_real = (mean_distances(descriptors[f"variety_{kind}"]).mean() for kind in ("fake", "real"))
     return (of_fake / of_real.clamp(min=1e-12)).item()

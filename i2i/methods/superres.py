@@ -8,7 +8,6 @@ arXiv:1809.00219, eq. 3) a relativistic average one; Real-ESRGAN (Wang et al. 20
 former with a U-Net, inputs that went through random degradations, and a sharpened target for the other two losses.
 """
 
-import zlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -164,12 +163,7 @@ class SuperResolution(Method):
         wide = {"fake": 2 * output - 1, "real": 2 * target - 1}
         if "lpips" in self.frozen:
             figures["lpips"] = self.frozen["lpips"](wide["fake"], wide["real"]).mean().item()
-        # Image by image, so that neither batches nor processes decide where patches lie.
-        described = [
-            describe_sides("target", fake=fake[None], real=real[None], seed=zlib.crc32(real.cpu().numpy().tobytes()))
-            for fake, real in zip(wide["fake"], wide["real"], strict=True)
-        ]
-        patches = {level: torch.cat([one[level] for one in described]) for level in described[0]}
+        patches = describe_sides("target", **wide)
         compared = Comparison(generated=wide["fake"], real=wide["real"], truth=wide["real"])
         return {**figures, **patches, COMPARED: compared}
 

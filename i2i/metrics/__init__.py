@@ -18,8 +18,8 @@ from i2i.metrics.distribution import (
     inception_score,
     kernel_distance,
     kernel_error,
+    mean_distances,
     neighbour_scores,
-    pair_distances,
 )
 from i2i.metrics.features import (
     FeatureExtractor,
@@ -103,6 +103,7 @@ __all__ = [
     "load_judge",
     "load_lpips",
     "luma",
+    "mean_distances",
     "mean_iou",
     "measure_appearance",
     "measure_preference",
@@ -112,7 +113,6 @@ __all__ = [
     "occlusions",
     "optical_flow",
     "painting_baseline",
-    "pair_distances",
     "paired_metrics",
     "patch_descriptors",
     "pixel_accuracy",

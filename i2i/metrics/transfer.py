@@ -124,9 +124,9 @@ def unpaired_baselines(
     if transfer.channels is None:
         raise InputError("expected images of B to take colours from, got none")
     mean_image = mean.image
-    real = join_descriptors([patch_descriptors(image[None], seed=index) for index, image in enumerate(held_out_b)])
+    real = join_descriptors([patch_descriptors(image[None]) for image in held_out_b])
     rows = {name: _Row() for name in ("do nothing", "colour transfer", "mean image")}
-    for index, (image, truth) in enumerate(held_out_a):
+    for image, truth in held_out_a:
         outputs: dict[str, Tensor] = {}
         if len(image) == transfer.channels:
             outputs |= {"do nothing": image, "colour transfer": transfer(image)}
@@ -134,7 +134,7 @@ def unpaired_baselines(
             outputs |= {"mean image": mean_image}
         rows = {name: row for name, row in rows.items() if name in outputs}
         for name, row in rows.items():
-            row.descriptors.append(patch_descriptors(outputs[name][None], seed=index))
+            row.descriptors.append(patch_descriptors(outputs[name][None]))
             if truth is not None:
                 row.figures.append(figures(outputs[name][None], truth[None]))
     return {

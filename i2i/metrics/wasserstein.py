@@ -31,10 +31,12 @@ PATCHES_PER_IMAGE = 128
 # Few enough to keep what a thread works on small (2 MB for each set), enough to be quick.
 PROJECTED_AT_ONCE = 1 << 19
 BINS = 4096
+# Of brightness from black to white, coarse enough that noise and compression hardly ever lead to another one.
+STEPS = 32
 
 
 def patch_descriptors(
-    images: Tensor, *, patches_per_image: int = PATCHES_PER_IMAGE, seed: int | Sequence[int] = 0
+    images: Tensor, *, patches_per_image: int = PATCHES_PER_IMAGE, seed: int = 0
 ) -> dict[str, Tensor]:
     """Patches of 7×7 px at random positions in each level of each image's Laplacian pyramid.
 
@@ -44,14 +46,16 @@ def patch_descriptors(
     Images of any size and shape, a set of mixed sizes too, thus share "low" and as many of the finest levels as the
     smaller ones have.
 
+    Where an image's patches lie follows from which of its quarters are brighter and by how much. A set has the same
+    patches in whatever order, batches and processes it comes, and images that are nearly equal, or equal but for their
+    colour, are looked at in the same places.
+
     Takes `patches_per_image` × C × 196 bytes for an image and level: 15 MB for 200 images of three channels.
 
     Args:
         images: (N, C, H, W) in [-1, 1], H and W at least 16.
         patches_per_image: patches in each level of each image; they may overlap.
-        seed: decides the positions, nothing else does. A set described in several calls should give each another
-            seed, or equal positions come again in each. One for each image makes its positions its own, whatever
-            images it comes with.
+        seed: decides, with the quarters, where they lie.
 
     Returns:
         For each level (N, patches_per_image, C · 49), float32, channel by channel; finest level first.
@@ -64,16 +68,12 @@ def patch_descriptors(
             f"expected images (N, C, H, W) of at least {SMALLEST_IMAGE_PX} by {SMALLEST_IMAGE_PX} pixels, "
             f"got {tuple(images.shape)}"
         )
-    if isinstance(seed, int):
-        generators = [np.random.default_rng(seed)] * len(images)  # one for all
-    else:
-        generators = [*map(np.random.default_rng, seed)]
+    names = [*map(str, range(_halvings(images.shape[-2:]))), "low"]
     found: dict[str, list[Tensor]] = {}
-    for image, generator in zip(images.detach().float().cpu(), generators, strict=True):
-        pyramid = laplacian_pyramid(image.movedim(0, 2).contiguous().numpy())
-        names = [*map(str, range(_halvings(image.shape[1:]))), "low"]
+    for image in images.detach().float().cpu().movedim(1, 3).contiguous().numpy():
+        generator = np.random.default_rng([seed, *_layout(image)])
         # Level by level, for a photo's whole pyramid would take much memory.
-        for name, level in zip(names, pyramid, strict=True):
+        for name, level in zip(names, laplacian_pyramid(image), strict=True):
             found.setdefault(name, []).append(_random_patches(level, patches_per_image, generator))
     return {name: torch.stack(patches).to(images.device) for name, patches in found.items()}
 
@@ -287,6 +287,13 @@ def _projected(
             yield from pool.map(along, directions.split(max(1, PROJECTED_AT_ONCE // max(len(real), len(fake)))))
     finally:
         torch.set_num_threads(threads)  # the pool's have set it for all
+
+
+def _layout(image: Image) -> list[int]:
+    """How much brighter each quarter of an image (H, W, C) in [-1, 1] is than all of it, in STEPS; STEPS for equal."""
+    quarters = [quarter.mean() for half in np.array_split(image, 2) for quarter in np.array_split(half, 2, axis=1)]
+    quarters = np.nan_to_num(quarters).clip(-1, 1)
+    return np.rint((1 + (quarters - quarters.mean()) / 2) * STEPS).astype(int).tolist()
 
 
 def _random_patches(level: Image, count: int, generator: np.random.Generator) -> Tensor:

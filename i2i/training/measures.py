@@ -23,8 +23,8 @@ from i2i.metrics.distribution import (
     frechet_distance,
     inception_score,
     kernel_distance,
+    mean_distances,
     neighbour_scores,
-    pair_distances,
 )
 from i2i.metrics.features import FeatureExtractor, load_features, small_images
 from i2i.metrics.image import PairMetric, mean_of_pairs, pair_figures
@@ -114,9 +114,9 @@ class Measures:
         places = torch.tensor(indices)
         for ending, compared in found.items():
             generated, real = compared.generated.float().clamp(-1, 1), compared.real.float().clamp(-1, 1)
-            self._generated.setdefault(ending, []).append((places, self._of_set(generated, indices, count)))
+            self._generated.setdefault(ending, []).append((places, self._of_set(generated, count)))
             if ending not in self._all_real:
-                self._real.setdefault(ending, []).append((places, self._of_set(real, indices, count)))
+                self._real.setdefault(ending, []).append((places, self._of_set(real, count)))
             if compared.truth is not None:
                 pairs = self._of_pairs(generated, compared.truth.float().clamp(-1, 1))
                 self._pairs.setdefault(ending, []).append((places, pairs))
@@ -181,7 +181,7 @@ class Measures:
         seconds, self.seconds = self.seconds, 0.0
         return seconds
 
-    def _of_set(self, images: Tensor, indices: Sequence[int], count: int) -> Rows:
+    def _of_set(self, images: Tensor, count: int) -> Rows:
         """What metrics of sets need to know of images (N, C, H, W) in [-1, 1], some of so many."""
         rows: Rows = {}
         if self.extractor is not None:
@@ -190,8 +190,7 @@ class Measures:
         if "variety" in self.metrics:
             rows["small"] = small_images(images)
         if "swd" in self.metrics:
-            # Seeds of their own, so that neither batches nor processes matter.
-            described = patch_descriptors(images, patches_per_image=enough_patches(count), seed=indices)
+            described = patch_descriptors(images, patches_per_image=enough_patches(count))
             rows |= {f"patches/{level}": patches.half() for level, patches in described.items()}
         return {name: values.cpu() for name, values in rows.items()}
 
@@ -224,7 +223,7 @@ class Measures:
                     flat = any(is_flat(level) for level in patches.values())
                     figures[metric] = math.nan if flat else sliced_wasserstein(patches, _patches(generated))["swd"]
                 case "variety":
-                    of_generated, of_real = (pair_distances(rows["small"]).mean() for rows in (generated, real))
+                    of_generated, of_real = (mean_distances(rows["small"]).mean() for rows in (generated, real))
                     figures[metric] = (of_generated / of_real).item() if of_real > ALIKE else math.nan
         return figures
 

@@ -39,13 +39,7 @@ def start(*arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=heed_interrupts,
     )
-
-
-def heed_interrupts() -> None:
-    """Undo what a shell does to jobs in its background, which may be how these tests run."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def save_enlarger(folder: Path, *, scale: int = 2, channels: int = 3, side: ImageSide | None = None) -> Path:

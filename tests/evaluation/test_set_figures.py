@@ -74,8 +74,7 @@ def test_figures_of_files_are_those_of_their_pixels(tmp_path: Path) -> None:
     for name, scores in neighbour_scores(fake_rows, true_rows).items():
         assert figures[f"{name}_pixels"] == pytest.approx(scores.mean().item())
     descriptors = [
-        join_descriptors([patch_descriptors(image[None], seed=index) for index, image in enumerate(tensors(images))])
-        for images in (real, generated)
+        join_descriptors([patch_descriptors(image[None]) for image in tensors(images)]) for images in (real, generated)
     ]
     for name, value in sliced_wasserstein(*descriptors).items():
         assert figures[name] == pytest.approx(value, rel=1e-3)
@@ -116,6 +115,33 @@ def test_two_runs_find_the_same_to_the_last_bit(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "cache")
     again = set_findings(generated, real, settings=SetSettings(features=("pixels",)), describing=Describing(threads=1))
     assert again == first
+
+
+def test_what_images_are_called_does_not_matter(tmp_path: Path) -> None:
+    generated, real = write_set(tmp_path / "generated", 40, seed=1), write_set(tmp_path / "real", 30)
+    (tmp_path / "renamed" / "below").mkdir(parents=True)
+    for number, file in enumerate(generated.files):
+        shutil.copy(file, tmp_path / "renamed" / ("below" if number % 3 else "") / f"{number * 17 % 40}.png")
+    found, again = (compared(images, real, "pixels") for images in (generated, ImageSet.find(tmp_path / "renamed")))
+    assert {name: figure.value for name, figure in again.figures.items()} == pytest.approx(
+        {name: figure.value for name, figure in found.figures.items()}, rel=1e-6
+    )
+
+
+def test_varietys_error_is_the_jackknifes(tmp_path: Path) -> None:
+    rows = [torch.randn(40, 12, dtype=torch.float64), 1.2 * torch.randn(30, 12, dtype=torch.float64)]
+    mean = [torch.pdist(row).mean() for row in rows]
+    without = [
+        torch.stack([torch.pdist(row[torch.arange(len(row)) != image]).mean() for image in range(len(row))])
+        for row in rows
+    ]
+    variance = sum(
+        (len(part) - 1) ** 2 / len(part) * (part / whole).var() for part, whole in zip(without, mean, strict=True)
+    )
+    figure = sets._variety(*rows).figures["variety"]
+    assert figure.value == pytest.approx((mean[0] / mean[1]).item())
+    assert figure.high is not None
+    assert figure.high - figure.value == pytest.approx(1.96 * figure.value * float(variance) ** 0.5, rel=0.05)
 
 
 def test_doubtful_sets_are_warned_of(tmp_path: Path) -> None:

@@ -206,20 +206,36 @@ def test_the_error_is_how_much_the_distance_varies() -> None:
     distances, errors = [], []
     for _ in range(60):
         images = smooth_images(80, 32)
-        real = patch_descriptors(images[:40], patches_per_image=8, seed=range(40))
-        fake = patch_descriptors(1.4 * images[40:] + 0.1, patches_per_image=8, seed=range(40))
+        real = patch_descriptors(images[:40], patches_per_image=8)
+        fake = patch_descriptors(1.4 * images[40:] + 0.1, patches_per_image=8)
         distances.append(sliced_wasserstein(real, fake, projections=256)["swd_0"])
         of_real, of_fake = sliced_wasserstein_influences(real, fake, projections=256)["swd_0"]
         errors.append(math.sqrt(of_real.var() / 40 + of_fake.var() / 40))
     assert np.mean(errors) == pytest.approx(np.std(distances), rel=0.3)
 
 
-def test_a_seed_for_each_image_makes_its_patches_its_own() -> None:
+def test_patches_know_nothing_of_order_and_batches() -> None:
     images = smooth_images(5)
-    together = patch_descriptors(images, patches_per_image=3, seed=[7, 3, 7, 9, 0])
-    for place, seed in ((1, 3), (3, 9), (2, 7)):
-        alone = patch_descriptors(images[place : place + 1], patches_per_image=3, seed=seed)
-        assert all(torch.equal(alone[level][0], patches[place]) for level, patches in together.items())
+    together = patch_descriptors(images, patches_per_image=3)
+    turned = patch_descriptors(images.flip(0), patches_per_image=3)
+    alone = patch_descriptors(images[2:3], patches_per_image=3)
+    for level, patches in together.items():
+        assert torch.equal(turned[level].flip(0), patches) and torch.equal(alone[level][0], patches[2])
+
+
+def test_images_that_are_nearly_equal_are_looked_at_in_the_same_places() -> None:
+    images = smooth_images(40)
+    before, after = (patch_descriptors(some)["low"] for some in (images, images + 0.02 * torch.randn_like(images)))
+    moved = (after - before).abs().amax(dim=(1, 2))
+    assert (moved < 0.1).float().mean() > 0.8
+    elsewhere = patch_descriptors(images, seed=1)["low"]
+    assert ((elsewhere - before).abs().amax(dim=(1, 2)) > 0.1).all()
+
+
+@pytest.mark.parametrize("value", [-7.0, -1.0, 1.0, 7.0, math.inf, math.nan])
+def test_images_of_any_values_have_patches(value: float) -> None:
+    patches = patch_descriptors(torch.full((1, 3, 16, 16), value), patches_per_image=2)["low"]
+    assert torch.equal(patches, torch.full((1, 2, 147), value)) or math.isnan(value)
 
 
 def test_sixteen_bits_are_enough() -> None:

@@ -239,7 +239,7 @@ def test_real_images_are_described_once(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(
         Measures,
         "_of_set",
-        lambda self, images, indices, count: (described.append(len(images)), original(self, images, indices, count))[1],
+        lambda self, images, count: (described.append(len(images)), original(self, images, count))[1],
     )
     train_colours(tmp_path / "run", metrics=("fid",))
     assert sum(described) == 12 + 3 * 12  # real ones, and those of steps 0, 2 and 4
@@ -404,9 +404,9 @@ def test_patches_of_many_images_take_bounded_memory() -> None:
         assert all(patches.shape[:2] == (4, expected) for patches in rows.values())
         assert all(patches.dtype == torch.float16 for patches in rows.values())
         figures[count] = measures.figures(lambda value: [value])["swd"]
-    exact = [patch_descriptors(part, seed=range(4)) for part in (images, images * 0.8)]
+    exact = [patch_descriptors(part) for part in (images, images * 0.8)]
     assert figures[4] == pytest.approx(sliced_wasserstein(*exact)["swd"], rel=1e-3)
-    assert figures[2000] == pytest.approx(figures[4], rel=0.1)
+    assert figures[2000] == pytest.approx(figures[4], rel=0.15)  # a quarter of few patches
 
 
 def test_real_images_that_are_all_alike_measure_nothing() -> None:
