@@ -102,6 +102,11 @@ def _check(settings: Settings) -> None:
     for place in (settings.out, settings.save.parent if settings.save is not None else None):
         if place is not None:
             check_writable(place.expanduser())
+    for place in (settings.reference, settings.live):
+        if settings.out is None or place is None:
+            continue
+        if settings.out.expanduser().resolve().is_relative_to(place.expanduser().resolve()):
+            raise InputError(f"--out {settings.out} lies in {place}, among the images; give another folder")
     if settings.save is not None:
         check_reference_file(settings.save.expanduser())
 

@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Self
@@ -33,17 +34,19 @@ from torch.distributed.rendezvous import rendezvous
 import i2i
 from i2i.checkpoints.identity import name_model
 from i2i.checkpoints.store import ImageSide
-from i2i.cli.plan import VIDEO_SUFFIXES, check_writable
+from i2i.cli.plan import check_writable, find_clips
 from i2i.cli.share import Share, find_share
-from i2i.cli.video import refuse
+from i2i.cli.video import refuse, refuse_without
 from i2i.data.image_io import Provenance
 from i2i.errors import InputError
-from i2i.evaluation.clips import clip_findings
+from i2i.evaluation.clips import clip_findings, findings_of_clips
 from i2i.evaluation.describing import Describing
 from i2i.evaluation.evaluator import EvaluationSettings, Evaluator
+from i2i.evaluation.findings import Findings
 from i2i.evaluation.image_sets import Half, ImageSet, check_files
 from i2i.evaluation.labels import LabelSettings
 from i2i.evaluation.outputs import draw_images, translate_inputs
+from i2i.evaluation.pairs import PairMeter
 from i2i.evaluation.report import (
     JSON,
     MARKDOWN,
@@ -68,8 +71,8 @@ class Settings:
     """What is compared.
 
     Args:
-        generated: a folder of generated images, or a video; or nothing, where --weights make them.
-        real: a folder of real images, or a video, to hold the generated ones against.
+        generated: a folder of generated images, a video, or a folder of videos; or nothing, where --weights make them.
+        real: a folder of real images, a video, or a folder of videos, to hold the generated ones against.
         out: the folder for what is found; what lay in its folders pictures and, with --weights, generated is removed.
         weights: a generator that makes the images, as `i2i translate` and `i2i draw` take it; they lie in
             OUT/generated then.
@@ -153,29 +156,29 @@ def _check(settings: Settings) -> bool:
     if settings.count is not None and settings.count < 1:
         raise InputError(f"--count: expected at least 1, got {settings.count}")
     if settings.weights is None:
-        refuse(settings, FOR_WEIGHTS, why="for --weights, which are not given")
+        refuse_without("--weights", settings, FOR_WEIGHTS)
     if settings.training is None:
-        refuse(settings, ("training_half",), why="for --training, which is not given")
-        refuse(figures, ("usefulness",), why="for --training, which is not given")
+        refuse_without("--training", settings, ("training_half",))
+        refuse_without("--training", figures, ("usefulness",))
     if figures.groups is None:
-        refuse(figures, ("group_column",), why="for --groups, which is not given")
+        refuse_without("--groups", figures, ("group_column",))
     if figures.usefulness is None:
-        refuse(figures, ("usefulness_size", "usefulness_steps"), why="for --usefulness, which is not given")
+        refuse_without("--usefulness", figures, ("usefulness_size", "usefulness_steps"))
     if figures.usefulness != "labels":
-        refuse(figures, ("training_labels", "generated_labels"), why="for --usefulness labels")
+        refuse_without("--usefulness labels", figures, ("training_labels", "generated_labels"))
     _check_out(settings)
     places = [place for place in (settings.generated, settings.real) if place is not None]
-    videos = [_is_video(place.expanduser()) or settings.frames for place in places]
+    videos = [bool(find_clips(place.expanduser(), frames=settings.frames)) or settings.frames for place in places]
     if not any(videos):
         return False
     if not all(videos) or len(places) < 2:
         named = places[videos.index(True)]
         other = settings.weights if len(places) < 2 else places[videos.index(False)]
         raise InputError(
-            f"{named} is a video, {other} is not; compare it with another video, or with --frames if that is a folder "
-            "of its frames"
+            f"{named} is a video or holds some, {other} does not; compare it with another, or with --frames if that is "
+            "a folder of frames"
         )
-    of_images = [field.name for field in fields(figures) if field.name not in ("pairing", "label_maps")]
+    of_images = [field.name for field in fields(figures) if field.name not in ("pairing", "label_maps", "replicates")]
     of_label_maps = [field.name for field in fields(LabelSettings)]
     for given, names in ((settings, FOR_IMAGES), (figures, of_images), (figures.label_maps, of_label_maps)):
         refuse(given, names, why="for images, not for videos")
@@ -202,12 +205,6 @@ def _check_out(settings: Settings) -> None:
             raise InputError(f"{place} lies in what this evaluation makes anew; give another folder with --out")
 
 
-def _is_video(place: Path) -> bool:
-    if not place.exists():
-        raise InputError(f"{place} does not exist; expected a folder of images, or a video")
-    return place.is_file() and place.suffix.lower() in VIDEO_SUFFIXES
-
-
 def _made_anew(settings: Settings) -> tuple[str, ...]:
     """Folders in OUT."""
     return (PICTURES, GENERATED) if settings.weights else (PICTURES,)
@@ -229,19 +226,29 @@ def _prepare(settings: Settings, share: Share) -> None:
 def _evaluate_videos(settings: Settings, share: Share, passes: "_Passes") -> Evaluation:
     assert settings.generated is not None
     generated, real = settings.generated.expanduser(), settings.real.expanduser()
+    clips, left_out = _matched_clips(generated, real, frames=settings.frames)
     device = _device(settings, share)
+    meter = PairMeter(settings.figures.pairing, device=device)
     _prepare(settings, share)
-    findings = clip_findings(
-        generated,
-        real,
-        settings=settings.figures.pairing,
-        device=device,
-        data_range=settings.data_range,
-        threads=settings.threads,
-        rank=share.rank,
-        world_size=share.world_size,
-        progress=lambda done, total: passes("frames", done, total),
-    )
+
+    def measure(name: str, generated: Path, real: Path) -> Findings:
+        return clip_findings(
+            generated,
+            real,
+            meter=meter,
+            device=device,
+            data_range=settings.data_range,
+            threads=settings.threads,
+            rank=share.rank,
+            world_size=share.world_size,
+            progress=partial(passes, f"frames of {name}" if name else "frames"),
+        )
+
+    if clips:
+        findings = findings_of_clips(clips, measure=measure, replicates=settings.figures.replicates)
+    else:
+        findings = measure("", generated, real)
+    findings |= Findings(warnings=left_out)
     sets = {part: {"place": str(place)} for part, place in (("generated", generated), ("real", real))}
     return Evaluation(
         title=f"{settings.generated} beside {settings.real}",
@@ -249,6 +256,24 @@ def _evaluate_videos(settings: Settings, share: Share, passes: "_Passes") -> Eva
         findings=findings,
         settings=_recorded(settings, drawn=False),
     )
+
+
+def _matched_clips(
+    generated: Path, real: Path, *, frames: bool
+) -> tuple[dict[str, tuple[Path, Path]], tuple[str, ...]]:
+    """Generated and real videos of equal names, and a warning of others; nothing where single ones are compared."""
+    made, true = (find_clips(place, frames=frames) for place in (generated, real))
+    if "" in made and "" in true:
+        return {}, ()
+    clips = {name: (made[name], true[name]) for name in made if name in true}
+    if not clips:
+        such = [next(iter(found.values()), place) for found, place in ((made, generated), (true, real))]
+        raise InputError(
+            f"no generated video is called like a real one (such as {such[0]} and {such[1]}); expected two videos, or "
+            "two folders of videos with equal names"
+        )
+    others = sorted(made.keys() ^ true.keys())
+    return clips, (f"videos without a partner are left out: {', '.join(others)}",) if others else ()
 
 
 def _evaluate_images(settings: Settings, share: Share, passes: "_Passes") -> Evaluation:

@@ -177,6 +177,39 @@ def remove_leftovers(results: Iterable[Path]) -> None:
                 file.unlink(missing_ok=True)
 
 
+def find_clips(place: Path, *, frames: bool) -> dict[str, Path]:
+    """Videos to be compared with others, by name: of a folder, the paths below it without suffix; "" for a single one.
+
+    Args:
+        place: a video, or a folder of videos.
+        frames: folders of images are videos, too.
+
+    Returns:
+        Nothing where the place is or holds images.
+
+    Raises:
+        InputError: it does not exist, or two videos have one name.
+    """
+    if place.is_file():
+        return {"": place} if place.suffix.lower() in VIDEO_SUFFIXES else {}
+    if not place.is_dir():
+        raise InputError(f"{place} does not exist; expected a folder of images, or a video")
+    images = _walk(place, READABLE_SUFFIXES, above=())
+    if not frames:
+        videos = [] if next(images, None) else [*_walk(place, VIDEO_SUFFIXES, above=())]
+    else:
+        folders = dict.fromkeys(image.parent for image in images)
+        if place in folders:
+            return {"": place}
+        videos = [*_walk(place, VIDEO_SUFFIXES, above=()), *folders]
+    found: dict[str, Path] = {}
+    for video in videos:
+        name = (video if video.is_dir() else video.with_suffix("")).relative_to(place).as_posix()
+        if found.setdefault(name, video) != video:
+            raise InputError(f"{found[name]} and {video} have one name; give each video a name of its own")
+    return found
+
+
 def check_writable(folder: Path) -> None:
     """Raise InputError where nothing can be written below a folder, whether it is there or to be made."""
     existing = folder

@@ -124,11 +124,21 @@ def check_videos(jobs: Sequence[VideoJob], settings: VideoSettings) -> None:
 
 def refuse(settings: object, names: Iterable[str], *, why: str) -> None:
     """Raise InputError where such fields of a dataclass are not as by default, and would be without effect."""
-    defaults = {field.name: field.default for field in fields(settings)}  # type: ignore[arg-type]
-    given = [f"--{name.replace('_', '-')}" for name in names if getattr(settings, name) != defaults[name]]
-    if given:
+    if given := _given(settings, names):
         are, them = ("is", "it") if len(given) == 1 else ("are", "them")
         raise InputError(f"{', '.join(given)} {are} {why}; leave {them} out")
+
+
+def refuse_without(option: str, settings: object, names: Iterable[str]) -> None:
+    """As `refuse`, where an option is not given that they go with."""
+    if given := _given(settings, names):
+        need, them = ("needs", "it") if len(given) == 1 else ("need", "them")
+        raise InputError(f"{', '.join(given)} {need} {option}; give that, too, or leave {them} out")
+
+
+def _given(settings: object, names: Iterable[str]) -> list[str]:
+    defaults = {field.name: field.default for field in fields(settings)}  # type: ignore[arg-type]
+    return [f"--{name.replace('_', '-')}" for name in names if getattr(settings, name) != defaults[name]]
 
 
 def run_all(

@@ -1,7 +1,8 @@
 """How near a video comes to the one that it should be, frame by frame, and how steady it is."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -18,13 +19,16 @@ from i2i.evaluation.describing import VALUES_IN_MEMORY, cores, in_threads
 from i2i.evaluation.findings import Figure, Findings
 from i2i.evaluation.image_sets import depth_warnings, range_in
 from i2i.evaluation.pages import alike
-from i2i.evaluation.pairs import NAMES, PairMeter, PairSettings, mean_findings
+from i2i.evaluation.pairs import NAMES, PairMeter, mean_figure, mean_findings
 from i2i.metrics.flicker import SMALLEST_PX, FlickerMeter, flicker_of
+from i2i.metrics.intervals import REPLICATES
 from i2i.video import ImageSequence, VideoFile, find_sequence
 from i2i.video.frames import Frame, Source
 
 SHOWN = 6  # frames in the picture
 SHOWN_PX = 480
+SHOWN_VIDEOS = 6
+FEW_VIDEOS = 10
 FULL = (0.0, 65535.0)  # black and white in 16 bits
 FLICKER_TOTALS = 6
 Frames = tuple[Frame, ...]  # of the generated and of the real video
@@ -35,7 +39,7 @@ def clip_findings(
     generated: Path,
     real: Path,
     *,
-    settings: PairSettings,
+    meter: PairMeter,
     device: torch.device | str = "cpu",
     data_range: tuple[float, float] | None = None,
     threads: int | None = None,
@@ -49,8 +53,8 @@ def clip_findings(
 
     Args:
         generated, real: videos, or folders of frames whose numbers say their order.
-        settings: how frames are compared.
-        device: where LPIPS computes.
+        meter: compares frames.
+        device: the meter's.
         data_range: what is black and white in frames of 16 bits that use fewer; None: 0 and 65535.
         threads: that compare frames; None: one for each core.
         rank, world_size: this process, and how many share the work: torch.distributed joins what they find. All read
@@ -65,16 +69,11 @@ def clip_findings(
         InputError: one is no video, or their sizes or numbers of frames differ.
     """
     device = torch.device(device)
-    meter = PairMeter(settings, device=device)
     shown: dict[str, list[Tensor]] = {"generated": [], "real": []}
     units = range_in(np.dtype("uint16"), data_range) or FULL
     highest: dict[str, int] = {}  # value in frames of 16 bits
     with side_by_side([generated, real]) as (sources, frames):
-        one, other = ((source.format.width, source.format.height) for source in sources)
-        if one != other:
-            raise InputError(
-                f"{generated} has {one[0]} x {one[1]} px, {real} {other[0]} x {other[1]}; expected videos of one size"
-            )
+        size = _size_of(sources)
         count = len(sources[0].timeline)
         wanted = {number * count // min(count, SHOWN) for number in range(min(count, SHOWN))}
 
@@ -100,7 +99,7 @@ def clip_findings(
             figures = meter(*(_tensor(frame)[None].to(device) for frame in here))[0]
             return number, torch.cat([figures, *_flickers(here, before)])
 
-        several = _threads(threads, device=device, size=one)
+        several = _threads(threads, device=device, size=size)
         found = dict(in_threads(compare, with_the_one_before(), threads=several, waiting=several))
         notes = [
             f"{source.name}: {source.damage.repeated} frames could not be read, and the one before stands for each"
@@ -132,6 +131,72 @@ def clip_findings(
             }
         },
     )
+
+
+def findings_of_clips(
+    clips: Mapping[str, tuple[Path, Path]],
+    *,
+    measure: Callable[[str, Path, Path], Findings],
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> Findings:
+    """Means over several videos of what `clip_findings` says of each: a long one counts as much as a short one.
+
+    Args:
+        clips: generated and real videos, by name.
+        measure: gives the `clip_findings` of one, from its name and the two.
+        replicates, seed: of the samples that intervals come from: how means would vary with other videos.
+
+    Returns:
+        With details under "videos": by name each video's frames and figures.
+
+    Raises:
+        InputError: as `clip_findings`, of any of the videos, before one is measured.
+    """
+    for pair in clips.values():
+        with side_by_side(pair) as (sources, _):
+            _size_of(sources)
+    found = {name: measure(name, *pair) for name, pair in clips.items()}
+    all_of_them = Findings()
+    for one in found.values():
+        all_of_them |= one
+    figures = {}
+    for kind in all_of_them.figures:
+        having = [one.figures[kind] for one in found.values() if kind in one.figures]
+        values = torch.tensor([figure.value for figure in having], dtype=torch.float64)
+        mean = mean_figure(values, replicates=replicates, seed=seed)
+        figures[kind] = replace(mean, images=sum(figure.images or 0 for figure in having), how=having[0].how)
+    warnings = [
+        f"{kind} is not over {', '.join(name for name, one in found.items() if kind in one.missing)}: {reason}"
+        for kind, reason in all_of_them.missing.items()
+        if kind in figures
+    ]
+    warnings += [f"{name}: {warning}" for name, one in found.items() for warning in one.warnings]
+    if len(clips) < FEW_VIDEOS:
+        warnings.append(f"intervals over few videos ({len(clips)}) come out too narrow")
+    return Findings(
+        figures=figures,
+        missing={kind: reason for kind, reason in all_of_them.missing.items() if kind not in figures},
+        hints=all_of_them.hints,
+        warnings=tuple(warnings),
+        pictures={
+            f"Frames of video {number}: {name}": columns
+            for number, (name, one) in enumerate([*found.items()][:SHOWN_VIDEOS], start=1)
+            for columns in one.pictures.values()
+        },
+        details={"videos": {name: {**one.details, "figures": one.figures} for name, one in found.items()}},
+    )
+
+
+def _size_of(sources: Sequence[Source]) -> tuple[int, int]:
+    """The (width, height) that a generated and a real video share."""
+    one, other = ((source.format.width, source.format.height) for source in sources)
+    if one != other:
+        raise InputError(
+            f"{sources[0].name} has {one[0]} x {one[1]} px, {sources[1].name} {other[0]} x {other[1]}; expected videos "
+            "of one size"
+        )
+    return one
 
 
 def _stretched(frame: Frame, units: tuple[float, float]) -> Frame:

@@ -15,7 +15,7 @@ from i2i.evaluation.groups import group_findings, read_groups
 from i2i.evaluation.image_sets import ImageSet, check_channels, check_files, depth_warnings
 from i2i.evaluation.labels import LabelJudge, LabelSettings, label_findings
 from i2i.evaluation.memorisation import MemorisationSettings, memorisation_findings
-from i2i.evaluation.pairs import PairMeter, PairSettings, pair_findings, size_difference
+from i2i.evaluation.pairs import PairMeter, PairSettings, find_pairs, pair_findings
 from i2i.evaluation.report import sample_findings
 from i2i.evaluation.sets import FeatureDescriber, SetSettings, load_networks, set_findings
 from i2i.evaluation.usefulness import (
@@ -37,8 +37,8 @@ class EvaluationSettings:
     Args:
         fit: cut real and training images around the middle to the shape of the generated ones, and resize them to
             their size, as for a generator of small squares that learned from larger photos.
-        pairs: whether images are compared with those of the same name; auto: where at least half of the generated
-            ones have one, of their size.
+        pairs: whether images are compared with those of the same name; auto: those of their size, where at least half
+            of the generated ones have one; on: all have to be of one size.
         pairing: how pairs of images, or the frames of videos, are compared.
         features: networks in whose features the two sets are compared: inception, dinov2, any name of timm, a
             segmenter or classifier of i2i's as a file, or pixels; none: only what needs no weights.
@@ -53,7 +53,8 @@ class EvaluationSettings:
         training_labels: the label maps of training images, for --usefulness labels.
         generated_labels: those that generated images were made from, for --usefulness labels; those of --labels unless
             given. Best are training's, for what is tested on should be new to what was trained.
-        groups: a CSV file with the columns image and group; figures of pairs are then shown for each group, too.
+        groups: a CSV file with the columns image and group; figures of pairs, and swd, are then shown for each group,
+            too.
         group_column: which of its columns has the groups.
         replicates: samples of the images that confidence intervals come from.
     """
@@ -201,23 +202,26 @@ class Evaluator:
         return PairMeter(self.settings.pairing, device=self.describing.device)
 
     def _are_pairs(self, generated: ImageSet, real: ImageSet) -> tuple[bool, str]:
-        """Whether images of equal names are compared, and if that was to be expected and is not so, why."""
+        """Whether images of equal names are compared; where that was to be expected and is not so, why."""
         match self.settings.pairs:
             case "on":
+                *_, others = find_pairs(generated, real)
+                if others:
+                    raise InputError(f"--pairs on: {others}")
                 return True, ""
             case "off":
                 return False, ""
             case "auto":
-                outputs, truths = generated.matched(real)
-                if not len(outputs):
+                named, _ = generated.matched(real)
+                if not len(named):
                     return False, generated.unmatched(real) if generated.repeated(real) else ""
-                if 2 * len(outputs) < len(generated):
+                if 2 * len(named) < len(generated):
                     return False, (
-                        f"only {len(outputs)} of {len(generated)} generated images have the name of a real one, which "
+                        f"only {len(named)} of {len(generated)} generated images have the name of a real one, which "
                         "may be by chance; --pairs on compares them"
                     )
-                difference = size_difference(outputs, truths)
-                return difference is None, difference or ""
+                pairs, _, others = find_pairs(generated, real)
+                return 2 * len(pairs) >= len(generated), others
 
     def _training_findings(self, generated: ImageSet, real: ImageSet, training: ImageSet) -> Findings:
         """What needs the images that the generator was trained on."""

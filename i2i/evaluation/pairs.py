@@ -133,15 +133,17 @@ class Pairs:
     Attributes:
         generated, real: the images, in one order.
         values: by name (N,) float64; NaN for what `UNMEASURED` explains.
+        others: a sentence about pairs that differ in size, which do not count; "" if there are none.
     """
 
     generated: ImageSet
     real: ImageSet
     values: Mapping[str, Tensor]
+    others: str
 
 
 def compare_pairs(generated: ImageSet, real: ImageSet, *, meter: PairMeter, describing: Describing) -> Pairs:
-    """Measure all pairs of images with equal names.
+    """Measure all pairs of images with equal names and sizes.
 
     Args:
         generated, real: the images, of which each has a partner in the other set or does not count.
@@ -149,16 +151,31 @@ def compare_pairs(generated: ImageSet, real: ImageSet, *, meter: PairMeter, desc
         describing: reads them.
 
     Raises:
-        InputError: there are none, or the sizes of a pair differ.
+        InputError: there are none.
     """
-    outputs, truths = generated.matched(real)
+    outputs, truths, others = find_pairs(generated, real)
     if not len(outputs):
-        raise InputError(f"there are no pairs of generated and real images: {generated.unmatched(real)}")
-    difference = size_difference(outputs, truths)
-    if difference is not None:
-        raise InputError(difference)
+        raise InputError(f"there are no pairs of generated and real images: {others or generated.unmatched(real)}")
     rows = describing.of(outputs, _PairDescriber(meter, truths), what="pairs", kept=None).rows["figures"]
-    return Pairs(generated=outputs, real=truths, values={name: rows[:, place] for place, name in enumerate(NAMES)})
+    values: dict[str, Tensor] = {name: rows[:, place] for place, name in enumerate(NAMES)}
+    return Pairs(generated=outputs, real=truths, values=values, others=others)
+
+
+def find_pairs(generated: ImageSet, real: ImageSet) -> tuple[ImageSet, ImageSet, str]:
+    """The generated and the real images with equal names and sizes, and what `Pairs.others` says."""
+    outputs, truths = generated.matched(real)
+    sizes = [*zip(outputs.sizes(), truths.sizes(), strict=True)]
+    fitting = [place for place, (one, other) in enumerate(sizes) if one == other]
+    if len(fitting) == len(sizes):
+        return outputs, truths, ""
+    first = next(place for place, (one, other) in enumerate(sizes) if one != other)
+    mine, theirs = (f"{width} x {height} px" for height, width in sizes[first])
+    others = (
+        f"{len(sizes) - len(fitting)} of {len(sizes)} pairs differ in size ({outputs.files[first]} has {mine}, "
+        f"{truths.files[first]} {theirs}); resize one side, cut it, or give --fit if generated images show the middle "
+        "of real ones"
+    )
+    return outputs.subset(fitting), truths.subset(fitting), others
 
 
 def pair_findings(
@@ -170,20 +187,22 @@ def pair_findings(
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> Findings:
-    """Means over all pairs of images with equal names, and pictures of the worst, median and best ones.
+    """Means over all pairs of images with equal names and sizes, and pictures of the worst, median and best ones.
 
     Args:
         generated, real, meter, describing: as for `compare_pairs`.
         replicates, seed: of the samples that intervals come from.
 
     Raises:
-        InputError: there are no pairs, or the sizes of one differ.
+        InputError: there are no pairs.
     """
     pairs = compare_pairs(generated, real, meter=meter, describing=describing)
     means = mean_findings(pairs.values, meter=meter, what="pairs", replicates=replicates, seed=seed)
     warnings = []
     if left_out := generated.unmatched(real):
         warnings.append(f"figures of pairs leave generated images out: {left_out}")
+    if pairs.others:
+        warnings.append(f"figures of pairs leave some out: {pairs.others}")
     images = {
         image: {name: value for name, values in pairs.values.items() if (value := values[place].item()) == value}
         for place, image in enumerate(pairs.generated.names)
@@ -238,19 +257,6 @@ def mean_figure(values: Tensor, *, replicates: int | None, seed: int = 0) -> Fig
         return Figure(value=finite.mean().item(), images=len(finite))
     low, high = bootstrap_mean(finite, replicates=replicates, seed=seed)
     return Figure(value=finite.mean().item(), low=low, high=high, images=len(finite))
-
-
-def size_difference(outputs: ImageSet, truths: ImageSet) -> str | None:
-    """A sentence about the first pair whose sizes differ, as their files say; None where there is none."""
-
-    for one, other, output, truth in zip(outputs.sizes(), truths.sizes(), outputs.files, truths.files, strict=True):
-        if one != other:
-            mine, theirs = (f"{width} x {height} px" for height, width in (one, other))
-            return (
-                f"{output} has {mine}, {truth} {theirs}; expected pairs of one size: resize one side, cut it, or "
-                "give --fit if generated images show the middle of real ones"
-            )
-    return None
 
 
 class _PairDescriber:

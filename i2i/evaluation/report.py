@@ -241,10 +241,22 @@ _HEADINGS = ("figure", "value", "95 % interval", "images", "what it means")
 def _rows(findings: Findings) -> Iterator[tuple[str, str, str, str, str]]:
     """A row for each figure, below `_HEADINGS`."""
     # Frames of one video are too much alike to say how another would be.
-    several = "needs several videos" if "frames" in findings.details else "needs several"
+    several = "needs several videos" if {"frames", "videos"} & findings.details.keys() else "needs several"
     for name, figure in findings.figures.items():
         images = "" if figure.images is None else str(figure.images)
         yield name, _number(figure.value), _interval(figure, several=several), images, _meaning(name, figure)
+
+
+def _video_table(findings: Findings) -> list[list[str]]:
+    """Headings, and of each of several videos a row; nothing without them."""
+    videos = findings.details.get("videos")
+    if not videos:
+        return []
+    rows = [["video", "frames", *findings.figures]]
+    for video, about in videos.items():
+        values = (about["figures"][name].value if name in about["figures"] else None for name in findings.figures)
+        rows.append([video, str(about["frames"]["count"]), *map(_number, values)])
+    return rows
 
 
 def _group_table(findings: Findings) -> list[list[str]]:
@@ -338,6 +350,8 @@ def _markdown(evaluation: Evaluation, files: Mapping[str, Path]) -> str:
     parts += ["## Figures", "", *table([_HEADINGS, *_rows(findings)])]
     if findings.missing:
         parts += ["## Not measured", "", *points(_missing(findings))]
+    if rows := _video_table(findings):
+        parts += ["## Each video", "", *table(rows)]
     if rows := _group_table(findings):
         parts += ["## Groups", "", *table(rows), _group_note(findings), ""]
     if rows := _usefulness_table(findings):
@@ -379,6 +393,8 @@ def _page(evaluation: Evaluation, files: Mapping[str, Path]) -> str:
     parts += ["<h2>Figures</h2>", table([_HEADINGS, *_rows(findings)], words=(4,))]
     if findings.missing:
         parts += ["<h2>Not measured</h2>", points(_missing(findings))]
+    if rows := _video_table(findings):
+        parts += ["<h2>Each video</h2>", table(rows)]
     if rows := _group_table(findings):
         parts += [
             "<h2>Groups</h2>",

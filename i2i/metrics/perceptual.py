@@ -150,13 +150,15 @@ def load_lpips(
     shapes = {f"features.{key}": tensor.shape for key, tensor in backbone.state_dict().items()}
     channels = [backbone[number - 1].out_channels for number in layers]
     head_shapes = {f"lin{index}.model.1.weight": torch.Size((1, width, 1, 1)) for index, width in enumerate(channels)}
-    # A file that was handed in and cannot be used shows before the other is fetched, which may take minutes.
-    if backbone_path is None and heads_path is not None:
-        heads = _tensors(head_weights, heads_path, head_shapes)
-        tensors = _tensors(weights, backbone_path, shapes)
-    else:
-        tensors = _tensors(weights, backbone_path, shapes)
-        heads = _tensors(head_weights, heads_path, head_shapes)
+    files = [(weights, backbone_path, shapes), (head_weights, heads_path, head_shapes)]
+    try:
+        # A file that was handed in and cannot be used shows before the other is fetched, which may take minutes.
+        found = {file[0]: _tensors(*file) for file in sorted(files, key=lambda file: file[1] is None)}
+    except MissingWeights as error:
+        # All that is to be got, and not only what came first.
+        urls = [file.url for file, path, _ in files if path is None and not _place(file, path).exists()]
+        raise MissingWeights(f"weights of LPIPS are missing: get {' and '.join(urls)}", here=error.here) from error
+    tensors, heads = (found[file[0]] for file in files)
     backbone.load_state_dict({key.removeprefix("features."): tensor for key, tensor in tensors.items()}, assign=True)
     return Lpips(
         backbone=backbone.eval(),
@@ -166,9 +168,14 @@ def load_lpips(
     )
 
 
+def _place(weights: _Weights, path: str | Path | None) -> Path:
+    """Where a file is, or will be once it is fetched."""
+    return cache_folder() / "weights" / weights.name if path is None else Path(path).expanduser()
+
+
 def _tensors(weights: _Weights, path: str | Path | None, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
     """The tensors of these names and shapes out of a file, float32."""
-    place = cache_folder() / "weights" / weights.name if path is None else Path(path).expanduser()
+    place = _place(weights, path)
     try:
         if path is None:
             download(weights.url, place, sha256=weights.sha256, size_bytes=weights.size_bytes)

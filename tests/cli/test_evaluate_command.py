@@ -106,15 +106,16 @@ def test_names_without_partners_are_sets_alone(folders: tuple[Path, Path], tmp_p
     assert evaluate(made, "--real", real, "--out", tmp_path / "no", "--pairs", "on") == 2
 
 
-def test_pairs_of_other_sizes_are_missing_unless_asked_for(
+def test_pairs_of_other_sizes_are_left_out_unless_asked_for(
     folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made, real = folders
     write_image(real / "3.png", np.zeros((24, 22, 3), np.uint8))
     assert evaluate(made, "--real", real, "--out", tmp_path / "out") == 0
-    assert "made/3.png has 20 x 24 px" in found(tmp_path / "out")["missing"]["pairs"]
+    (left_out,) = [warning for warning in found(tmp_path / "out")["warnings"] if "figures of pairs" in warning]
+    assert "made/3.png has 20 x 24 px" in left_out and found(tmp_path / "out")["figures"]["psnr"]["images"] == 5
     assert evaluate(made, "--real", real, "--out", tmp_path / "off", "--pairs", "off") == 0
-    assert "pairs" not in found(tmp_path / "off")["missing"]
+    assert not any("pairs" in warning for warning in found(tmp_path / "off")["warnings"])
     capsys.readouterr()
     assert evaluate(made, "--real", real, "--out", tmp_path / "on", "--pairs", "on") == 2
     assert "resize one side" in capsys.readouterr().err
@@ -380,6 +381,54 @@ def test_videos(tmp_path: Path) -> None:
     assert found(tmp_path / "out2")["figures"] == evaluation["figures"]
 
 
+def test_several_videos(tmp_path: Path) -> None:
+    """Each counts as much, however long it is; there is an interval, for other videos."""
+    alone = {}
+    for number, (name, frames) in enumerate({"a": 3, "deep/b": 5, "c": 2}.items()):
+        for folder, crf in (("made", 40 + number), ("real", 10)):
+            video = tmp_path / folder / f"{name}.mp4"
+            video.parent.mkdir(parents=True, exist_ok=True)
+            make_clip(video, frames=frames, options={"crf": str(crf)})
+            for place, frame in enumerate(VideoFile(video).read(0)):
+                write_image(tmp_path / f"{folder}-frames" / name / f"{place}.png", frame.image)
+        paths = [tmp_path / folder / f"{name}.mp4" for folder in ("made", "real")]
+        assert evaluate(paths[0], "--real", paths[1], "--out", tmp_path / "one", "--lpips", "off") == 0
+        alone[name] = found(tmp_path / "one")["figures"]
+    shutil.copy(tmp_path / "made" / "a.mp4", tmp_path / "made" / "lonely.mp4")
+    places = (tmp_path / "made", "--real", tmp_path / "real")
+    assert evaluate(*places, "--out", tmp_path / "out", "--lpips", "off") == 0
+    evaluation = found(tmp_path / "out")
+    for name in ("psnr", "flicker"):
+        figure, values = evaluation["figures"][name], [figures[name]["value"] for figures in alone.values()]
+        assert figure["value"] == pytest.approx(np.mean(values))
+        assert min(values) <= figure["low"] < figure["value"] < figure["high"] <= max(values)
+    assert evaluation["figures"]["psnr"]["images"] == 10
+    assert {name: about["figures"] for name, about in evaluation["details"]["videos"].items()} == alone
+    assert "videos without a partner are left out: lonely" in evaluation["warnings"]
+    assert "intervals over few videos (3) come out too narrow" in evaluation["warnings"]
+    assert "| deep/b | 5 |" in (tmp_path / "out" / "evaluation.md").read_text()
+    assert len(list((tmp_path / "out" / "pictures").iterdir())) == 3
+    frames = (tmp_path / "made-frames", "--real", tmp_path / "real-frames", "--frames")
+    assert evaluate(*frames, "--out", tmp_path / "frames", "--lpips", "off") == 0
+    assert found(tmp_path / "frames")["figures"] == evaluation["figures"]
+
+
+def test_of_several_videos_none_is_measured_before_all_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder, frames in (("made", 2), ("real", 3)):
+        (tmp_path / folder).mkdir()
+        make_clip(tmp_path / folder / "a.mp4", frames=2)
+        make_clip(tmp_path / folder / "b.mp4", frames=frames)
+    assert evaluate(tmp_path / "made", "--real", tmp_path / "real", "--out", tmp_path / "out", "--lpips", "off") == 2
+    output = capsys.readouterr()
+    assert "b.mp4 has 2 frames" in output.err and "a.mp4" not in output.err and not output.out
+    (tmp_path / "made" / "b.mkv").touch()
+    assert evaluate(tmp_path / "made", "--real", tmp_path / "real", "--out", tmp_path / "out", "--lpips", "off") == 2
+    assert "have one name; give each video a name of its own" in capsys.readouterr().err
+    (tmp_path / "made" / "b.mkv").unlink()
+    assert evaluate(tmp_path / "made", "--real", tmp_path / "real" / "a.mp4", "--out", tmp_path / "out") == 2
+    assert "expected two videos, or two folders of videos" in capsys.readouterr().err
+
+
 def test_what_is_no_evaluation_is_not_written_over(folders: tuple[Path, Path], tmp_path: Path) -> None:
     made, real = folders
     assert evaluate(made, "--real", real, "--out", made) == 2
@@ -401,11 +450,14 @@ def test_what_is_no_evaluation_is_not_written_over(folders: tuple[Path, Path], t
         (["made", "--real", "empty"], "empty holds no images"),
         (["--real", "real"], "expected either a folder of generated images"),
         (["made", "--weights", "w", "--real", "real"], "expected either a folder of generated images"),
-        (["made", "--real", "real", "--inputs", "made"], "--inputs is for --weights"),
-        (["made", "--real", "real", "--group-column", "age"], "--group-column is for --groups"),
+        (["made", "--real", "real", "--inputs", "made"], "--inputs needs --weights; give that, too"),
+        (["made", "--real", "real", "--group-column", "age"], "--group-column needs --groups"),
         (["made", "--real", "real", "--groups", "none.csv"], "none.csv cannot be read"),
         (["made", "--real", "real", "--labels", "made"], "--labels and --judge go together"),
-        (["made", "--real", "real", "--usefulness", "classes"], "--usefulness is for --training"),
+        (
+            ["made", "--real", "real", "--usefulness", "classes"],
+            "--usefulness needs --training; give that, too, or leave it out",
+        ),
         (["made", "--real", "real", "--real-half", "left", "--replicates", "1"], "--replicates: expected at least 2"),
         (["made", "--real", "real", "--threads", "0"], "--threads: expected at least 1"),
         (["made", "--real", "real", "--crop-border", "-1"], "--crop-border: expected at least 0"),
@@ -413,8 +465,8 @@ def test_what_is_no_evaluation_is_not_written_over(folders: tuple[Path, Path], t
         (["made", "--real", "real", "--neighbours", "0"], "--neighbours: expected at least 1, got 0"),
         (["made", "--real", "real", "--features", "none", "pixels"], "--features none stands alone"),
         (["made", "--real", "real", "--device", "abacus"], "--device abacus cannot be used"),
-        (["clip.mp4", "--real", "real"], "clip.mp4 is a video, real is not"),
-        (["--weights", "w", "--real", "clip.mp4"], "clip.mp4 is a video, w is not"),
+        (["clip.mp4", "--real", "real"], "clip.mp4 is a video or holds some, real does not"),
+        (["--weights", "w", "--real", "clip.mp4"], "clip.mp4 is a video or holds some, w does not"),
         (["clip.mp4", "--real", "clip.mp4", "--groups", "g.csv"], "--groups is for images, not for videos"),
         (["clip.mp4", "--real", "clip.mp4", "--labels", "made"], "--labels is for images, not for videos"),
         (["clip.mp4", "--real", "clip.mp4"], "clip.mp4"),

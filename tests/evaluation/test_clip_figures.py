@@ -11,10 +11,10 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from i2i.data.image_io import write_image
 from i2i.errors import InputError
 from i2i.evaluation.clips import clip_findings
-from i2i.evaluation.pairs import PairSettings
+from i2i.evaluation.pairs import PairMeter, PairSettings
 from i2i.metrics import FlickerMeter
 
-SETTINGS = PairSettings(lpips="off")
+METER = PairMeter(PairSettings(lpips="off"))
 FRAMES = 6
 
 
@@ -46,7 +46,7 @@ def test_they_are_the_means_over_frames(clips: tuple[list[np.ndarray], list[np.n
     found = clip_findings(
         write(tmp_path / "made.mkv", made),
         write(tmp_path / "real.mkv", real),
-        settings=SETTINGS,
+        meter=METER,
         progress=lambda done, total: seen.append((done, total)),
     )
     psnr = [peak_signal_noise_ratio(b, a) for a, b in zip(made, real, strict=True)]
@@ -66,7 +66,7 @@ def test_flicker_is_measured_along_the_real_motion(
 ) -> None:
     """Independent noise of 8 levels in each frame differs by 8 √2 between two."""
     made, real = clips
-    found = clip_findings(write(tmp_path / "made.mkv", made), write(tmp_path / "real.mkv", real), settings=SETTINGS)
+    found = clip_findings(write(tmp_path / "made.mkv", made), write(tmp_path / "real.mkv", real), meter=METER)
     meter = FlickerMeter()
     for frame, reference in zip(made, real, strict=True):
         meter.add(frame, reference=reference)
@@ -80,15 +80,15 @@ def test_folders_of_frames_are_videos_too(clips: tuple[list[np.ndarray], list[np
     made, real = clips
     for number, frame in enumerate(made, start=7):
         write_image(tmp_path / "made" / f"frame{number}.png", frame)
-    video = clip_findings(write(tmp_path / "made.mkv", made), write(tmp_path / "real.mkv", real), settings=SETTINGS)
-    folder = clip_findings(tmp_path / "made", tmp_path / "real.mkv", settings=SETTINGS)
+    video = clip_findings(write(tmp_path / "made.mkv", made), write(tmp_path / "real.mkv", real), meter=METER)
+    folder = clip_findings(tmp_path / "made", tmp_path / "real.mkv", meter=METER)
     assert folder.figures == video.figures
 
 
 def test_threads_do_not_count(clips: tuple[list[np.ndarray], list[np.ndarray]], tmp_path: Path) -> None:
     made, real = clips
     paths = write(tmp_path / "made.mkv", made), write(tmp_path / "real.mkv", real)
-    one, many = (clip_findings(*paths, settings=SETTINGS, threads=threads) for threads in (1, 5))
+    one, many = (clip_findings(*paths, meter=METER, threads=threads) for threads in (1, 5))
     assert one.figures == many.figures
     assert one.details["frames"]["psnr"] == many.details["frames"]["psnr"]
 
@@ -99,25 +99,25 @@ def test_frames_of_12_bits(clips: tuple[list[np.ndarray], list[np.ndarray]], tmp
         for number, image in enumerate(images):
             write_image(tmp_path / folder / f"{number}.png", image.astype(np.uint16) * 16)
             write_image(tmp_path / f"{folder}8" / f"{number}.png", image)
-    found = clip_findings(tmp_path / "made", tmp_path / "real", settings=SETTINGS, data_range=(0, 4095))
+    found = clip_findings(tmp_path / "made", tmp_path / "real", meter=METER, data_range=(0, 4095))
     made, real = ([image.astype(int) * 16 for image in images] for images in clips)
     psnr = [peak_signal_noise_ratio(b, a, data_range=4095) for a, b in zip(made, real, strict=True)]
     assert found.figures["psnr"].value == pytest.approx(np.mean(psnr), rel=1e-4)
-    eight = clip_findings(tmp_path / "made8", tmp_path / "real8", settings=SETTINGS)
+    eight = clip_findings(tmp_path / "made8", tmp_path / "real8", meter=METER)
     assert found.figures["flicker"].value == pytest.approx(eight.figures["flicker"].value, rel=0.02)
     assert not found.warnings
-    unsaid = clip_findings(tmp_path / "made", tmp_path / "real", settings=SETTINGS)
+    unsaid = clip_findings(tmp_path / "made", tmp_path / "real", meter=METER)
     assert any("generated and real frames have 16 bits and use 12" in warning for warning in unsaid.warnings)
 
 
 def test_equal_and_single_frames(clips: tuple[list[np.ndarray], list[np.ndarray]], tmp_path: Path) -> None:
     _, real = clips
     path = write(tmp_path / "real.mkv", real)
-    found = clip_findings(path, path, settings=SETTINGS)
+    found = clip_findings(path, path, meter=METER)
     assert found.figures["psnr"].value == float("inf")
     assert f"{FRAMES} of {FRAMES} frames are equal" in found.warnings[0]
     still = write(tmp_path / "still.mkv", real[:1])
-    found = clip_findings(still, still, settings=SETTINGS)
+    found = clip_findings(still, still, meter=METER)
     assert "two neighbouring frames" in found.missing["flicker"]
 
 
@@ -125,8 +125,8 @@ def test_videos_that_do_not_match_are_refused(clips: tuple[list[np.ndarray], lis
     _, real = clips
     path = write(tmp_path / "real.mkv", real)
     with pytest.raises(InputError, match=r"short.mkv has 4 frames, .*real.mkv 6; expected videos that show the same"):
-        clip_findings(write(tmp_path / "short.mkv", real[:4]), path, settings=SETTINGS)
+        clip_findings(write(tmp_path / "short.mkv", real[:4]), path, meter=METER)
     with pytest.raises(InputError, match=r"small.mkv has 80 x 32 px, .*real.mkv 80 x 64; expected videos of one size"):
-        clip_findings(write(tmp_path / "small.mkv", [frame[:32] for frame in real]), path, settings=SETTINGS)
+        clip_findings(write(tmp_path / "small.mkv", [frame[:32] for frame in real]), path, meter=METER)
     with pytest.raises(InputError, match="no such file"):
-        clip_findings(tmp_path / "none.mkv", path, settings=SETTINGS)
+        clip_findings(tmp_path / "none.mkv", path, meter=METER)

@@ -54,6 +54,23 @@ def test_few_equal_names_are_no_pairs_unless_asked_for(sets: tuple[ImageSet, Ima
     assert Evaluator(real.subset(range(4)), settings=settings)(made).figures["psnr"].images == 4
 
 
+def test_pairs_of_other_sizes_do_not_count(sets: tuple[ImageSet, ImageSet]) -> None:
+    made, real = sets
+    settings = EvaluationSettings(features=("none",), pairing=WITHOUT_LPIPS)
+    for file in made.files[5:]:
+        write_image(file, np.asarray(Image.open(file))[:-3])
+    found = Evaluator(real, settings=settings)(ImageSet.find(made.root))
+    assert found.figures["psnr"].images == 5
+    (said,) = [warning for warning in found.warnings if "3 of 8 pairs differ in size" in warning]
+    assert f"{made.files[5]} has 24 x 17 px, {real.files[5]} 24 x 20 px" in said
+    for file in made.files[3:5]:
+        write_image(file, np.asarray(Image.open(file))[:-3])
+    few = Evaluator(real, settings=settings)(ImageSet.find(made.root))
+    assert "psnr" not in few.figures and "5 of 8 pairs differ in size" in few.missing["pairs"]
+    with pytest.raises(InputError, match="--pairs on: 5 of 8 pairs differ in size"):
+        Evaluator(real, settings=replace(settings, pairs="on"))(ImageSet.find(made.root))
+
+
 def test_real_images_are_fitted_to_the_generated(sets: tuple[ImageSet, ImageSet], tmp_path: Path) -> None:
     made, real = sets
     for place, file in enumerate(real.files):

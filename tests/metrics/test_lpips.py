@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchmetrics.functional.image.lpips import _LPIPS
 
 from i2i import download
-from i2i.errors import InputError
+from i2i.errors import InputError, MissingWeights
 from i2i.metrics import Lpips, load_lpips
 from i2i.metrics.perceptual import ALEXNET_HEADS, VGG16_HEADS
 
@@ -100,7 +100,10 @@ def test_files_that_hold_something_else_are_refused(network: str, backbone: Path
         load_lpips("squeeze", backbone_path=backbone, heads_path=heads)
 
 
-def test_without_a_connection_the_message_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("network", ["alex"])
+def test_without_a_connection_the_message_says_what_to_do(
+    backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("I2I_CACHE", str(tmp_path))
     monkeypatch.setattr(download, "ATTEMPTS", 1)
 
@@ -110,6 +113,11 @@ def test_without_a_connection_the_message_says_what_to_do(tmp_path: Path, monkey
     monkeypatch.setattr(download.urllib.request, "urlopen", no_network)
     with pytest.raises(InputError, match=r"missing: .*put it at .*weights/alexnet-owt-7be5be79\.pth"):
         load_lpips()
+    both = r"get https://\S+/alexnet-owt-7be5be79\.pth and https://\S+/alex\.pth"
+    with pytest.raises(MissingWeights, match=both):
+        load_lpips()
+    with pytest.raises(MissingWeights, match=r"get https://\S+/alex\.pth\. "):
+        load_lpips(backbone_path=backbone)
 
 
 @pytest.mark.parametrize("network", ["alex"])
