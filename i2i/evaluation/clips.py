@@ -172,7 +172,7 @@ def findings_of_clips(
         if kind in figures
     ]
     warnings += [f"{name}: {warning}" for name, one in found.items() for warning in one.warnings]
-    if len(clips) < FEW_VIDEOS:
+    if 1 < len(clips) < FEW_VIDEOS:
         warnings.append(f"intervals over few videos ({len(clips)}) come out too narrow")
     return Findings(
         figures=figures,

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -401,7 +402,8 @@ def test_several_videos(tmp_path: Path) -> None:
     for name in ("psnr", "flicker"):
         figure, values = evaluation["figures"][name], [figures[name]["value"] for figures in alone.values()]
         assert figure["value"] == pytest.approx(np.mean(values))
-        assert min(values) <= figure["low"] < figure["value"] < figure["high"] <= max(values)
+        ends = [min(values), figure["low"], figure["value"], figure["high"], max(values)]
+        assert all(low < high + 1e-9 for low, high in pairwise(ends)) and figure["low"] < figure["high"]
     assert evaluation["figures"]["psnr"]["images"] == 10
     assert {name: about["figures"] for name, about in evaluation["details"]["videos"].items()} == alone
     assert "videos without a partner are left out: lonely" in evaluation["warnings"]
