@@ -9,6 +9,8 @@ i2i evaluate --weights runs/dcgan --real held-out/ --training photos/ --features
 
 i2i evaluate enlarged.mp4 --real original.mp4 --out evaluation/
 
+i2i evaluate enlarged-videos/ --real original-videos/ --out evaluation/
+
 Images are compared as two sets, whatever they are called, and pair by pair where generated and real ones have equal
 names. evaluation.html shows what was found, evaluation.md has it as a table, and evaluation.json is for programs; two
 runs write the same bytes. A figure whose weights cannot be had is listed as missing, with how to get them; the exit
@@ -39,7 +41,7 @@ from i2i.cli.share import Share, find_share
 from i2i.cli.video import refuse, refuse_without
 from i2i.data.image_io import Provenance
 from i2i.errors import InputError
-from i2i.evaluation.clips import clip_findings, findings_of_clips
+from i2i.evaluation.clips import check_clip, clip_findings, findings_of_clips
 from i2i.evaluation.describing import Describing
 from i2i.evaluation.evaluator import EvaluationSettings, Evaluator
 from i2i.evaluation.findings import Findings
@@ -88,7 +90,8 @@ class Settings:
         data_range: what is black and white in the images' own units: 0 1 of most floats, 0 4095 of a 12-bit camera.
             Integers have the whole range of their type unless it is given, and also if it ends at 1 or goes beyond
             that; with --weights, what the generator was trained with.
-        frames: folders hold the frames of videos, in the order of the numbers in their names.
+        frames: folders hold the frames of videos, in the order of the numbers in their names; or each a folder for each
+            video.
         figures: which figures, and how they are measured.
         device: where networks compute: cpu, cuda, cuda:1, mps …; auto takes an accelerator if there is one.
         threads: that read and compare images; one for each core unless given.
@@ -167,16 +170,19 @@ def _check(settings: Settings) -> bool:
     if figures.usefulness != "labels":
         refuse_without("--usefulness labels", figures, ("training_labels", "generated_labels"))
     _check_out(settings)
-    places = [place for place in (settings.generated, settings.real) if place is not None]
-    videos = [bool(find_clips(place.expanduser(), frames=settings.frames)) or settings.frames for place in places]
-    if not any(videos):
+    clips = find_clips(settings.real.expanduser(), frames=settings.frames)
+    if settings.weights is not None and clips:
+        raise InputError(f"--weights make images, and {settings.real} is a video or holds some; give real images")
+    if settings.generated is None:
         return False
-    if not all(videos) or len(places) < 2:
-        named = places[videos.index(True)]
-        other = settings.weights if len(places) < 2 else places[videos.index(False)]
+    generated = find_clips(settings.generated.expanduser(), frames=settings.frames)
+    if not clips and not generated:
+        return False
+    if not clips or not generated:
+        videos, images = (settings.real, settings.generated) if clips else (settings.generated, settings.real)
+        ImageSet.find(images)  # says so where there are none
         raise InputError(
-            f"{named} is a video or holds some, {other} does not; compare it with another, or with --frames if that is "
-            "a folder of frames"
+            f"{videos} is a video or holds some, and {images} holds images; if these are frames, give --frames"
         )
     of_images = [field.name for field in fields(figures) if field.name not in ("pairing", "label_maps", "replicates")]
     of_label_maps = [field.name for field in fields(LabelSettings)]
@@ -226,9 +232,16 @@ def _prepare(settings: Settings, share: Share) -> None:
 def _evaluate_videos(settings: Settings, share: Share, passes: "_Passes") -> Evaluation:
     assert settings.generated is not None
     generated, real = settings.generated.expanduser(), settings.real.expanduser()
-    clips, left_out = _matched_clips(generated, real, frames=settings.frames)
+    clips, warnings = _matched_clips(generated, real, frames=settings.frames)
+    if not clips:
+        refuse(settings.figures, ("replicates",), why="for several videos, or images")
+    if settings.figures.replicates < 2:
+        raise InputError(f"--replicates: expected at least 2, got {settings.figures.replicates}")
     device = _device(settings, share)
     meter = PairMeter(settings.figures.pairing, device=device)
+    # Before any is measured, which may take long, and before older results go.
+    for pair in clips.values() if clips else [(generated, real)]:
+        check_clip(*pair, meter=meter)
     _prepare(settings, share)
 
     def measure(name: str, generated: Path, real: Path) -> Findings:
@@ -248,8 +261,9 @@ def _evaluate_videos(settings: Settings, share: Share, passes: "_Passes") -> Eva
         findings = findings_of_clips(clips, measure=measure, replicates=settings.figures.replicates)
     else:
         findings = measure("", generated, real)
-    findings |= Findings(warnings=left_out)
-    sets = {part: {"place": str(place)} for part, place in (("generated", generated), ("real", real))}
+    findings |= Findings(warnings=warnings)
+    count = {"videos": len(clips)} if clips else {}
+    sets = {part: {"place": str(place)} | count for part, place in (("generated", generated), ("real", real))}
     return Evaluation(
         title=f"{settings.generated} beside {settings.real}",
         sets=sets,
@@ -273,7 +287,10 @@ def _matched_clips(
             "two folders of videos with equal names"
         )
     others = sorted(made.keys() ^ true.keys())
-    return clips, (f"videos without a partner are left out: {', '.join(others)}",) if others else ()
+    warning = (
+        f"{len(others)} videos have no partner of their name and are left out, such as {others[0]}" if others else ""
+    )
+    return clips, (warning,) if others else ()
 
 
 def _evaluate_images(settings: Settings, share: Share, passes: "_Passes") -> Evaluation:

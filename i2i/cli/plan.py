@@ -185,23 +185,36 @@ def find_clips(place: Path, *, frames: bool) -> dict[str, Path]:
         frames: folders of images are videos, too.
 
     Returns:
-        Nothing where the place is or holds images.
+        Nothing where the place is or holds images, without `frames`.
 
     Raises:
-        InputError: it does not exist, or two videos have one name.
+        InputError: it does not exist, two videos have one name, or with `frames` it holds no frames, or frames beside
+            others.
     """
     if place.is_file():
-        return {"": place} if place.suffix.lower() in VIDEO_SUFFIXES else {}
+        if place.suffix.lower() in VIDEO_SUFFIXES:
+            return {"": place}
+        if frames:
+            raise InputError(f"{place} is no video; expected one, or with --frames a folder of frames")
+        return {}
     if not place.is_dir():
         raise InputError(f"{place} does not exist; expected a folder of images, or a video")
     images = _walk(place, READABLE_SUFFIXES, above=())
-    if not frames:
-        videos = [] if next(images, None) else [*_walk(place, VIDEO_SUFFIXES, above=())]
-    else:
+    if not frames and next(images, None):
+        return {}
+    videos = [*_walk(place, VIDEO_SUFFIXES, above=())]
+    if frames:
         folders = dict.fromkeys(image.parent for image in images)
-        if place in folders:
+        if [*folders] == [place] and not videos:
             return {"": place}
-        videos = [*_walk(place, VIDEO_SUFFIXES, above=()), *folders]
+        if place in folders:
+            raise InputError(
+                f"{place} holds images, and videos or folders of images as well; expected the frames of one video, or "
+                "several videos: take the others out"
+            )
+        videos += folders
+        if not videos:
+            raise InputError(f"{place} holds no images that can be read, and no videos")
     found: dict[str, Path] = {}
     for video in videos:
         name = (video if video.is_dir() else video.with_suffix("")).relative_to(place).as_posix()

@@ -5,6 +5,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,16 @@ FULL = (0.0, 65535.0)  # black and white in 16 bits
 FLICKER_TOTALS = 6
 Frames = tuple[Frame, ...]  # of the generated and of the real video
 ANY_RATE = Fraction(25)  # of frames in a folder, of which only the order counts
+
+
+def check_clip(generated: Path, real: Path, *, meter: PairMeter) -> None:
+    """See whether a generated video, or folder of frames, can be compared with a real one.
+
+    Raises:
+        InputError: one is no video, their sizes or numbers of frames differ, or the meter's border leaves nothing.
+    """
+    with side_by_side([generated, real]) as (sources, _):
+        _size_of(sources, meter=meter)
 
 
 def clip_findings(
@@ -66,14 +77,14 @@ def clip_findings(
         neighbouring frames, in levels of 255, along the real video's motion; and flicker_real, that of the real video.
 
     Raises:
-        InputError: one is no video, or their sizes or numbers of frames differ.
+        InputError: as `check_clip`.
     """
     device = torch.device(device)
     shown: dict[str, list[Tensor]] = {"generated": [], "real": []}
     units = range_in(np.dtype("uint16"), data_range) or FULL
     highest: dict[str, int] = {}  # value in frames of 16 bits
     with side_by_side([generated, real]) as (sources, frames):
-        size = _size_of(sources)
+        size = _size_of(sources, meter=meter)
         count = len(sources[0].timeline)
         wanted = {number * count // min(count, SHOWN) for number in range(min(count, SHOWN))}
 
@@ -149,24 +160,25 @@ def findings_of_clips(
 
     Returns:
         With details under "videos": by name each video's frames and figures.
-
-    Raises:
-        InputError: as `clip_findings`, of any of the videos, before one is measured.
     """
-    for pair in clips.values():
-        with side_by_side(pair) as (sources, _):
-            _size_of(sources)
-    found = {name: measure(name, *pair) for name, pair in clips.items()}
+    found: dict[str, Findings] = {}
     all_of_them = Findings()
-    for one in found.values():
-        all_of_them |= one
-    figures = {}
+    for name, pair in clips.items():
+        one = measure(name, *pair)
+        found[name] = one if len(found) < SHOWN_VIDEOS else replace(one, pictures={})  # which take megabytes
+        all_of_them |= found[name]
+    figures, warnings = {}, []
     for kind in all_of_them.figures:
-        having = [one.figures[kind] for one in found.values() if kind in one.figures]
-        values = torch.tensor([figure.value for figure in having], dtype=torch.float64)
+        having = {name: one.figures[kind] for name, one in found.items() if kind in one.figures}
+        finite = {name: figure for name, figure in having.items() if isfinite(figure.value)}
+        if finite and len(finite) < len(having):
+            equal = ", ".join(name for name in having if name not in finite)
+            warnings.append(f"{kind}, infinite for {equal}, is the mean over the others")
+        values = torch.tensor([figure.value for figure in having.values()], dtype=torch.float64)
+        frames = sum(figure.images or 0 for figure in (finite or having).values())
         mean = mean_figure(values, replicates=replicates, seed=seed)
-        figures[kind] = replace(mean, images=sum(figure.images or 0 for figure in having), how=having[0].how)
-    warnings = [
+        figures[kind] = replace(mean, images=frames, how=next(iter(having.values())).how)
+    warnings += [
         f"{kind} is not over {', '.join(name for name, one in found.items() if kind in one.missing)}: {reason}"
         for kind, reason in all_of_them.missing.items()
         if kind in figures
@@ -181,21 +193,22 @@ def findings_of_clips(
         warnings=tuple(warnings),
         pictures={
             f"Frames of video {number}: {name}": columns
-            for number, (name, one) in enumerate([*found.items()][:SHOWN_VIDEOS], start=1)
+            for number, (name, one) in enumerate(found.items(), start=1)
             for columns in one.pictures.values()
         },
         details={"videos": {name: {**one.details, "figures": one.figures} for name, one in found.items()}},
     )
 
 
-def _size_of(sources: Sequence[Source]) -> tuple[int, int]:
-    """The (width, height) that a generated and a real video share."""
+def _size_of(sources: Sequence[Source], *, meter: PairMeter) -> tuple[int, int]:
+    """The (width, height) of a generated and a real video; raises InputError where they cannot be compared."""
     one, other = ((source.format.width, source.format.height) for source in sources)
     if one != other:
         raise InputError(
             f"{sources[0].name} has {one[0]} x {one[1]} px, {sources[1].name} {other[0]} x {other[1]}; expected videos "
             "of one size"
         )
+    meter.check(torch.empty(1, 3, one[1], one[0], device="meta"))
     return one
 
 

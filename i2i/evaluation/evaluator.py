@@ -15,7 +15,7 @@ from i2i.evaluation.groups import group_findings, read_groups
 from i2i.evaluation.image_sets import ImageSet, check_channels, check_files, depth_warnings
 from i2i.evaluation.labels import LabelJudge, LabelSettings, label_findings
 from i2i.evaluation.memorisation import MemorisationSettings, memorisation_findings
-from i2i.evaluation.pairs import PairMeter, PairSettings, find_pairs, pair_findings
+from i2i.evaluation.pairs import PairMeter, PairSettings, pair_findings, pairs_of_one_size
 from i2i.evaluation.report import sample_findings
 from i2i.evaluation.sets import FeatureDescriber, SetSettings, load_networks, set_findings
 from i2i.evaluation.usefulness import (
@@ -56,7 +56,7 @@ class EvaluationSettings:
         groups: a CSV file with the columns image and group; figures of pairs, and swd, are then shown for each group,
             too.
         group_column: which of its columns has the groups.
-        replicates: samples of the images that confidence intervals come from.
+        replicates: samples of the images, or of several videos, that confidence intervals come from.
     """
 
     fit: bool = False
@@ -205,7 +205,7 @@ class Evaluator:
         """Whether images of equal names are compared; where that was to be expected and is not so, why."""
         match self.settings.pairs:
             case "on":
-                *_, others = find_pairs(generated, real)
+                *_, others = pairs_of_one_size(generated, real)
                 if others:
                     raise InputError(f"--pairs on: {others}")
                 return True, ""
@@ -220,7 +220,7 @@ class Evaluator:
                         f"only {len(named)} of {len(generated)} generated images have the name of a real one, which "
                         "may be by chance; --pairs on compares them"
                     )
-                pairs, _, others = find_pairs(generated, real)
+                pairs, _, others = pairs_of_one_size(generated, real)
                 return 2 * len(pairs) >= len(generated), others
 
     def _training_findings(self, generated: ImageSet, real: ImageSet, training: ImageSet) -> Findings:
@@ -294,12 +294,12 @@ def _grey(generated: ImageSet, real: ImageSet) -> tuple[str, ...]:
 
 
 def _left_out(*sets: ImageSet) -> Iterator[str]:
-    """A warning for each set with pictures beside it that are not read."""
+    """A warning for each set with pictures or videos beside it that are not read."""
     for images in sets:
         if files := images.left_out():
             yield (
-                f"{images.root} has pictures that cannot be read and are left out ({len(files)}, such as "
-                f"{files[0].name}): save them as PNG, or remove them"
+                f"{images.root} has pictures or videos that are left out ({len(files)}, such as {files[0].name}): "
+                "save pictures as PNG, give videos a folder of their own, or remove them"
             )
 
 

@@ -25,9 +25,12 @@ from i2i.metrics.features import clean_resize
 Half = Literal["left", "right"]
 
 NAMED = 3  # files that cannot be used
-# Of pictures that we do not read, and that a person may have taken for part of the set.
+# Of pictures and videos that we do not read here, and that a person may have taken for part of the set.
 UNREAD_SUFFIXES = frozenset(
-    {".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".ppm", ".pgm", ".exr", ".hdr", ".tga", ".dng", ".cr2", ".nef"}
+    [
+        *(".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".ppm", ".pgm", ".exr", ".hdr", ".tga", ".dng", ".cr2"),
+        *(".nef", ".mp4", ".mov", ".mkv", ".webm", ".avi"),
+    ]
 )
 DARK = 1 << 14  # images of 16 bits that reach less were taken with 14 bits or fewer
 LOOKED_AT = 200  # images of a set, for the highest value in those of 16 bits
@@ -175,7 +178,7 @@ class ImageSet:
             return sum(pool.map(is_transparent, range(len(self))))
 
     def left_out(self) -> list[Path]:
-        """Pictures below the root that are not among the files: of other formats, or links to nothing."""
+        """What lies below the root and is not among the files: pictures of other formats, videos, links to nothing."""
         if len(self) == 1:  # which may have been given by itself
             return []
         return [

@@ -153,7 +153,7 @@ def compare_pairs(generated: ImageSet, real: ImageSet, *, meter: PairMeter, desc
     Raises:
         InputError: there are none.
     """
-    outputs, truths, others = find_pairs(generated, real)
+    outputs, truths, others = pairs_of_one_size(generated, real)
     if not len(outputs):
         raise InputError(f"there are no pairs of generated and real images: {others or generated.unmatched(real)}")
     rows = describing.of(outputs, _PairDescriber(meter, truths), what="pairs", kept=None).rows["figures"]
@@ -161,7 +161,7 @@ def compare_pairs(generated: ImageSet, real: ImageSet, *, meter: PairMeter, desc
     return Pairs(generated=outputs, real=truths, values=values, others=others)
 
 
-def find_pairs(generated: ImageSet, real: ImageSet) -> tuple[ImageSet, ImageSet, str]:
+def pairs_of_one_size(generated: ImageSet, real: ImageSet) -> tuple[ImageSet, ImageSet, str]:
     """The generated and the real images with equal names and sizes, and what `Pairs.others` says."""
     outputs, truths = generated.matched(real)
     sizes = [*zip(outputs.sizes(), truths.sizes(), strict=True)]

@@ -134,7 +134,8 @@ def print_evaluation(evaluation: Evaluation) -> None:
     table = Table(box=None)
     for heading in ("figure", "value", "95 % interval", ""):
         table.add_column(heading, justify="right" if heading in ("value", "95 % interval") else "left", overflow="fold")
-    for name, value, interval, _, meaning in _rows(evaluation.findings):
+    _, *rows = _rows(evaluation.findings)
+    for name, value, interval, _, meaning in rows:
         table.add_row(*map(Text, (name, value, interval, meaning)))
     console.print(table)
     findings = evaluation.findings
@@ -227,7 +228,7 @@ def _missing(findings: Findings) -> list[str]:
 def _sets(evaluation: Evaluation) -> Iterator[str]:
     for part, about in evaluation.sets.items():
         half = f" ({about['half']} halves)" if about.get("half") else ""
-        count = f", {about['images']} images" if "images" in about else ""
+        count = "".join(f", {about[what]} {what}" for what in ("images", "videos") if what in about)
         height, width = about.get("fitted", (0, 0))
         fitted = f", cut around the middle and resized to {width} x {height} px" if width else ""
         low, high = about.get("data_range", (0, 0))
@@ -235,13 +236,12 @@ def _sets(evaluation: Evaluation) -> Iterator[str]:
         yield f"{part}: {about['place']}{half}{count}{fitted}{units}"
 
 
-_HEADINGS = ("figure", "value", "95 % interval", "images", "what it means")
-
-
 def _rows(findings: Findings) -> Iterator[tuple[str, str, str, str, str]]:
-    """A row for each figure, below `_HEADINGS`."""
+    """Headings, and a row for each figure."""
     # Frames of one video are too much alike to say how another would be.
-    several = "needs several videos" if {"frames", "videos"} & findings.details.keys() else "needs several"
+    of_videos = bool({"frames", "videos"} & findings.details.keys())
+    several = "needs several videos" if of_videos else "needs several"
+    yield "figure", "value", "95 % interval", "frames" if of_videos else "images", "what it means"
     for name, figure in findings.figures.items():
         images = "" if figure.images is None else str(figure.images)
         yield name, _number(figure.value), _interval(figure, several=several), images, _meaning(name, figure)
@@ -347,7 +347,7 @@ def _markdown(evaluation: Evaluation, files: Mapping[str, Path]) -> str:
     parts = [f"# {_as_markdown(evaluation.title)}", "", *points(list(_sets(evaluation)))]
     if findings.warnings:
         parts += ["## Before you believe it", "", *points(findings.warnings)]
-    parts += ["## Figures", "", *table([_HEADINGS, *_rows(findings)])]
+    parts += ["## Figures", "", *table([*_rows(findings)])]
     if findings.missing:
         parts += ["## Not measured", "", *points(_missing(findings))]
     if rows := _video_table(findings):
@@ -390,7 +390,7 @@ def _page(evaluation: Evaluation, files: Mapping[str, Path]) -> str:
 
     parts = [f"<h1>{text(evaluation.title)}</h1>", points(list(_sets(evaluation)))]
     parts += [f'<p class="alarm">{text(warning)}</p>' for warning in findings.warnings]
-    parts += ["<h2>Figures</h2>", table([_HEADINGS, *_rows(findings)], words=(4,))]
+    parts += ["<h2>Figures</h2>", table([*_rows(findings)], words=(4,))]
     if findings.missing:
         parts += ["<h2>Not measured</h2>", points(_missing(findings))]
     if rows := _video_table(findings):

@@ -41,6 +41,7 @@ FEW_IMAGES = 10_000
 """Below so many, FID and its kind are higher than they would be of more images."""
 LEVELS = (*(str(halvings) for halvings in range(12)), "low")  # larger images than of 131,071 px would have more
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".onnx")
+FEWEST_FOR_VARIETY = 10  # images in both sets, for an interval that is not too narrow
 SPLITS = 10
 STUDENTS_T = 2.262  # of SPLITS − 1 degrees of freedom: 95 % lie within ± so many standard errors
 
@@ -381,9 +382,11 @@ def _variety(fake: Tensor, true: Tensor) -> Findings:
     if of_true.mean() < ALIKE:
         return Findings(missing={"variety": "the real images are all alike, so that nothing varies less or more"})
     value = (of_fake.mean() / of_true.mean()).item()
-    # Each image is in twice as many pairs as one of n numbers would be in a mean (Hoeffding 1948, section 5).
-    relative = [2 * (part.var() / len(part)).sqrt() / part.mean().clamp(min=1e-12) for part in (of_fake, of_true)]
-    error = value * torch.stack(relative).norm().item()
+    error = None
+    if min(len(of_fake), len(of_true)) >= FEWEST_FOR_VARIETY:
+        # A mean over all pairs of n images varies by 4 / n of the images' own variance (Hoeffding 1948, section 5).
+        relative = [2 * (part.var() / len(part)).sqrt() / part.mean().clamp(min=1e-12) for part in (of_fake, of_true)]
+        error = value * torch.stack(relative).norm().item()
     return Findings(figures={"variety": _figure(value, error, images=len(fake), lowest=0)})
 
 

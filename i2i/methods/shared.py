@@ -41,12 +41,15 @@ def penalty_remarks(penalties: Penalties, *, discriminator: nn.Module, precision
     return remarks
 
 
-def describe_sides(side: str, *, fake: Tensor, real: Tensor) -> dict[str, Tensor]:
-    """For `Method.validate`: patches of generated images of a side and of its real ones, both (N, C, H, W)."""
+def describe_sides(side: str, *, fake: Tensor, real: Tensor, pairs: bool = False) -> dict[str, Tensor]:
+    """For `Method.validate`: patches of generated images of a side and of its real ones, both (N, C, H, W).
+
+    pairs: real ones are what the generated ones should be, and patches of both lie in the same places.
+    """
     return {
         f"{kind}_{side}/{level}": patches
         for kind, images in (("fake", fake), ("real", real))
-        for level, patches in patch_descriptors(images).items()
+        for level, patches in patch_descriptors(images, like=real if pairs else None).items()
     }
 
 

@@ -163,7 +163,7 @@ class SuperResolution(Method):
         wide = {"fake": 2 * output - 1, "real": 2 * target - 1}
         if "lpips" in self.frozen:
             figures["lpips"] = self.frozen["lpips"](wide["fake"], wide["real"]).mean().item()
-        patches = describe_sides("target", **wide)
+        patches = describe_sides("target", **wide, pairs=True)
         compared = Comparison(generated=wide["fake"], real=wide["real"], truth=wide["real"])
         return {**figures, **patches, COMPARED: compared}
 

@@ -151,13 +151,15 @@ def load_lpips(
     channels = [backbone[number - 1].out_channels for number in layers]
     head_shapes = {f"lin{index}.model.1.weight": torch.Size((1, width, 1, 1)) for index, width in enumerate(channels)}
     files = [(weights, backbone_path, shapes), (head_weights, heads_path, head_shapes)]
-    try:
-        # A file that was handed in and cannot be used shows before the other is fetched, which may take minutes.
-        found = {file[0]: _tensors(*file) for file in sorted(files, key=lambda file: file[1] is None)}
-    except MissingWeights as error:
-        # All that is to be got, and not only what came first.
-        urls = [file.url for file, path, _ in files if path is None and not _place(file, path).exists()]
-        raise MissingWeights(f"weights of LPIPS are missing: get {' and '.join(urls)}", here=error.here) from error
+    found: dict[_Weights, dict[str, Tensor]] = {}
+    # A file that was handed in and cannot be used shows before the other is fetched, which may take minutes.
+    for file, path, needed in sorted(files, key=lambda file: file[1] is None):
+        try:
+            found[file] = _tensors(file, path, needed)
+        except MissingWeights as error:
+            others = [other.url for other, path, _ in files if path is None and not _place(other, path).exists()]
+            urls = " and ".join(dict.fromkeys([file.url, *others]))
+            raise MissingWeights(f"weights of LPIPS are missing: get {urls}", here=error.here) from error
     tensors, heads = (found[file[0]] for file in files)
     backbone.load_state_dict({key.removeprefix("features."): tensor for key, tensor in tensors.items()}, assign=True)
     return Lpips(

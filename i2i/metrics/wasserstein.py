@@ -7,6 +7,7 @@ Each level of the pyramid holds the details of one scale, and its distance says 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
+from zlib import crc32
 
 import cv2
 import numpy as np
@@ -31,12 +32,12 @@ PATCHES_PER_IMAGE = 128
 # Few enough to keep what a thread works on small (2 MB for each set), enough to be quick.
 PROJECTED_AT_ONCE = 1 << 19
 BINS = 4096
-# Of brightness from black to white, coarse enough that noise and compression hardly ever lead to another one.
-STEPS = 32
+# What patches' positions follow from. Rounding errors hardly ever change the 8-bit values of so few means.
+FINGERPRINT_PX = 8
 
 
 def patch_descriptors(
-    images: Tensor, *, patches_per_image: int = PATCHES_PER_IMAGE, seed: int = 0
+    images: Tensor, *, patches_per_image: int = PATCHES_PER_IMAGE, like: Tensor | None = None, seed: int = 0
 ) -> dict[str, Tensor]:
     """Patches of 7×7 px at random positions in each level of each image's Laplacian pyramid.
 
@@ -46,16 +47,17 @@ def patch_descriptors(
     Images of any size and shape, a set of mixed sizes too, thus share "low" and as many of the finest levels as the
     smaller ones have.
 
-    Where an image's patches lie follows from which of its quarters are brighter and by how much. A set has the same
-    patches in whatever order, batches and processes it comes, and images that are nearly equal, or equal but for their
-    colour, are looked at in the same places.
+    Where an image's patches lie is decided by what it shows: a set has the same ones in whatever order, batches and
+    processes it comes.
 
     Takes `patches_per_image` × C × 196 bytes for an image and level: 15 MB for 200 images of three channels.
 
     Args:
         images: (N, C, H, W) in [-1, 1], H and W at least 16.
         patches_per_image: patches in each level of each image; they may overlap.
-        seed: decides, with the quarters, where they lie.
+        like: of pairs, the truths (N, C, H, W): patches of images and of truths then lie in the same places, so that
+            the distance of few pairs tells more. None: where the images themselves say.
+        seed: decides with them where patches lie, at least 0.
 
     Returns:
         For each level (N, patches_per_image, C · 49), float32, channel by channel; finest level first.
@@ -70,8 +72,12 @@ def patch_descriptors(
         )
     names = [*map(str, range(_halvings(images.shape[-2:]))), "low"]
     found: dict[str, list[Tensor]] = {}
-    for image in images.detach().float().cpu().movedim(1, 3).contiguous().numpy():
-        generator = np.random.default_rng([seed, *_layout(image)])
+    shown, deciding = (
+        some.detach().float().cpu().movedim(1, 3).contiguous().numpy()
+        for some in (images, images if like is None else like)
+    )
+    for image, decides in zip(shown, deciding, strict=True):
+        generator = np.random.default_rng([seed, _fingerprint(decides)])
         # Level by level, for a photo's whole pyramid would take much memory.
         for name, level in zip(names, laplacian_pyramid(image), strict=True):
             found.setdefault(name, []).append(_random_patches(level, patches_per_image, generator))
@@ -289,11 +295,10 @@ def _projected(
         torch.set_num_threads(threads)  # the pool's have set it for all
 
 
-def _layout(image: Image) -> list[int]:
-    """How much brighter each quarter of an image (H, W, C) in [-1, 1] is than all of it, in STEPS; STEPS for equal."""
-    quarters = [quarter.mean() for half in np.array_split(image, 2) for quarter in np.array_split(half, 2, axis=1)]
-    quarters = np.nan_to_num(quarters).clip(-1, 1)
-    return np.rint((1 + (quarters - quarters.mean()) / 2) * STEPS).astype(int).tolist()
+def _fingerprint(image: Image) -> int:
+    """A number that tells images (H, W, C) in [-1, 1] apart, but for what is lost where they are small."""
+    small = cv2.resize(image.mean(2), (FINGERPRINT_PX, FINGERPRINT_PX), interpolation=cv2.INTER_AREA)
+    return crc32(np.rint(np.nan_to_num(small).clip(-1, 1) * 127).astype(np.int8).tobytes())
 
 
 def _random_patches(level: Image, count: int, generator: np.random.Generator) -> Tensor:

@@ -406,7 +406,7 @@ def test_several_videos(tmp_path: Path) -> None:
         assert all(low < high + 1e-9 for low, high in pairwise(ends)) and figure["low"] < figure["high"]
     assert evaluation["figures"]["psnr"]["images"] == 10
     assert {name: about["figures"] for name, about in evaluation["details"]["videos"].items()} == alone
-    assert "videos without a partner are left out: lonely" in evaluation["warnings"]
+    assert "1 videos have no partner of their name and are left out, such as lonely" in evaluation["warnings"]
     assert "intervals over few videos (3) come out too narrow" in evaluation["warnings"]
     assert "| deep/b | 5 |" in (tmp_path / "out" / "evaluation.md").read_text()
     assert len(list((tmp_path / "out" / "pictures").iterdir())) == 3
@@ -415,20 +415,47 @@ def test_several_videos(tmp_path: Path) -> None:
     assert found(tmp_path / "frames")["figures"] == evaluation["figures"]
 
 
-def test_of_several_videos_none_is_measured_before_all_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for folder, frames in (("made", 2), ("real", 3)):
-        (tmp_path / folder).mkdir()
-        make_clip(tmp_path / folder / "a.mp4", frames=2)
-        make_clip(tmp_path / folder / "b.mp4", frames=frames)
-    assert evaluate(tmp_path / "made", "--real", tmp_path / "real", "--out", tmp_path / "out", "--lpips", "off") == 2
-    output = capsys.readouterr()
-    assert "b.mp4 has 2 frames" in output.err and "a.mp4" not in output.err and not output.out
-    (tmp_path / "made" / "b.mkv").touch()
-    assert evaluate(tmp_path / "made", "--real", tmp_path / "real", "--out", tmp_path / "out", "--lpips", "off") == 2
-    assert "have one name; give each video a name of its own" in capsys.readouterr().err
-    (tmp_path / "made" / "b.mkv").unlink()
-    assert evaluate(tmp_path / "made", "--real", tmp_path / "real" / "a.mp4", "--out", tmp_path / "out") == 2
-    assert "expected two videos, or two folders of videos" in capsys.readouterr().err
+def test_videos_that_do_not_fit_leave_older_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made, real, out = (tmp_path / name for name in ("made", "real", "out"))
+    for folder in (made, real):
+        folder.mkdir()
+        make_clip(folder / "a.mp4", frames=2)
+    arguments = ("--out", out, "--lpips", "off")
+    assert evaluate(made, "--real", real, *arguments) == 0
+    before = (out / "evaluation.json").read_bytes()
+
+    def refused(*given: str | Path) -> str:
+        capsys.readouterr()
+        assert evaluate(*given, *arguments) == 2
+        assert (out / "evaluation.json").read_bytes() == before
+        return capsys.readouterr().err
+
+    make_clip(made / "b.mp4", frames=2)
+    make_clip(real / "b.mp4", frames=3)
+    assert "b.mp4 has 2 frames" in refused(made, "--real", real)
+    assert "--crop-border 32 leaves nothing" in refused(made / "a.mp4", "--real", real / "a.mp4", "--crop-border", "32")
+    assert "--replicates: expected at least 2" in refused(made, "--real", real, "--replicates", "1")
+    assert "--replicates is for several" in refused(made / "a.mp4", "--real", real / "a.mp4", "--replicates", "9")
+    assert "two folders of videos with equal names" in refused(made, "--real", real / "a.mp4")
+    (tmp_path / "empty").mkdir()
+    assert "empty holds no images" in refused(made, "--real", tmp_path / "empty")
+    assert "empty holds no images that can be read, and no videos" in refused(
+        made, "--real", tmp_path / "empty", "--frames"
+    )
+    write_image(tmp_path / "photos" / "1.png", np.zeros((20, 20, 3), np.uint8))
+    assert "if these are frames, give --frames" in refused(made, "--real", tmp_path / "photos")
+    write_image(tmp_path / "photos" / "more" / "1.png", np.zeros((20, 20, 3), np.uint8))
+    assert "take the others out" in refused(made, "--real", tmp_path / "photos", "--frames")
+    assert "is no video" in refused(tmp_path / "photos" / "1.png", "--real", real, "--frames")
+    (made / "b.mkv").touch()
+    assert "have one name; give each video a name of its own" in refused(made, "--real", real)
+
+
+def test_videos_beside_images_are_named(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    made, real = folders
+    make_clip(real / "clip.mp4", frames=2)
+    assert evaluate(made, "--real", real, "--out", tmp_path / "out", "--lpips", "off") == 0
+    assert any("videos that are left out (1, such as clip.mp4)" in line for line in found(tmp_path / "out")["warnings"])
 
 
 def test_what_is_no_evaluation_is_not_written_over(folders: tuple[Path, Path], tmp_path: Path) -> None:
@@ -467,8 +494,8 @@ def test_what_is_no_evaluation_is_not_written_over(folders: tuple[Path, Path], t
         (["made", "--real", "real", "--neighbours", "0"], "--neighbours: expected at least 1, got 0"),
         (["made", "--real", "real", "--features", "none", "pixels"], "--features none stands alone"),
         (["made", "--real", "real", "--device", "abacus"], "--device abacus cannot be used"),
-        (["clip.mp4", "--real", "real"], "clip.mp4 is a video or holds some, real does not"),
-        (["--weights", "w", "--real", "clip.mp4"], "clip.mp4 is a video or holds some, w does not"),
+        (["clip.mp4", "--real", "real"], "clip.mp4 is a video or holds some, and real holds images"),
+        (["--weights", "w", "--real", "clip.mp4"], "--weights make images, and clip.mp4 is a video"),
         (["clip.mp4", "--real", "clip.mp4", "--groups", "g.csv"], "--groups is for images, not for videos"),
         (["clip.mp4", "--real", "clip.mp4", "--labels", "made"], "--labels is for images, not for videos"),
         (["clip.mp4", "--real", "clip.mp4"], "clip.mp4"),

@@ -10,7 +10,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from i2i.data.image_io import write_image
 from i2i.errors import InputError
-from i2i.evaluation.clips import clip_findings
+from i2i.evaluation.clips import clip_findings, findings_of_clips
 from i2i.evaluation.pairs import PairMeter, PairSettings
 from i2i.metrics import FlickerMeter
 
@@ -130,3 +130,29 @@ def test_videos_that_do_not_match_are_refused(clips: tuple[list[np.ndarray], lis
         clip_findings(write(tmp_path / "small.mkv", [frame[:32] for frame in real]), path, meter=METER)
     with pytest.raises(InputError, match="no such file"):
         clip_findings(tmp_path / "none.mkv", path, meter=METER)
+
+
+def test_a_video_that_is_perfect_does_not_count_in_psnr(
+    clips: tuple[list[np.ndarray], list[np.ndarray]], tmp_path: Path
+) -> None:
+    made, real = clips
+    paths = {
+        name: (write(tmp_path / f"{name}-made.mkv", frames), write(tmp_path / f"{name}.mkv", real))
+        for name, frames in {"perfect": real, "noisy": made, "darker": [frame // 2 for frame in real]}.items()
+    }
+    alone = {name: clip_findings(*pair, meter=METER) for name, pair in paths.items()}
+    found = findings_of_clips(paths, measure=lambda name, *_: alone[name])
+    assert found.figures["psnr"].value == pytest.approx(
+        np.mean([alone[name].figures["psnr"].value for name in ("noisy", "darker")])
+    )
+    assert found.figures["psnr"].images == 2 * FRAMES and found.figures["l1"].images == 3 * FRAMES
+    assert "psnr, infinite for perfect, is the mean over the others" in found.warnings
+
+
+def test_few_pictures_of_many_videos_are_kept(clips: tuple[list[np.ndarray], list[np.ndarray]], tmp_path: Path) -> None:
+    made, real = clips
+    alone = clip_findings(write(tmp_path / "made.mkv", made), write(tmp_path / "real.mkv", real), meter=METER)
+    found = findings_of_clips(
+        {str(number): (tmp_path, tmp_path) for number in range(12)}, measure=lambda *_: alone, replicates=2
+    )
+    assert len(found.pictures) == 6 and len(found.details["videos"]) == 12

@@ -142,6 +142,7 @@ def test_varietys_error_is_the_jackknifes(tmp_path: Path) -> None:
     assert figure.value == pytest.approx((mean[0] / mean[1]).item())
     assert figure.high is not None
     assert figure.high - figure.value == pytest.approx(1.96 * figure.value * float(variance) ** 0.5, rel=0.05)
+    assert sets._variety(rows[0][:9], rows[1]).figures["variety"].low is None
 
 
 def test_doubtful_sets_are_warned_of(tmp_path: Path) -> None:

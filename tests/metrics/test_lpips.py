@@ -118,6 +118,11 @@ def test_without_a_connection_the_message_says_what_to_do(
         load_lpips()
     with pytest.raises(MissingWeights, match=r"get https://\S+/alex\.pth\. "):
         load_lpips(backbone_path=backbone)
+    for name in ("alexnet-owt-7be5be79.pth", "lpips-0.1-alex.pth"):  # of which nothing is right
+        (tmp_path / "weights").mkdir(exist_ok=True)
+        (tmp_path / "weights" / name).write_bytes(b"no weights")
+    with pytest.raises(MissingWeights, match=r"get https://\S+/alexnet-owt-7be5be79\.pth\. "):
+        load_lpips()
 
 
 @pytest.mark.parametrize("network", ["alex"])

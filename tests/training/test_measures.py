@@ -394,19 +394,19 @@ def test_pairs_have_the_figures_that_evaluation_finds() -> None:
 def test_patches_of_many_images_take_bounded_memory() -> None:
     """As many as evaluation keeps, in half precision; the distance hardly changes."""
     random = torch.Generator().manual_seed(0)
-    images = torch.rand(4, 3, 32, 32, generator=random) * 2 - 1
+    images = torch.rand(16, 3, 32, 32, generator=random) * 2 - 1
     figures = {}
-    for count in (4, 2000, 10**6):
+    for count in (16, 2000, 10**6):
         measures = Measures(settings_for(metrics=("swd",)), device=torch.device("cpu"))
-        measures.add({COMPARED: Comparison(generated=images * 0.8, real=images)}, range(4), count=count)
+        measures.add({COMPARED: Comparison(generated=images * 0.8, real=images)}, range(16), count=count)
         ((_, rows),) = measures._generated[""]
-        expected = {4: 128, 2000: 32, 10**6: 1}[count]
-        assert all(patches.shape[:2] == (4, expected) for patches in rows.values())
+        expected = {16: 128, 2000: 32, 10**6: 1}[count]
+        assert all(patches.shape[:2] == (16, expected) for patches in rows.values())
         assert all(patches.dtype == torch.float16 for patches in rows.values())
         figures[count] = measures.figures(lambda value: [value])["swd"]
     exact = [patch_descriptors(part) for part in (images, images * 0.8)]
-    assert figures[4] == pytest.approx(sliced_wasserstein(*exact)["swd"], rel=1e-3)
-    assert figures[2000] == pytest.approx(figures[4], rel=0.15)  # a quarter of few patches
+    assert figures[16] == pytest.approx(sliced_wasserstein(*exact)["swd"], rel=1e-3)
+    assert figures[2000] == pytest.approx(figures[16], rel=0.1)
 
 
 def test_real_images_that_are_all_alike_measure_nothing() -> None:
