@@ -287,10 +287,10 @@ def _matched_clips(
             "two folders of videos with equal names"
         )
     others = sorted(made.keys() ^ true.keys())
-    warning = (
-        f"{len(others)} videos have no partner of their name and are left out, such as {others[0]}" if others else ""
-    )
-    return clips, (warning,) if others else ()
+    if not others:
+        return clips, ()
+    every = len(made.keys() | true.keys())
+    return clips, (f"{len(others)} of {every} videos have no partner of their name, such as {others[0]}: left out",)
 
 
 def _evaluate_images(settings: Settings, share: Share, passes: "_Passes") -> Evaluation:

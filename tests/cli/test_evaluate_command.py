@@ -406,7 +406,7 @@ def test_several_videos(tmp_path: Path) -> None:
         assert all(low < high + 1e-9 for low, high in pairwise(ends)) and figure["low"] < figure["high"]
     assert evaluation["figures"]["psnr"]["images"] == 10
     assert {name: about["figures"] for name, about in evaluation["details"]["videos"].items()} == alone
-    assert "1 videos have no partner of their name and are left out, such as lonely" in evaluation["warnings"]
+    assert "1 of 4 videos have no partner of their name, such as lonely: left out" in evaluation["warnings"]
     assert "intervals over few videos (3) come out too narrow" in evaluation["warnings"]
     assert "| deep/b | 5 |" in (tmp_path / "out" / "evaluation.md").read_text()
     assert len(list((tmp_path / "out" / "pictures").iterdir())) == 3
