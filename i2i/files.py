@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and which of a person's are videos."""
 
 import os
 import tempfile
@@ -6,6 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+# Files in a folder that are taken for videos; a file that is named may be called anything.
+VIDEO_SUFFIXES = frozenset(
+    [
+        *(".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".gif", ".mpg", ".mpeg", ".vob", ".m2v", ".ts"),
+        *(".m2ts", ".mts", ".wmv", ".flv", ".ogv", ".y4m", ".mxf", ".nut", ".ivf", ".h264", ".264", ".hevc", ".265"),
+    ]
+)
 MARK = "part-"  # tells temporary files from a person's own
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from i2i.cli.plan import check_writable
+from i2i.cli.plan import check_outside, check_writable
 from i2i.cli.progress import FileProgress
 from i2i.errors import InputError
 from i2i.evaluation.describing import Describing
@@ -103,10 +103,8 @@ def _check(settings: Settings) -> None:
         if place is not None:
             check_writable(place.expanduser())
     for place in (settings.reference, settings.live):
-        if settings.out is None or place is None:
-            continue
-        if settings.out.expanduser().resolve().is_relative_to(place.expanduser().resolve()):
-            raise InputError(f"--out {settings.out} lies in {place}, among the images; give another folder")
+        if settings.out is not None and place is not None:
+            check_outside(settings.out, place)
     if settings.save is not None:
         check_reference_file(settings.save.expanduser())
 

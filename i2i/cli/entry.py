@@ -3,7 +3,8 @@
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
 from typing import TypeVar
 
 from i2i.errors import InputError, RunStopped
@@ -56,6 +57,25 @@ def parse(
         description=f"{description.strip()}\n\n{DEBUG} shows the traceback of an error.",
         config=(tyro.conf.OmitArgPrefixes,),
     )
+
+
+def refuse(settings: object, names: Iterable[str], *, why: str) -> None:
+    """Raise InputError where such fields of a dataclass are not as by default, and would be without effect."""
+    if given := _given(settings, names):
+        are, them = ("is", "it") if len(given) == 1 else ("are", "them")
+        raise InputError(f"{', '.join(given)} {are} {why}; leave {them} out")
+
+
+def refuse_without(option: str, settings: object, names: Iterable[str]) -> None:
+    """As `refuse`, where an option is not given that they go with."""
+    if given := _given(settings, names):
+        need, them = ("needs", "it") if len(given) == 1 else ("need", "them")
+        raise InputError(f"{', '.join(given)} {need} {option}; give that, too, or leave {them} out")
+
+
+def _given(settings: object, names: Iterable[str]) -> list[str]:
+    defaults = {field.name: field.default for field in fields(settings)}  # type: ignore[arg-type]
+    return [f"--{name.replace('_', '-')}" for name in names if getattr(settings, name) != defaults[name]]
 
 
 def exit_code(start: Callable[[], int | None], *, debug: bool) -> int:

@@ -36,9 +36,9 @@ from torch.distributed.rendezvous import rendezvous
 import i2i
 from i2i.checkpoints.identity import name_model
 from i2i.checkpoints.store import ImageSide
-from i2i.cli.plan import check_writable, find_clips
+from i2i.cli.entry import refuse, refuse_without
+from i2i.cli.plan import check_outside, check_writable, find_clips
 from i2i.cli.share import Share, find_share
-from i2i.cli.video import refuse, refuse_without
 from i2i.data.image_io import Provenance
 from i2i.errors import InputError
 from i2i.evaluation.clips import check_clip, clip_findings, findings_of_clips
@@ -66,6 +66,8 @@ GENERATED = "generated"  # folder of the images that --weights made
 MARK = ".i2i-evaluation"  # lies in a folder that an evaluation has written to, and another may write to again
 LEAVING_S = 3.0
 EVERY_S = 10.0  # between two lines of progress, where the output is no terminal
+
+Videos = dict[str, Path]  # by name, as `find_clips` has them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,8 +137,11 @@ def main(settings: Settings) -> int:
     """
     share = find_share()
     with _group_of_processes(share), _Passes(show=share.rank == 0) as passes:
-        evaluate = _evaluate_videos if _check(settings) else _evaluate_images
-        evaluation = evaluate(settings, share, passes)
+        videos = _check(settings)
+        if videos is None:
+            evaluation = _evaluate_images(settings, share, passes)
+        else:
+            evaluation = _evaluate_videos(settings, share, passes, *videos)
     if share.rank == 0:
         print_evaluation(evaluation)
         out = settings.out.expanduser()
@@ -145,8 +150,8 @@ def main(settings: Settings) -> int:
     return 0
 
 
-def _check(settings: Settings) -> bool:
-    """Whether videos are compared.
+def _check(settings: Settings) -> tuple[Videos, Videos] | None:
+    """The generated and the real videos; None where images are compared.
 
     Raises:
         InputError: options that do not go together, or a place that is not there or not to be written to.
@@ -170,16 +175,16 @@ def _check(settings: Settings) -> bool:
     if figures.usefulness != "labels":
         refuse_without("--usefulness labels", figures, ("training_labels", "generated_labels"))
     _check_out(settings)
-    clips = find_clips(settings.real.expanduser(), frames=settings.frames)
-    if settings.weights is not None and clips:
-        raise InputError(f"--weights make images, and {settings.real} is a video or holds some; give real images")
+    real = find_clips(settings.real.expanduser(), frames=settings.frames)
     if settings.generated is None:
-        return False
+        if real:
+            raise InputError(f"--weights make images, and {settings.real} is a video or holds some; give real images")
+        return None
     generated = find_clips(settings.generated.expanduser(), frames=settings.frames)
-    if not clips and not generated:
-        return False
-    if not clips or not generated:
-        videos, images = (settings.real, settings.generated) if clips else (settings.generated, settings.real)
+    if not real and not generated:
+        return None
+    if not real or not generated:
+        videos, images = (settings.real, settings.generated) if real else (settings.generated, settings.real)
         ImageSet.find(images)  # says so where there are none
         raise InputError(
             f"{videos} is a video or holds some, and {images} holds images; if these are frames, give --frames"
@@ -188,7 +193,11 @@ def _check(settings: Settings) -> bool:
     of_label_maps = [field.name for field in fields(LabelSettings)]
     for given, names in ((settings, FOR_IMAGES), (figures, of_images), (figures.label_maps, of_label_maps)):
         refuse(given, names, why="for images, not for videos")
-    return True
+    if {*real, *generated} == {""}:
+        refuse(figures, ("replicates",), why="for several videos, or images")
+    elif figures.replicates < 2:
+        raise InputError(f"--replicates: expected at least 2, got {figures.replicates}")
+    return generated, real
 
 
 def _check_out(settings: Settings) -> None:
@@ -204,9 +213,8 @@ def _check_out(settings: Settings) -> None:
     ):
         if place is None:
             continue
+        check_outside(out, place)
         read = place.expanduser().resolve()
-        if out.resolve().is_relative_to(read):
-            raise InputError(f"--out {out} lies in {place}, among whose images its pictures would count; give another")
         if any(read.is_relative_to((out / folder).resolve()) for folder in _made_anew(settings)):
             raise InputError(f"{place} lies in what this evaluation makes anew; give another folder with --out")
 
@@ -229,18 +237,14 @@ def _prepare(settings: Settings, share: Share) -> None:
     _wait(share)
 
 
-def _evaluate_videos(settings: Settings, share: Share, passes: "_Passes") -> Evaluation:
-    assert settings.generated is not None
-    generated, real = settings.generated.expanduser(), settings.real.expanduser()
-    clips, warnings = _matched_clips(generated, real, frames=settings.frames)
-    if not clips:
-        refuse(settings.figures, ("replicates",), why="for several videos, or images")
-    if settings.figures.replicates < 2:
-        raise InputError(f"--replicates: expected at least 2, got {settings.figures.replicates}")
+def _evaluate_videos(
+    settings: Settings, share: Share, passes: "_Passes", generated: Videos, real: Videos
+) -> Evaluation:
+    clips, warnings = _matched_clips(generated, real)
     device = _device(settings, share)
     meter = PairMeter(settings.figures.pairing, device=device)
     # Before any is measured, which may take long, and before older results go.
-    for pair in clips.values() if clips else [(generated, real)]:
+    for pair in clips.values():
         check_clip(*pair, meter=meter)
     _prepare(settings, share)
 
@@ -257,13 +261,13 @@ def _evaluate_videos(settings: Settings, share: Share, passes: "_Passes") -> Eva
             progress=partial(passes, f"frames of {name}" if name else "frames"),
         )
 
-    if clips:
-        findings = findings_of_clips(clips, measure=measure, replicates=settings.figures.replicates)
+    if "" in clips:
+        findings, count = measure("", *clips[""]), {}
     else:
-        findings = measure("", generated, real)
+        findings = findings_of_clips(clips, measure=measure, replicates=settings.figures.replicates)
+        count = {"videos": len(clips)}
+    sets = {part: {"place": str(getattr(settings, part))} | count for part in ("generated", "real")}
     findings |= Findings(warnings=warnings)
-    count = {"videos": len(clips)} if clips else {}
-    sets = {part: {"place": str(place)} | count for part, place in (("generated", generated), ("real", real))}
     return Evaluation(
         title=f"{settings.generated} beside {settings.real}",
         sets=sets,
@@ -272,24 +276,19 @@ def _evaluate_videos(settings: Settings, share: Share, passes: "_Passes") -> Eva
     )
 
 
-def _matched_clips(
-    generated: Path, real: Path, *, frames: bool
-) -> tuple[dict[str, tuple[Path, Path]], tuple[str, ...]]:
-    """Generated and real videos of equal names, and a warning of others; nothing where single ones are compared."""
-    made, true = (find_clips(place, frames=frames) for place in (generated, real))
-    if "" in made and "" in true:
-        return {}, ()
-    clips = {name: (made[name], true[name]) for name in made if name in true}
+def _matched_clips(generated: Videos, real: Videos) -> tuple[dict[str, tuple[Path, Path]], tuple[str, ...]]:
+    """Generated and real videos of equal names, and a warning of others."""
+    clips = {name: (generated[name], real[name]) for name in generated if name in real}
     if not clips:
-        such = [next(iter(found.values()), place) for found, place in ((made, generated), (true, real))]
+        one, other = next(iter(generated.values())), next(iter(real.values()))
         raise InputError(
-            f"no generated video is called like a real one (such as {such[0]} and {such[1]}); expected two videos, or "
-            "two folders of videos with equal names"
+            f"no generated video is called like a real one (such as {one} and {other}); expected two videos, or two "
+            "folders of videos with equal names"
         )
-    others = sorted(made.keys() ^ true.keys())
+    others = sorted(generated.keys() ^ real.keys())
     if not others:
         return clips, ()
-    every = len(made.keys() | true.keys())
+    every = len(generated.keys() | real.keys())
     return clips, (f"{len(others)} of {every} videos have no partner of their name, such as {others[0]}: left out",)
 
 

@@ -23,9 +23,9 @@ from i2i.checkpoints.catalogue import find_weights
 from i2i.checkpoints.foreign import Checkpoint, open_checkpoint
 from i2i.checkpoints.layouts.layout import Finding
 from i2i.cli.overrides import parse_overrides
-from i2i.cli.plan import VIDEO_SUFFIXES
 from i2i.data.image_io import READABLE_SUFFIXES, read_provenance
 from i2i.errors import InputError
+from i2i.files import VIDEO_SUFFIXES
 from i2i.inference.graph import receptive_radius
 from i2i.inference.styles import only_size
 

@@ -8,16 +8,9 @@ from pathlib import Path
 
 from i2i.data.image_io import READABLE_SUFFIXES
 from i2i.errors import InputError
-from i2i.files import MARK
+from i2i.files import MARK, VIDEO_SUFFIXES
 
 GLOB_CHARACTERS = frozenset("*?[")
-# Files in a folder that are taken for videos; a file that is named may be called anything.
-VIDEO_SUFFIXES = frozenset(
-    [
-        *(".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".gif", ".mpg", ".mpeg", ".vob", ".m2v", ".ts"),
-        *(".m2ts", ".mts", ".wmv", ".flv", ".ogv", ".y4m", ".mxf", ".nut", ".ivf", ".h264", ".264", ".hevc", ".265"),
-    ]
-)
 KEPT_CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv")
 
 
@@ -232,6 +225,12 @@ def check_writable(folder: Path) -> None:
         raise InputError(f"{folder} cannot be made: {existing} is a file; give another place for the results")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise InputError(f"{existing} may not be written to; give another place for the results, or its permissions")
+
+
+def check_outside(out: Path, place: Path) -> None:
+    """Raise InputError where results would come among the images below a place, for which they would be taken."""
+    if out.expanduser().resolve().is_relative_to(place.expanduser().resolve()):
+        raise InputError(f"--out {out} lies in {place}, among the images that are read; give another folder")
 
 
 def _find_files(place: Path, *, excluded: Path, suffixes: frozenset[str]) -> tuple[Path, list[Path]]:

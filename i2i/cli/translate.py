@@ -26,11 +26,12 @@ import tyro
 
 import i2i
 from i2i.checkpoints.identity import name_model
+from i2i.cli.entry import refuse
 from i2i.cli.jobs import Result, Steps, check_formats, check_large_result
 from i2i.cli.overrides import parse_overrides
 from i2i.cli.plan import Job, match_by_stem, plan
 from i2i.cli.share import Share
-from i2i.cli.video import VideoSettings, check_videos, refuse, run_all
+from i2i.cli.video import VideoSettings, check_videos, run_all
 from i2i.data.image_io import ImageFile, Provenance, read_image_file
 from i2i.errors import InputError
 from i2i.inference.engine import Progress

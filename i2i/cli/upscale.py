@@ -28,11 +28,12 @@ from i2i.checkpoints.blend import blend
 from i2i.checkpoints.catalogue import find_weights
 from i2i.checkpoints.foreign import Checkpoint, open_checkpoint
 from i2i.checkpoints.identity import name_model
+from i2i.cli.entry import refuse
 from i2i.cli.jobs import Result, Steps, check_formats, check_large_result
 from i2i.cli.overrides import parse_overrides
 from i2i.cli.plan import Job, plan
 from i2i.cli.share import Share
-from i2i.cli.video import VideoSettings, check_videos, refuse, run_all
+from i2i.cli.video import VideoSettings, check_videos, run_all
 from i2i.data.image_io import ImageFile, Provenance, read_image_file
 from i2i.errors import InputError
 from i2i.inference.engine import SMALLEST_TILE_PX, Progress

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from tyro.conf import DisallowNone
 
+from i2i.cli.entry import refuse, refuse_without
 from i2i.cli.jobs import INTERRUPTED, Reading, Steps, Tally, run_jobs
 from i2i.cli.plan import Job, VideoJob
 from i2i.cli.progress import duration
@@ -112,7 +113,7 @@ def check_videos(jobs: Sequence[VideoJob], settings: VideoSettings) -> None:
     for job in jobs:
         settings.options(job.frames)
     if settings.preview is None:
-        refuse(settings, ("preview_every_s",), why="for --preview, which is not asked for")
+        refuse_without("--preview", settings, ("preview_every_s",))
     if settings.compare is None and all(job.frames is not None for job in jobs):
         names = ("codec", "crf", "preset", "pix_fmt", "drop_streams", "tag_matrix")
         refuse(settings, names, why="for results that are videos; these are images")
@@ -120,25 +121,6 @@ def check_videos(jobs: Sequence[VideoJob], settings: VideoSettings) -> None:
         refuse(settings, ("fps",), why="for sequences of images; the frames of a video keep their own times")
     else:
         refuse(settings, ("deinterlace", "drop_streams", "tag_matrix"), why="for sources that are videos, not images")
-
-
-def refuse(settings: object, names: Iterable[str], *, why: str) -> None:
-    """Raise InputError where such fields of a dataclass are not as by default, and would be without effect."""
-    if given := _given(settings, names):
-        are, them = ("is", "it") if len(given) == 1 else ("are", "them")
-        raise InputError(f"{', '.join(given)} {are} {why}; leave {them} out")
-
-
-def refuse_without(option: str, settings: object, names: Iterable[str]) -> None:
-    """As `refuse`, where an option is not given that they go with."""
-    if given := _given(settings, names):
-        need, them = ("needs", "it") if len(given) == 1 else ("need", "them")
-        raise InputError(f"{', '.join(given)} {need} {option}; give that, too, or leave {them} out")
-
-
-def _given(settings: object, names: Iterable[str]) -> list[str]:
-    defaults = {field.name: field.default for field in fields(settings)}  # type: ignore[arg-type]
-    return [f"--{name.replace('_', '-')}" for name in names if getattr(settings, name) != defaults[name]]
 
 
 def run_all(

@@ -19,18 +19,16 @@ from i2i.checkpoints.store import ImageDtype
 from i2i.data.folders import is_image, to_tensor
 from i2i.data.image_io import ImageHeader, dtype_range, read_header, read_image_file
 from i2i.errors import InputError
+from i2i.files import VIDEO_SUFFIXES
 from i2i.inference.codec import PHYSICAL
 from i2i.metrics.features import clean_resize
 
 Half = Literal["left", "right"]
 
 NAMED = 3  # files that cannot be used
-# Of pictures and videos that we do not read here, and that a person may have taken for part of the set.
+# Of pictures that we do not read, and that a person may have taken for part of the set.
 UNREAD_SUFFIXES = frozenset(
-    [
-        *(".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".ppm", ".pgm", ".exr", ".hdr", ".tga", ".dng", ".cr2"),
-        *(".nef", ".mp4", ".mov", ".mkv", ".webm", ".avi"),
-    ]
+    {".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".ppm", ".pgm", ".exr", ".hdr", ".tga", ".dng", ".cr2", ".nef"}
 )
 DARK = 1 << 14  # images of 16 bits that reach less were taken with 14 bits or fewer
 LOOKED_AT = 200  # images of a set, for the highest value in those of 16 bits
@@ -184,7 +182,7 @@ class ImageSet:
         return [
             file
             for file in _files_below(self.root)
-            if file.suffix.lower() in UNREAD_SUFFIXES or (is_image(file) and not file.exists())
+            if file.suffix.lower() in UNREAD_SUFFIXES | VIDEO_SUFFIXES or (is_image(file) and not file.exists())
         ]
 
     def matched(self, other: "ImageSet") -> tuple["ImageSet", "ImageSet"]:

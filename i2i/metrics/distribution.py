@@ -256,9 +256,9 @@ def mean_distances(features: Tensor) -> Tensor:
         features: (N, D), such as small images. Of one image alone the distance is 0.
 
     Returns:
-        (N,) float64 (float32 on Apple's GPUs).
+        (N,) float64.
     """
-    features = features if features.device.type == "mps" else features.double()
+    features = features.double()
     features = features - features.mean(0)  # lengths as short as can be lose the least in rounding
     sums = [squares.sqrt().sum(1) for _, squares in _squared_distances(features, features)]
     return torch.cat(sums) / max(len(features) - 1, 1)

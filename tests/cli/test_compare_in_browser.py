@@ -121,6 +121,21 @@ def shown(browser: Any, number: int) -> list[str]:
     return until(there, f"pair {number}")
 
 
+def reload(browser: Any) -> None:
+    """Until the page is a new one: Escape, pressed just before, may stop it from loading."""
+    browser.execute_script("window.isOld = true")
+
+    def is_new() -> bool:
+        browser.refresh()
+        return not browser.execute_script("return window.isOld")
+
+    until(is_new, "a reload")
+
+
+def results_are_open(browser: Any) -> bool:
+    return bool(browser.execute_script("return document.getElementById('results').open"))
+
+
 def sign_in(browser: Any, name: str) -> None:
     from selenium.webdriver.common.keys import Keys
 
@@ -147,23 +162,24 @@ def test_a_person_judges_by_keyboard_reloads_goes_on_and_is_scored(browser: Any,
     for number in range(1, 4):
         prefer_brighter(number)
     before = shown(browser, 4)
-    browser.refresh()
+    reload(browser)
     assert shown(browser, 4) == before
     press(browser, Keys.BACKSPACE)
     third = shown(browser, 3)
     prefer_brighter(3)
-    browser.refresh()
+    reload(browser)
     assert shown(browser, 4) == before
     press(browser, "u")
     assert shown(browser, 3) == third
     for number in range(3, PAIRS + 3):
         prefer_brighter(number)
-    until(lambda: browser.execute_script("return document.getElementById('results').open"), "the end")
+    until(lambda: results_are_open(browser), "the end")
     press(browser, Keys.ESCAPE)
     press(browser, Keys.ESCAPE)
     assert browser.execute_script("return state.answers.length") == PAIRS + 2
-    browser.refresh()
-    until(lambda: browser.execute_script("return document.getElementById('results').open"), "the end after a reload")
+    reload(browser)
+    assert browser.execute_script("return state?.answers.length") == PAIRS + 2
+    until(lambda: results_are_open(browser), "the end after a reload")
     press(browser, Keys.ENTER)  # "Download results" has the focus
     results = tmp_path / "downloads" / "results-Zoë-B-.json"
     until(results.exists, "the download")
@@ -224,7 +240,7 @@ def test_two_people_in_two_tabs_stay_themselves(browser: Any, study: Path) -> No
             assert browser.find_element("id", "judge").text == "ann"
             browser.find_element("id", "show-results").click()
             browser.find_element("id", "other").click()
-            browser.refresh()
+            reload(browser)
             assert browser.find_element("id", "start").is_displayed()
         sign_in(browser, name)
         shown(browser, 1)
@@ -232,7 +248,7 @@ def test_two_people_in_two_tabs_stay_themselves(browser: Any, study: Path) -> No
         shown(browser, 2)
     for name, tab in tabs.items():
         browser.switch_to.window(tab)
-        browser.refresh()
+        reload(browser)
         shown(browser, 2)
         assert browser.find_element("id", "judge").text == name
         assert browser.execute_script("return rater") == name

@@ -91,7 +91,7 @@ def test_a_single_image_is_no_reference(capsys: pytest.CaptureFixture[str]) -> N
         (["--live", "nowhere"], "does not exist"),
         (["--live", "live", "--threads", "0"], "--threads"),
         (["--live", "live", "--out", "live/0.png"], "is a file"),
-        (["--live", "live", "--out", "live/new"], "among the images; give another folder"),
+        (["--live", "live", "--out", "live/new"], "among the images that are read; give another folder"),
         (["--reference", "live/0.png", "--live", "live"], "cannot be read as statistics"),
     ],
 )

@@ -352,7 +352,7 @@ def test_options_without_effect_are_refused(clip: Path, here: Path, capsys: pyte
         ("images", "out.mp4", ("--fps", "9", "--drop-streams"), "--drop-streams is for sources that are videos"),
         (clip, "out", ("--format", "png", "--codec", "av1", "--crf", "9"), "--codec, --crf are for results that"),
         (clip, "out.mp4", ("--format", "png"), "out.mp4 is a file name"),
-        (clip, "out.mp4", ("--preview-every-s", "9"), "--preview-every-s is for --preview"),
+        (clip, "out.mp4", ("--preview-every-s", "9"), "--preview-every-s needs --preview"),
         (clip, "out.mp4", ("--alpha-upsampler", "bicubic"), "--alpha-upsampler is for images"),
         (clip, "out.mp4", ("--threads", "0"), "threads: expected at least 1"),
         (".", "out", ("--format", "jpg"), "png or tif"),
